@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/abi/bulkhead.h"
+#include "common/core/result.h"
+#include "common/policy/plane_image.h"
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bulkhead::agent {
+
+// Facets of processes (see bh_facet_key): rows to write, in the class numbers of one HostPolicy.
+struct FacetRow {
+    bh_facet_key key{};
+    bh_class_vector classes{};
+};
+using FacetTable = std::vector<FacetRow>;
+
+// One change of what is enforced: both planes and the facets that go with them, built aside and switched by one write.
+struct Realisation {
+    const policy::PlaneImage* active = nullptr; // borrowed for the call
+    const policy::PlaneImage* shadow = nullptr;
+    FacetTable facets;
+};
+
+struct WalkedSocket {
+    bh_walked_socket socket{};
+    bh_subject owner{}; // pid 0: nobody holds it (not yet accepted, or orphaned)
+};
+
+struct MapUse {
+    std::string name;
+    std::uint64_t entries = 0;
+    std::uint64_t capacity = 0;
+};
+
+using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
+
+// The kernel side of one agent. One instance owns one cgroup and the network namespace that the process runs in. Links and
+// maps are pinned: destroying this object leaves enforcement in place. Not thread-safe, except consume() beside the rest.
+class Datapath {
+public:
+    virtual ~Datapath() = default;
+
+    // Builds both planes aside, switches by one write, then frees the old pair. On error nothing has changed.
+    // Returns the new generation.
+    virtual Result<std::uint32_t> realise(const Realisation& realisation) = 0;
+
+    // Replaces facet rows of the planes in force, row by row (a process set changes; the policy does not).
+    virtual Status update_facets(const FacetTable& facets) = 0;
+
+    // Stops enforcing (control word to "no plane") and keeps everything loaded. For a policy that becomes empty.
+    virtual Status clear() = 0;
+
+    [[nodiscard]] virtual bh_control control() const = 0;
+
+    // The verdict function in the kernel (SEC("syscall")), request by request; answers are written in place.
+    virtual Status judge(std::span<bh_judge_request> requests) = 0;
+
+    // Every TCP and UDP socket of this network namespace, with its owner, whatever its cgroup.
+    virtual Result<std::vector<WalkedSocket>> walk_sockets() = 0;
+
+    // True when the cgroup (by id) is the enforced one or below it.
+    virtual bool in_scope(std::uint64_t cgroup_id) = 0;
+
+    // Destroys one socket: both ends are told (sock_diag(7), SOCK_DESTROY). A socket that is already gone is no error.
+    virtual Status destroy_socket(const bh_walked_socket& socket) = 0;
+
+    // Writes the listeners found by a walk into bh_listeners and removes entries whose sockets are gone.
+    virtual Status adopt_listeners(std::span<const WalkedSocket> sockets) = 0;
+
+    virtual Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() = 0;
+    virtual Status forget_udp_flow(const bh_udp_flow_key& key) = 0;
+
+    // Drains the rings, flow events before denials so that a denial can be told from the tail of a closed connection;
+    // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread.
+    using EventSink = std::function<void(const bh_event&)>;
+    virtual Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) = 0;
+
+    virtual Counters counters() = 0;
+    virtual std::vector<MapUse> map_use() = 0;
+};
+
+struct DatapathOptions {
+    std::string cgroup;                                // a cgroup v2 folder; required
+    std::string pin_dir = "/sys/fs/bpf/bulkhead";      // below it, one folder an instance
+    std::string instance;                              // default: instance_name(cgroup)
+};
+
+// "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents on
+// different cgroups of one machine do not touch each other.
+[[nodiscard]] std::string instance_name(const std::string& cgroup);
+
+// The cgroup v2 mount, also on hybrid hierarchies (/sys/fs/cgroup/unified).
+[[nodiscard]] Result<std::string> find_cgroup2_root();
+
+// What this kernel and these privileges lack; empty: everything needed is there. Each entry is one line for the admin.
+[[nodiscard]] std::vector<std::string> missing_features(const DatapathOptions& options);
+
+// Loads the programs, or takes over what is pinned (links are updated in place, so there is no moment without a program;
+// maps, the planes in force among them, are kept). Enforces nothing new by itself. Fails whole: if any part cannot be
+// attached, what this call attached is removed again.
+[[nodiscard]] Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options);
+
+// Removes all pins of the instance, so that the kernel detaches. True when there was something.
+[[nodiscard]] Result<bool> detach_datapath(const DatapathOptions& options);
+
+} // namespace bulkhead::agent

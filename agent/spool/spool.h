@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/core/result.h"
+#include "record.pb.h"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace bulkhead::agent {
+
+// The agent's records on disk: an append-only log in segment files, bounded in bytes, format in docs/spool-format.md.
+// append() numbers records (seq, from 1, without holes, for ever) and stamps agent and boot id are the caller's. When the
+// bound is reached the oldest segment goes, acknowledged or not; unacknowledged records that are lost so, and records that could not be
+// written (disk full), become one gap record as soon as it can be written. A torn tail after a crash is cut off.
+// Thread-safe.
+class Spool {
+public:
+    virtual ~Spool() = default;
+
+    // Numbers the record and appends it. Never blocks on the network; may block on the disk. On a disk error the record is
+    // counted as lost and the error returned; a gap record follows when the disk is back.
+    virtual Status append(v1::Record record) = 0;
+    // fdatasync what was appended. The daemon calls it once a second and at its end.
+    virtual Status sync() = 0;
+
+    // Up to `limit` records with seq > `after`, in order; waits up to `timeout` for the first one. Empty: none yet.
+    virtual Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
+                                                 std::chrono::milliseconds timeout) = 0;
+    // The controller has everything up to `seq`. Kept across restarts. Acknowledged records stay readable (local history)
+    // until their segment is needed.
+    virtual Status acknowledge(std::uint64_t seq) = 0;
+
+    [[nodiscard]] virtual std::uint64_t acknowledged() const = 0;
+    [[nodiscard]] virtual std::uint64_t first_seq() const = 0; // oldest held; next_seq() when empty
+    [[nodiscard]] virtual std::uint64_t next_seq() const = 0;
+    [[nodiscard]] virtual std::uint64_t bytes() const = 0;
+    [[nodiscard]] virtual std::uint64_t lost() const = 0; // since this state folder was made
+};
+
+struct SpoolOptions {
+    std::string dir;
+    std::uint64_t max_bytes = 256ULL << 20;
+    std::uint64_t segment_bytes = 8ULL << 20;
+};
+// Opens or creates. A segment that cannot be read is set aside (".damaged") and its records reported as a gap.
+[[nodiscard]] Result<std::unique_ptr<Spool>> open_spool(const SpoolOptions& options);
+
+} // namespace bulkhead::agent

@@ -1,0 +1,20 @@
+# Everything comes from Debian's packages; scripts/install-deps names them.
+find_package(fmt REQUIRED)
+find_package(tl-expected REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++)
+pkg_check_modules(SYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
+target_link_libraries(bulkhead_options INTERFACE tl::expected fmt::fmt)
+
+# libbpf is linked statically, so that no version has to match on the host.
+find_library(LIBBPF_STATIC libbpf.a REQUIRED)
+find_library(LIBELF elf REQUIRED)
+find_library(LIBZ z REQUIRED)
+add_library(bulkhead_libbpf INTERFACE)
+target_link_libraries(bulkhead_libbpf INTERFACE ${LIBBPF_STATIC} ${LIBELF} ${LIBZ})

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The one definition of every structure that the kernel programs and the agent share. Included by
+ * clang -target bpf and by g++: fixed-width types, named padding, sizes and offsets asserted.
+ *
+ * All addresses are 16 bytes in network byte order; IPv4 is written as ::ffff:a.b.c.d, so an IPv4-mapped IPv6
+ * address *is* the IPv4 address (RFC 4291, section 2.5.5.2). Ports are in host byte order.
+ */
+#ifndef BULKHEAD_ABI_BULKHEAD_H
+#define BULKHEAD_ABI_BULKHEAD_H
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+#include <cstddef>
+#define BH_ASSERT(condition, text) static_assert(condition, text)
+#else
+#include <stddef.h>
+#define BH_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+/* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another layout. */
+#define BH_ABI_VERSION 1
+
+/* Plane slots: one active, one shadow, and room to build the next of each aside. */
+#define BH_SLOTS 4
+#define BH_SLOT_NONE 0xff /* no plane in force: nothing is enforced and nothing is judged */
+
+#define BH_CLASS_WORDS 4                    /* 64-bit words in a process class vector */
+#define BH_CLASSES (64 * BH_CLASS_WORDS)    /* 256 process classes a host; class 0 is "any process" */
+
+#define BH_PORTS 65536
+/* Index into a port class table: direction (0 out, 1 in) x protocol (0 tcp, 1 udp) x port. */
+#define BH_PORT_CLASS_ENTRIES (4 * BH_PORTS)
+
+#define BH_PEER_ANY 0   /* peer class of an address that no selector names; also the "any peer" half of an entry key */
+#define BH_PORT_ANY 0   /* port class "any port" */
+
+enum bh_direction { BH_OUTBOUND = 0, BH_INBOUND = 1 };
+
+enum bh_default { BH_DEFAULT_NONE = 0, BH_DEFAULT_ALLOW = 1, BH_DEFAULT_DENY = 2 };
+
+enum bh_verdict { BH_ALLOWED = 0, BH_DENIED = 1 };
+
+/* Why a verdict is what it is. Order is not precedence. */
+enum bh_reason {
+    BH_REASON_NO_POLICY = 0, /* no plane, or no enforcing segment on this host */
+    BH_REASON_FAILSAFE = 1,
+    BH_REASON_RULE = 2,
+    BH_REASON_DEFAULT = 3,
+    BH_REASON_MALFORMED = 4, /* the hook could not read what it needs; fails closed where a plane is in force */
+    BH_REASON_LOCAL = 5,     /* loopback: not judged */
+    BH_REASON_REPLY = 6,     /* answer of a UDP conversation that was judged when it began */
+};
+
+struct bh_address {
+    __u8 byte[16];
+};
+
+/*
+ * The whole switch: one aligned 64-bit word, read once per decision, written once per change. A reader sees the old
+ * pair of planes or the new pair, never a mixture.
+ */
+struct bh_control {
+    __u8 active_slot; /* < BH_SLOTS or BH_SLOT_NONE */
+    __u8 shadow_slot; /* < BH_SLOTS or BH_SLOT_NONE */
+    __u16 abi_version;
+    __u32 generation; /* counts switches; stamped on every event */
+};
+BH_ASSERT(sizeof(struct bh_control) == 8, "the control word must be one atomic store");
+
+/* Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role. */
+struct bh_plane_info {
+    __u32 generation;
+    __u8 default_action[2]; /* enum bh_default, by enum bh_direction */
+    __u8 has_prefixes;      /* the LPM table is not empty */
+    __u8 has_processes;     /* some entry looks at classes other than 0 */
+};
+BH_ASSERT(sizeof(struct bh_plane_info) == 8, "layout");
+
+/* Key of a plane's prefix table (BPF_MAP_TYPE_LPM_TRIE); prefixlen counts bits of the 16-byte form (IPv4 + 96). */
+struct bh_prefix_key {
+    __u32 prefixlen;
+    struct bh_address address;
+};
+BH_ASSERT(sizeof(struct bh_prefix_key) == 20, "layout");
+
+/*
+ * Key of a plane's entries. A verdict looks up four keys: {exact, any} peer class x {exact, any} port class.
+ */
+struct bh_entry_key {
+    __u32 peer_class;
+    __u16 port_class;
+    __u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    __u8 direction;
+};
+BH_ASSERT(sizeof(struct bh_entry_key) == 8, "layout");
+
+/* Process classes that this entry lets pass, refuses, and lets pass before everything else. */
+struct bh_entry {
+    __u64 allow[BH_CLASS_WORDS];
+    __u64 deny[BH_CLASS_WORDS];
+    __u32 failsafe; /* non-zero: allowed before any deny */
+    __u32 pad;
+};
+BH_ASSERT(sizeof(struct bh_entry) == 72, "layout");
+
+struct bh_class_vector {
+    __u64 word[BH_CLASS_WORDS];
+};
+
+/*
+ * Process facets. A class is a conjunction of conditions; each facet maps one property of a process to the set of
+ * classes whose condition on that property holds (or that have none). A process's classes are the intersection of its
+ * facets. The kernel computes it at the door, so exec and setuid need no message to anybody.
+ */
+enum bh_facet { BH_FACET_USER = 0, BH_FACET_CGROUP = 1, BH_FACET_EXECUTABLE = 2 };
+
+/*
+ * A value that has no key of its own has the vector of {0, 0, facet | BH_FACET_DEFAULT}: the classes without a condition
+ * on that facet. For BH_FACET_CGROUP the innermost ancestor cgroup with a key of its own decides.
+ */
+#define BH_FACET_DEFAULT 0x100
+
+struct bh_facet_key {
+    __u64 value;  /* uid, cgroup id, inode number */
+    __u32 device; /* BH_FACET_EXECUTABLE: the kernel's dev_t (s_dev) of the file system; else 0 */
+    __u32 facet;  /* enum bh_facet */
+};
+BH_ASSERT(sizeof(struct bh_facet_key) == 16, "layout");
+
+/* What a door knows of the process behind a socket. */
+struct bh_subject {
+    __u64 cgroup_id;
+    __u64 exe_inode;
+    __u32 exe_device; /* kernel dev_t */
+    __u32 uid;        /* in the initial user namespace */
+    __u32 pid;        /* thread group id, initial pid namespace; 0: unknown */
+    __u32 tid;
+    char comm[16];
+};
+BH_ASSERT(sizeof(struct bh_subject) == 48, "layout");
+
+/* Key of bh_listeners: who is bound where, in the namespace that this agent guards. */
+struct bh_listener_key {
+    struct bh_address address; /* :: for any (v6 and, unless v6only, v4), ::ffff:0.0.0.0 for any v4 */
+    __u16 port;
+    __u8 protocol;
+    __u8 pad;
+};
+BH_ASSERT(sizeof(struct bh_listener_key) == 20, "layout");
+
+enum bh_listener_state { BH_LISTENER_BOUND = 0, BH_LISTENER_LISTENING = 1 };
+
+struct bh_listener {
+    __u64 cookie;     /* of the socket that last took the key */
+    __u32 sharers;    /* further sockets on the same key (SO_REUSEPORT) */
+    __u8 state;       /* enum bh_listener_state */
+    __u8 v6only;
+    __u16 pad;
+    struct bh_subject owner;
+};
+BH_ASSERT(sizeof(struct bh_listener) == 64, "layout");
+
+/* Key of bh_udp_flows, the only per-flow state in the kernel: UDP conversations of unconnected sockets. */
+struct bh_udp_flow_key {
+    struct bh_address remote;
+    __u16 remote_port;
+    __u16 local_port;
+};
+BH_ASSERT(sizeof(struct bh_udp_flow_key) == 20, "layout");
+
+struct bh_udp_flow {
+    __u64 opened_ns; /* CLOCK_MONOTONIC */
+    __u64 last_ns;   /* refreshed at most once a second */
+    __u64 cookie;    /* of the local socket; 0: not known (inbound) */
+    __u8 direction;  /* who began */
+    __u8 pad[7];
+    struct bh_subject subject;
+};
+BH_ASSERT(sizeof(struct bh_udp_flow) == 80, "layout");
+
+#define BH_UDP_IDLE_NS (60ull * 1000 * 1000 * 1000) /* a reply later than this after the last datagram is a new conversation */
+
+enum bh_event_type {
+    BH_EVENT_CONNECT = 1,   /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
+    BH_EVENT_ESTABLISHED = 2, /* TCP, both directions */
+    BH_EVENT_CLOSE = 3,     /* TCP, with totals */
+    BH_EVENT_UDP_OPEN = 4,  /* first datagram of an inbound conversation, unconnected socket */
+    BH_EVENT_DENY = 5,      /* refused, or would be: at least one plane said no */
+    BH_EVENT_LISTEN = 6,    /* a listener came */
+    BH_EVENT_UNLISTEN = 7,  /* a listener went, or its key is shared: resynchronise */
+    BH_EVENT_UDP_CLOSE = 8, /* a connected UDP socket was released */
+};
+
+/* One record of bh_flow_ring or (BH_EVENT_DENY) bh_deny_ring. */
+struct bh_event {
+    __u64 time_ns; /* CLOCK_MONOTONIC (bpf_ktime_get_ns) */
+    __u64 cookie;  /* socket cookie; 0: none (inbound before a socket exists) */
+    __u64 bytes_out, bytes_in;
+    __u32 packets_out, packets_in;
+    __u32 retransmits;
+    __u32 rtt_us;
+    struct bh_address local, remote;
+    __u16 local_port, remote_port;
+    __u8 type; /* enum bh_event_type */
+    __u8 protocol;
+    __u8 direction;
+    __u8 verdict;        /* active plane */
+    __u8 reason;         /* active plane */
+    __u8 shadow_verdict;
+    __u8 shadow_reason;
+    __u8 tcp_state;
+    __u32 generation;
+    struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
+    struct bh_subject subject;
+};
+BH_ASSERT(sizeof(struct bh_event) == 176, "layout");
+
+/* Indexes of bh_counters (per-CPU array of __u64). */
+enum bh_counter {
+    BH_COUNT_FLOW_EVENTS = 0,
+    BH_COUNT_FLOW_LOST,
+    BH_COUNT_DENY_EVENTS,
+    BH_COUNT_DENY_LOST,
+    BH_COUNT_ALLOWED_OUT,
+    BH_COUNT_ALLOWED_IN,
+    BH_COUNT_DENIED_OUT,
+    BH_COUNT_DENIED_IN,
+    BH_COUNT_WOULD_DENY_OUT,
+    BH_COUNT_WOULD_DENY_IN,
+    BH_COUNT_LISTENERS_FULL,
+    BH_COUNT_UDP_FLOWS_FULL,
+    BH_COUNT_MALFORMED,
+    BH_COUNTERS
+};
+
+/* Argument of the judge program (SEC("syscall")): the verdict function itself, for tests, re-judging and `why`. */
+struct bh_judge_request {
+    struct bh_address remote;
+    struct bh_subject subject;
+    __u16 port; /* of the destination: remote when outbound, local when inbound */
+    __u8 protocol;
+    __u8 direction;
+    /* answers */
+    __u8 verdict, reason, shadow_verdict, shadow_reason;
+    __u32 generation;
+    __u32 peer_class;
+    __u32 shadow_peer_class;
+    __u32 pad;
+    struct bh_class_vector classes;
+};
+BH_ASSERT(sizeof(struct bh_judge_request) == 120, "layout");
+
+/* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
+struct bh_walked_socket {
+    __u64 cookie;
+    __u64 inode;  /* of the socket file; joins a socket with its owner */
+    struct bh_address local, remote;
+    __u16 local_port, remote_port;
+    __u8 protocol;
+    __u8 state;   /* TCP_ESTABLISHED ... as in <netinet/tcp.h>; UDP: ESTABLISHED when connected, CLOSE otherwise */
+    __u8 v6only;
+    __u8 family;  /* AF_INET or AF_INET6, of the socket */
+    __u64 bytes_out, bytes_in;
+    __u32 uid;
+    __u32 pad;
+    __u64 cgroup_id; /* of the socket (sk_cgrp_data), not of the process */
+};
+BH_ASSERT(sizeof(struct bh_walked_socket) == 88, "layout");
+
+struct bh_walked_owner {
+    __u64 inode;
+    struct bh_subject subject;
+};
+BH_ASSERT(sizeof(struct bh_walked_owner) == 56, "layout");
+
+#endif

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/policy/host_policy.h"
+#include "common/policy/plane_image.h"
+
+namespace bulkhead::policy {
+
+// The reference evaluator: the meaning of a policy, slow and obvious, straight from the documents. It shares nothing
+// with compile and lower, so that it can contradict them. The kernel's answers are tested against it.
+struct ProcessFacts {
+    std::string exe, user, container;
+    std::optional<std::string> sha256;
+    std::vector<std::string> units; // components of the cgroup path that name units, outermost first
+};
+
+[[nodiscard]] bool holds(const ProcessCondition& condition, const ProcessFacts& process);
+
+struct Attempt {
+    Direction direction = Direction::outbound; // seen from `own`
+    Protocol protocol = Protocol::tcp;
+    IpAddress peer;
+    std::uint16_t port = 0; // of the destination
+    ProcessFacts process;   // on the own side
+};
+
+struct Evaluation {
+    bh_verdict verdict = BH_ALLOWED;
+    bh_reason reason = BH_REASON_NO_POLICY;
+    std::string rule; // "segment/id"; for a default "segment/default-inbound" or "segment/default-outbound"
+    bool operator==(const Evaluation&) const = default;
+};
+
+// `inventory` is merged (see merge_declared). `own` need not be in it. Failsafes are the agent's and no part of this.
+[[nodiscard]] Evaluation evaluate(const PolicySet& policy, const Inventory& inventory, const Workload& own, Plane plane,
+                                  const Attempt& attempt);
+
+} // namespace bulkhead::policy

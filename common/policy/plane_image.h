@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/abi/bulkhead.h"
+#include "common/core/result.h"
+#include "common/policy/host_policy.h"
+
+#include <bitset>
+#include <unordered_map>
+
+namespace bulkhead::policy {
+
+// The contents of one plane's kernel maps, exactly as they will be written, and what is needed to say which rule a
+// verdict came from. Immutable once lowered; safe to read from any thread.
+//
+// Peer classes partition addresses by the set of selectors (identities, prefixes) that match them: an exact table holds
+// the known addresses, a prefix table the rest, longest match. Port classes partition (direction, protocol, port).
+struct PlaneImage {
+    struct KeyHash {
+        std::size_t operator()(const bh_entry_key& key) const noexcept;
+    };
+    struct KeyEqual {
+        bool operator()(const bh_entry_key& a, const bh_entry_key& b) const noexcept;
+    };
+    struct Cell {
+        bh_entry entry{};
+        std::vector<std::uint32_t> rules; // indexes into HostPolicy::rules, ascending
+    };
+    struct Prefix {
+        bh_prefix_key key{};
+        std::uint32_t peer_class = 0;
+    };
+
+    bh_plane_info info{}; // generation is filled in at the switch
+    std::unordered_map<IpAddress, std::uint32_t> exact;
+    std::vector<Prefix> prefixes;
+    std::vector<std::uint16_t> port_classes; // BH_PORT_CLASS_ENTRIES
+    std::unordered_map<bh_entry_key, Cell, KeyHash, KeyEqual> entries;
+
+    [[nodiscard]] std::uint32_t peer_class(const IpAddress& address) const;
+};
+
+inline std::size_t port_class_index(Direction direction, Protocol protocol, std::uint16_t port)
+{
+    return (static_cast<std::size_t>(direction) << 17) | (protocol == Protocol::udp ? std::size_t{BH_PORTS} : 0) | port;
+}
+
+// Fails (invalid) when a class number would not fit its field; never yields a partial image.
+[[nodiscard]] Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses);
+
+using ClassVector = std::bitset<BH_CLASSES>; // bit 0 is always set
+
+struct Verdict {
+    bh_verdict verdict = BH_ALLOWED;
+    bh_reason reason = BH_REASON_NO_POLICY;
+    std::optional<std::uint32_t> rule; // index into HostPolicy::rules, when reason is RULE or FAILSAFE
+    bool operator==(const Verdict&) const = default;
+};
+
+// What the kernel answers, computed from the image by the same steps: four lookups, then failsafe, deny, allow, default.
+// `port` is the destination's.
+[[nodiscard]] Verdict judge(const PlaneImage& image, const HostPolicy& policy, Direction direction, Protocol protocol,
+                            const IpAddress& peer, std::uint16_t port, const ClassVector& classes);
+
+} // namespace bulkhead::policy

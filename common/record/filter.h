@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/core/result.h"
+#include "controller.pb.h"
+
+#include <memory>
+
+namespace bulkhead::record {
+
+// A RecordQuery's filter, checked and prepared once, then asked for every record: the same in the controller, in the agent
+// and on `--input-file`. Immutable; thread-safe.
+class RecordMatcher {
+public:
+    virtual ~RecordMatcher() = default;
+    [[nodiscard]] virtual bool matches(const v1::Record& record) const = 0; // filter, excludes and times
+};
+
+// Fails (usage) on a selector that is none of: IP, CIDR, name of a workload or segment, `k=v,k=v`, `any`.
+[[nodiscard]] Result<std::unique_ptr<RecordMatcher>> make_matcher(const v1::RecordQuery& query);
+
+} // namespace bulkhead::record

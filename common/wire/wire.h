@@ -27,7 +27,8 @@ struct HostState {
     bool operator==(const HostState&) const = default;
 };
 
-// Applies a snapshot or a delta to a copy. An Error (failed, "need snapshot") when the base does not match.
+// Applies a snapshot or a delta to a copy. An Error (failed, "need snapshot") when the base does not match. A delta's
+// generation is above its base's. Own labels are always the whole set.
 [[nodiscard]] Result<HostState> apply_update(const HostState& state, const v1::PolicyUpdate& update);
 [[nodiscard]] v1::PolicyUpdate snapshot_of(const HostState& state);
 // The smallest update from one state to the next; the same policy is left out.

@@ -7,7 +7,8 @@
 #include <string>
 #include <string_view>
 
-namespace bulkhead::record {
+namespace bulkhead::record
+{
 
 // One JSON object, one line, no newline at the end; fields in the order and with the names of docs/record-formats.md.
 // What is not set is left out. Bytes that are no UTF-8 (a process name) are written as U+FFFD.

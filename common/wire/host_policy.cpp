@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <charconv>
 
-namespace bulkhead::wire {
-namespace {
+namespace bulkhead::wire
+{
+namespace
+{
 
 using policy::Action;
 using policy::HostAction;

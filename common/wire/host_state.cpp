@@ -5,8 +5,10 @@
 #include <unordered_set>
 #include <vector>
 
-namespace bulkhead::wire {
-namespace {
+namespace bulkhead::wire
+{
+namespace
+{
 
 // What an update's lists say, checked before anything is applied.
 struct Changes {

@@ -5,7 +5,8 @@
 #include "common/policy/host_policy.h"
 #include "policy.pb.h"
 
-namespace bulkhead::wire {
+namespace bulkhead::wire
+{
 
 // Conversions between common/policy and its messages. From-wire checks everything: a malformed message is an Error
 // (invalid), never a half-filled structure.

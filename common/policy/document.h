@@ -12,7 +12,8 @@
 #include <string_view>
 #include <vector>
 
-namespace bulkhead::policy {
+namespace bulkhead::policy
+{
 
 // Where something was written. Lines and columns count from 1; 0: not from a file.
 struct SourceRef {
@@ -83,7 +84,7 @@ struct Rule {
     Action action = Action::allow;
     // A side that is left out is the segment that declares the rule. At least one is given.
     std::optional<PeerRef> from, to;
-    std::vector<ServiceAtom> services; // resolved; sorted, never empty
+    std::vector<ServiceAtom> services;       // resolved; sorted, never empty
     std::optional<ProcessCondition> process; // on the declaring segment's side
     std::string reason;
     SourceRef where;

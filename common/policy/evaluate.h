@@ -4,7 +4,8 @@
 #include "common/policy/host_policy.h"
 #include "common/policy/plane_image.h"
 
-namespace bulkhead::policy {
+namespace bulkhead::policy
+{
 
 // The reference evaluator: the meaning of a policy, slow and obvious, straight from the documents. It shares nothing
 // with compile and lower, so that it can contradict them. The kernel's answers are tested against it.
@@ -14,7 +15,12 @@ struct ProcessFacts {
     std::vector<std::string> units; // components of the cgroup path that name units, outermost first
 };
 
+// `unit`, `user`, `sha256` must be equal (any of the units), `exe` must match (glob.h), `container` is the id or its
+// beginning.
 [[nodiscard]] bool holds(const ProcessCondition& condition, const ProcessFacts& process);
+
+// The class vector of a process in the numbering of one HostPolicy: bit 0, and bit 1 + i where conditions[i] holds.
+[[nodiscard]] ClassVector classes_of(const std::vector<ProcessCondition>& conditions, const ProcessFacts& process);
 
 struct Attempt {
     Direction direction = Direction::outbound; // seen from `own`
@@ -31,7 +37,9 @@ struct Evaluation {
     bool operator==(const Evaluation&) const = default;
 };
 
-// `inventory` is merged (see merge_declared). `own` need not be in it. Failsafes are the agent's and no part of this.
+// `inventory` is merged (see merge_declared), and so are `own`'s labels; `own` need not be in it. Failsafes are the
+// agent's and no part of this. Where several rules of the deciding action match, the first by "segment/id" is named; a
+// default is named after the first segment by name that denies, or, when all of them allow, the first that allows.
 [[nodiscard]] Evaluation evaluate(const PolicySet& policy, const Inventory& inventory, const Workload& own, Plane plane,
                                   const Attempt& attempt);
 

@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <unordered_map>
 
-namespace bulkhead::policy {
+namespace bulkhead::policy
+{
 
 // Number of one distinct label set (plus the workload's name where some rule names that workload). Stable while the
 // controller lives: it numbers label sets once and keeps them in its store. 0 is "unknown".
@@ -15,7 +16,7 @@ using IdentityId = std::uint32_t;
 struct Identity {
     IdentityId id = 0;
     Labels labels;
-    std::string named_workload; // set only when a rule says `workload: NAME` of it
+    std::string named_workload;        // set only when a rule says `workload: NAME` of it
     std::vector<std::string> segments; // names, sorted: what records show
     bool operator==(const Identity&) const = default;
 };
@@ -39,13 +40,16 @@ struct AddressEntry {
 using AddressBook = std::unordered_map<IpAddress, AddressEntry>;
 
 enum class Plane : std::uint8_t { active = 0, shadow = 1 };
-inline constexpr std::uint8_t plane_bit(Plane plane) { return static_cast<std::uint8_t>(1U << static_cast<unsigned>(plane)); }
+inline constexpr std::uint8_t plane_bit(Plane plane)
+{
+    return static_cast<std::uint8_t>(1U << static_cast<unsigned>(plane));
+}
 inline constexpr std::uint8_t both_planes = 3;
 
 struct PeerSet {
     bool any = false;
-    std::vector<Cidr> cidrs;             // sorted
-    std::vector<IdentityId> identities;  // sorted
+    std::vector<Cidr> cidrs;            // sorted
+    std::vector<IdentityId> identities; // sorted
     bool operator==(const PeerSet&) const = default;
 };
 
@@ -60,7 +64,7 @@ struct HostRule {
     PeerSet peers;
     std::vector<ServiceAtom> services;
     std::uint16_t process_class = 0; // 0: any process; else 1 + index into HostPolicy::processes
-    std::string where;  // file:line of the policy
+    std::string where;               // file:line of the policy
     std::string reason;
     bool operator==(const HostRule&) const = default;
 };
@@ -72,8 +76,8 @@ struct HostDefault {
     bool operator==(const HostDefault&) const = default;
 };
 
-// All that one host enforces, before addresses are known. A function of (policy, own labels, own name), so hosts with the
-// same label set share it. Rules are sorted by id, direction: the deciding rule is the first that matches.
+// All that one host enforces, before addresses are known. A function of (policy, own labels, own name), so hosts with
+// the same label set share it. Rules are sorted by id, direction: the deciding rule is the first that matches.
 struct HostPolicy {
     std::vector<std::string> segments; // own, sorted
     std::vector<HostRule> rules;

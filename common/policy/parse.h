@@ -6,7 +6,8 @@
 
 #include <span>
 
-namespace bulkhead::policy {
+namespace bulkhead::policy
+{
 
 struct SourceFile {
     std::string name; // as the user wrote it; used in messages only
@@ -19,8 +20,8 @@ inline constexpr std::size_t max_scalar_bytes = 4096;
 inline constexpr int max_depth = 32;
 
 struct ParseOutcome {
-    PolicySet policy;                     // meaningful only when diagnostics is empty
-    std::vector<Diagnostic> diagnostics;  // every error of every file, in file and line order
+    PolicySet policy;                    // meaningful only when diagnostics is empty
+    std::vector<Diagnostic> diagnostics; // every error of every file, in file and line order
     [[nodiscard]] bool ok() const { return diagnostics.empty(); }
 };
 

@@ -8,7 +8,8 @@
 #include <bitset>
 #include <unordered_map>
 
-namespace bulkhead::policy {
+namespace bulkhead::policy
+{
 
 // The contents of one plane's kernel maps, exactly as they will be written, and what is needed to say which rule a
 // verdict came from. Immutable once lowered; safe to read from any thread.
@@ -29,11 +30,12 @@ struct PlaneImage {
     struct Prefix {
         bh_prefix_key key{};
         std::uint32_t peer_class = 0;
+        std::int32_t parent = -1; // index of the longest other prefix that contains this one; not for the kernel
     };
 
     bh_plane_info info{}; // generation is filled in at the switch
     std::unordered_map<IpAddress, std::uint32_t> exact;
-    std::vector<Prefix> prefixes;
+    std::vector<Prefix> prefixes;            // sorted by address, then length
     std::vector<std::uint16_t> port_classes; // BH_PORT_CLASS_ENTRIES
     std::unordered_map<bh_entry_key, Cell, KeyHash, KeyEqual> entries;
 
@@ -45,7 +47,11 @@ inline std::size_t port_class_index(Direction direction, Protocol protocol, std:
     return (static_cast<std::size_t>(direction) << 17) | (protocol == Protocol::udp ? std::size_t{BH_PORTS} : 0) | port;
 }
 
-// Fails (invalid) when a class number would not fit its field; never yields a partial image.
+// More rule references than this in the entries of one plane are an error: such a policy does not fit a host.
+inline constexpr std::size_t max_plane_cells = 16U << 20;
+
+// Fails (invalid) when a class number would not fit its field or the image would be too large; never yields a partial
+// image.
 [[nodiscard]] Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses);
 
 using ClassVector = std::bitset<BH_CLASSES>; // bit 0 is always set
@@ -57,8 +63,8 @@ struct Verdict {
     bool operator==(const Verdict&) const = default;
 };
 
-// What the kernel answers, computed from the image by the same steps: four lookups, then failsafe, deny, allow, default.
-// `port` is the destination's.
+// What the kernel answers, computed from the image by the same steps: four lookups, then failsafe, deny, allow,
+// default. `port` is the destination's.
 [[nodiscard]] Verdict judge(const PlaneImage& image, const HostPolicy& policy, Direction direction, Protocol protocol,
                             const IpAddress& peer, std::uint16_t port, const ClassVector& classes);
 

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/policy/peer_classes.h"
+#include "common/policy/plane_image.h"
+#include "common/policy/port_classes.h"
+
+#include <algorithm>
+#include <map>
+
+namespace bulkhead::policy
+{
+namespace
+{
+
+struct PeerSetLess {
+    bool operator()(const PeerSet* a, const PeerSet* b) const
+    {
+        return std::tie(a->cidrs, a->identities) < std::tie(b->cidrs, b->identities);
+    }
+};
+
+struct ServicesLess {
+    bool operator()(const std::vector<ServiceAtom>* a, const std::vector<ServiceAtom>* b) const { return *a < *b; }
+};
+
+// Rules of one plane, with equal peers and equal services told once.
+struct Grouped {
+    struct Member {
+        std::uint32_t rule = 0;
+        std::optional<std::uint32_t> peers; // absent: any
+        std::uint32_t services = 0;
+    };
+    std::vector<Member> members;
+    std::vector<const PeerSet*> peer_sets;
+    ServiceSets service_sets[2]; // by direction
+};
+
+template <typename Map, typename Key, typename List>
+std::uint32_t number_of(Map& numbers, Key key, List& list)
+{
+    const auto [found, is_new] = numbers.try_emplace(key, static_cast<std::uint32_t>(list.size()));
+    if (is_new)
+        list.push_back(key);
+    return found->second;
+}
+
+Grouped group(const HostPolicy& policy, Plane plane)
+{
+    Grouped grouped;
+    std::map<const PeerSet*, std::uint32_t, PeerSetLess> peer_numbers;
+    std::map<const std::vector<ServiceAtom>*, std::uint32_t, ServicesLess> service_numbers[2];
+    for (std::uint32_t i = 0; i < policy.rules.size(); ++i) {
+        const auto& rule = policy.rules[i];
+        if ((rule.planes & plane_bit(plane)) == 0)
+            continue;
+        Grouped::Member member{i, std::nullopt, 0};
+        const auto direction = static_cast<std::size_t>(rule.direction);
+        if (!rule.peers.any)
+            member.peers = number_of(peer_numbers, &rule.peers, grouped.peer_sets);
+        member.services = number_of(service_numbers[direction], &rule.services, grouped.service_sets[direction]);
+        grouped.members.push_back(member);
+    }
+    return grouped;
+}
+
+Status check(const HostPolicy& policy)
+{
+    if (policy.processes.size() > BH_CLASSES - 1)
+        return fail(ErrorKind::invalid, "{} process conditions; a host can tell {} apart", policy.processes.size(),
+                    BH_CLASSES - 1);
+    for (const auto& rule : policy.rules) {
+        if (rule.process_class > policy.processes.size())
+            return fail(ErrorKind::invalid, "rule {}: process class {} does not exist", rule.id, rule.process_class);
+        if (rule.action == HostAction::failsafe && rule.process_class != 0)
+            return fail(ErrorKind::invalid, "rule {}: a failsafe cannot depend on the process", rule.id);
+    }
+    return {};
+}
+
+void add_to(PlaneImage::Cell& cell, const HostRule& rule, std::uint32_t index)
+{
+    const auto word = rule.process_class / 64;
+    const auto bit = std::uint64_t{1} << (rule.process_class % 64);
+    switch (rule.action) {
+    case HostAction::allow: cell.entry.allow[word] |= bit; break;
+    case HostAction::deny: cell.entry.deny[word] |= bit; break;
+    case HostAction::failsafe: cell.entry.failsafe = 1; break;
+    }
+    cell.rules.push_back(index);
+}
+
+bh_default to_abi(const std::optional<Action>& action)
+{
+    if (!action)
+        return BH_DEFAULT_NONE;
+    return *action == Action::deny ? BH_DEFAULT_DENY : BH_DEFAULT_ALLOW;
+}
+
+} // namespace
+
+std::size_t PlaneImage::KeyHash::operator()(const bh_entry_key& key) const noexcept
+{
+    const auto low = static_cast<std::uint64_t>(key.port_class) << 16 | static_cast<std::uint64_t>(key.protocol) << 8 |
+                     key.direction;
+    auto mixed = (static_cast<std::uint64_t>(key.peer_class) << 32 | low) * 0x9e3779b97f4a7c15ULL;
+    mixed ^= mixed >> 32;
+    return static_cast<std::size_t>(mixed);
+}
+
+bool PlaneImage::KeyEqual::operator()(const bh_entry_key& a, const bh_entry_key& b) const noexcept
+{
+    return a.peer_class == b.peer_class && a.port_class == b.port_class && a.protocol == b.protocol &&
+           a.direction == b.direction;
+}
+
+Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses)
+{
+    BULKHEAD_CHECK(check(policy));
+    PlaneImage image;
+    image.port_classes.assign(BH_PORT_CLASS_ENTRIES, BH_PORT_ANY);
+    const auto grouped = group(policy, plane);
+    BULKHEAD_TRY(const auto peer_classes, classify_peers(grouped.peer_sets, addresses, image));
+    std::vector<std::vector<PortClass>> port_classes[2];
+    for (const auto direction : {Direction::outbound, Direction::inbound}) {
+        const auto d = static_cast<std::size_t>(direction);
+        BULKHEAD_TRY(port_classes[d], classify_ports(grouped.service_sets[d], direction, image));
+    }
+
+    const std::vector<std::uint32_t> any_peer{BH_PEER_ANY};
+    std::size_t cells = 0;
+    for (const auto& member : grouped.members) {
+        const auto& rule = policy.rules[member.rule];
+        const auto& peers = member.peers ? peer_classes[*member.peers] : any_peer;
+        const auto& ports = port_classes[static_cast<std::size_t>(rule.direction)][member.services];
+        cells += peers.size() * ports.size();
+        if (cells > max_plane_cells)
+            return fail(ErrorKind::invalid,
+                        "the policy for one host is too large: over {} combinations of rule, peers "
+                        "and ports",
+                        max_plane_cells);
+        for (const auto peer : peers)
+            for (const auto& port : ports)
+                add_to(image.entries[{peer, port.number, static_cast<std::uint8_t>(port.protocol),
+                                      static_cast<std::uint8_t>(rule.direction)}],
+                       rule, member.rule);
+        if (rule.process_class != 0 && !peers.empty() && !ports.empty())
+            image.info.has_processes = 1;
+    }
+    image.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
+    for (std::size_t d = 0; d < 2; ++d)
+        image.info.default_action[d] =
+            static_cast<std::uint8_t>(to_abi(policy.defaults[static_cast<std::size_t>(plane)][d].action));
+    return image;
+}
+
+} // namespace bulkhead::policy

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Process conditions at both ends, with real programs: who speaks and who listens decides."""
+
+import json
+
+from harness.bulkhead import deploy
+from harness.case import LabTest
+from harness.lab import wait_until
+
+POLICY = """
+version: 1
+segment: app
+selector: {role: app}
+mode: enforce
+inbound: deny
+outbound: deny
+allow:
+  - {id: backup, to: any, service: [tcp/7000], process: {unit: backup.service}}
+  - {id: curl, to: any, service: [tcp/7001, udp/7001], process: {exe: /usr/bin/curl}}
+  - {id: by-user, to: any, service: [tcp/7002], process: {user: nobody}}
+  - {id: both, to: any, service: [tcp/7003], process: {unit: backup.service, user: nobody}}
+  - {id: in-unit, from: any, service: [tcp/7100-7101, udp/7100], process: {unit: echo.service}}
+  - {id: in-exe, from: any, service: [tcp/7102], process: {exe: /usr/bin/ncat}}
+  - {id: out-any, to: any, service: [tcp/7004]}
+deny:
+  - {id: no-backup, to: any, service: [tcp/7004], process: {unit: backup.service}}
+"""
+
+
+class Processes(LabTest):
+    @classmethod
+    def arrange(cls):
+        cls.controller, agents = deploy(cls.lab, {"app": {"role": "app"}})
+        cls.agent, cls.app = agents["app"], agents["app"].host
+        cls.guest = cls.lab.add_host("guest", 50)
+        for port in range(7000, 7005):
+            cls.guest.serve("tcp", port)
+        cls.app.serve("tcp", 7100, unit="echo.service")
+        cls.app.serve("udp", 7100, unit="echo.service")
+        cls.app.serve("tcp", 7101, unit="other.service")
+        cls.app.serve("tcp", 7103, unit="echo.service")
+        cls.app.start("/usr/bin/ncat", "-l", "-k", "-e", "/bin/cat", "7102", unit="cat.service")
+        (cls.app.cgroup / "backup.service").mkdir()
+        wait_until(lambda: cls.app.listens(7102), 5, "ncat listens")
+        cls.controller.apply(POLICY)
+
+    def test_outbound_by_unit(self):
+        self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7000, unit="backup.service"))
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7000, unit="other.service"), "EPERM")
+        self.await_record(self.agent.violations, dst__port=7000, process__unit="other.service")
+
+    def test_outbound_by_a_unit_below_the_unit(self):
+        self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7000, unit="backup.service/worker"))
+
+    def test_outbound_by_unit_that_starts_after_the_policy(self):
+        cgroup = self.app.cgroup / "backup.service"
+        wait_until(lambda: not (cgroup / "cgroup.procs").read_text(), 5, "the unit is empty")
+        for child in cgroup.glob("*/"):
+            if child.is_dir():
+                child.rmdir()
+        cgroup.rmdir()
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7000, unit="other.service"), "EPERM")
+        # systemd makes the unit's cgroup anew at each start
+        wait_until(lambda: self.app.probe("tcp", self.guest.ip4, 7000, unit="backup.service")["ok"], 5,
+                   "the restarted unit is recognised", 0.1)
+
+    def test_outbound_by_executable(self):
+        fetch = ("-sS", "--max-time", "2", "--http0.9", "-o", "/dev/null", f"http://{self.guest.ip4}:7001/")
+        self.assertEqual(self.app.run("/usr/bin/curl", *fetch).code, 0)
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7001), "EPERM")
+
+    def test_outbound_by_user(self):
+        self.assertPasses(self.app.probe("tcp", self.guest.ip6, 7002, user="nobody"))
+        self.assertRefused(self.app.probe("tcp", self.guest.ip6, 7002), "EPERM")
+
+    def test_several_keys_must_all_hold(self):
+        self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7003, user="nobody", unit="backup.service"))
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7003, user="nobody"), "EPERM")
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7003, unit="backup.service"), "EPERM")
+
+    def test_deny_for_one_unit(self):
+        self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7004, unit="other.service"))
+        self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7004, unit="backup.service"), "EPERM")
+
+    def test_inbound_by_unit_of_the_listener(self):
+        for address in (self.app.ip4, self.app.ip6):
+            self.assertPasses(self.guest.probe("tcp", address, 7100))
+            self.assertPasses(self.guest.probe("udp", address, 7100))
+            self.assertRefused(self.guest.probe("tcp", address, 7101), "ECONNREFUSED")
+
+    def test_inbound_by_executable_of_the_listener(self):
+        result = self.guest.run("/usr/bin/ncat", "--recv-only", "-w", "2", self.app.ip4, "7102", timeout=10)
+        self.assertNotIn("refused", result.stderr.lower())
+        self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7103), "ECONNREFUSED")
+
+    def test_a_listener_of_another_unit_on_the_same_port_is_judged_anew(self):
+        server = self.app.serve("tcp", 7101, "10.77.0.11", unit="echo.service")
+        self.addCleanup(lambda: (server.kill(), server.wait(5)))
+        wait_until(lambda: self.guest.probe("tcp", self.app.ip4, 7101)["ok"], 3, "the allowed unit's listener", 0.1)
+        self.assertRefused(self.guest.probe("tcp", self.app.ip6, 7101), "ECONNREFUSED")
+
+    def test_records_name_the_process(self):
+        record = json.loads(json.dumps(self.await_violation()))
+        process = record["process"]
+        self.assertEqual(process["unit"], "named.service")
+        self.assertEqual(process["user"], "nobody")
+        self.assertIn("/python3", process["exe"])
+        self.assertIn("probe.py", process["cmdline"])
+        self.assertTrue(process["cgroup"].endswith("/app/named.service"), process)
+
+    def await_violation(self):
+        self.app.probe("tcp", self.guest.ip4, 7000, unit="named.service", user="nobody")
+        return self.await_record(self.controller.violations, dst__port=7000, process__unit="named.service")

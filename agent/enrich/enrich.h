@@ -9,11 +9,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace bulkhead::agent {
 
 // Reads of one process from /proc, remembered by (pid, start time) so that a record of a process that has just died
-// still names it when it was seen before. Bounded. Not thread-safe.
+// still names it when it was seen before. Bounded. Not thread-safe. Pids are those of the initial pid namespace, so the
+// agent must see that namespace's /proc. Who counts as the process of a socket, and which races remain:
+// docs/process-identity.md.
 class ProcessTable {
 public:
     virtual ~ProcessTable() = default;
@@ -37,5 +41,10 @@ struct CgroupNames {
     std::vector<std::string> units; // every component that names a unit, slices too, outermost first
 };
 [[nodiscard]] CgroupNames parse_cgroup_path(std::string_view path);
+
+// The front of a path whose names only the administrator chose: up to and including a user's manager
+// (user@1000.service) or a container. Whoever runs in there names the cgroups below as he likes, so a policy's `unit` and
+// `container` look at this part alone, while records show all of it. Pure.
+[[nodiscard]] std::string_view administered_part(std::string_view path);
 
 } // namespace bulkhead::agent

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/enrich/cgroup_tree.h"
+
+#include "common/core/unique_fd.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::size_t max_cgroups = 65536;
+constexpr std::size_t max_remembered = 16384;
+constexpr int fileid_kernfs = 0xfe; // FILEID_KERNFS of include/linux/exportfs.h: the handle is the 64-bit id
+
+bool is_cgroup2(const std::string& folder)
+{
+    struct statfs file_system{};
+    return ::statfs(folder.c_str(), &file_system) == 0 && file_system.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+std::string joined(const std::string& path, std::string_view name)
+{
+    return (path == "/" ? "" : path) + "/" + std::string(name);
+}
+
+std::vector<std::string> subfolders(const std::string& folder)
+{
+    std::vector<std::string> names;
+    const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(folder.c_str()), ::closedir);
+    while (const auto* entry = open ? ::readdir(open.get()) : nullptr) {
+        const std::string_view name = entry->d_name;
+        if (entry->d_type == DT_DIR && name != "." && name != "..")
+            names.emplace_back(name);
+    }
+    std::sort(names.begin(), names.end(), std::greater<>()); // a stack gives them back in name order
+    return names;
+}
+
+struct Opened {
+    std::string path;
+    int error = 0;
+};
+
+// The kernel finds a cgroup by its id (name_to_handle_at(2)); needs CAP_DAC_READ_SEARCH.
+Opened open_by_id(const std::string& mount, std::uint64_t id)
+{
+    const UniqueFd root(::open(mount.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!root)
+        return {{}, errno};
+    alignas(file_handle) std::array<char, sizeof(file_handle) + sizeof(id)> bytes{};
+    auto* handle = new (bytes.data()) file_handle{};
+    handle->handle_bytes = sizeof(id);
+    handle->handle_type = fileid_kernfs;
+    std::memcpy(bytes.data() + offsetof(file_handle, f_handle), &id, sizeof(id));
+    const UniqueFd folder(::open_by_handle_at(root.get(), handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder)
+        return {{}, errno};
+    std::array<char, PATH_MAX> text{};
+    const auto link = "/proc/self/fd/" + std::to_string(folder.get());
+    const auto length = ::readlink(link.c_str(), text.data(), text.size());
+    const std::string_view path(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+    if (path == mount)
+        return {"/", 0};
+    if (!path.starts_with(mount + "/") || path.ends_with(" (deleted)"))
+        return {{}, ENOENT};
+    return {std::string(path.substr(mount.size())), 0};
+}
+
+} // namespace
+
+bool walk_cgroups(const std::string& mount, const std::string& below, std::size_t limit,
+                  const std::function<void(const CgroupFolder&)>& visit)
+{
+    const bool kernel = is_cgroup2(mount);
+    std::vector<std::string> waiting{below};
+    for (std::size_t visited = 0; !waiting.empty(); ++visited) {
+        if (visited == limit)
+            return false;
+        const auto path = std::move(waiting.back());
+        waiting.pop_back();
+        const auto folder = mount + path;
+        struct stat status{};
+        if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
+            continue;
+        visit({path, status.st_ino, status.st_uid});
+        // A cgroup counts its children in its link count, and most have none: no need to list their fifty files.
+        if (kernel && status.st_nlink <= 2)
+            continue;
+        for (const auto& name : subfolders(folder))
+            waiting.push_back(joined(path, name));
+    }
+    return true;
+}
+
+std::string cgroup_mount_of(const std::string& folder)
+{
+    namespace fs = std::filesystem;
+    fs::path mount = fs::path(folder).lexically_normal();
+    if (!mount.has_filename() && mount.has_relative_path()) // "/a/b/" -> "/a/b"
+        mount = mount.parent_path();
+    if (is_cgroup2(mount))
+        while (mount.has_relative_path() && is_cgroup2(mount.parent_path()))
+            mount = mount.parent_path();
+    return mount;
+}
+
+std::string CgroupIndex::path_of(std::uint64_t id, const std::string& hint)
+{
+    if (id == 0)
+        return {};
+    if (const auto known = paths_.find(id); known != paths_.end())
+        return known->second;
+    struct stat status{};
+    if (!hint.empty() && ::stat((mount_ + hint).c_str(), &status) == 0 && status.st_ino == id) {
+        remember(id, hint);
+        return hint;
+    }
+    if (auto opened = open_by_id(mount_, id); !opened.path.empty()) {
+        remember(id, opened.path);
+        return opened.path;
+    } else if (opened.error == ESTALE || opened.error == ENOENT) {
+        return {};
+    }
+    walk();
+    const auto found = paths_.find(id);
+    return found == paths_.end() ? std::string{} : found->second;
+}
+
+void CgroupIndex::remember(std::uint64_t id, std::string path)
+{
+    if (paths_.size() >= max_remembered)
+        paths_.clear();
+    paths_.emplace(id, std::move(path));
+}
+
+// Without the capability: read the tree, at most once a second, for the ids come as fast as connections do.
+void CgroupIndex::walk()
+{
+    const auto now = clock_.monotonic();
+    if (walked_ && now - *walked_ < std::chrono::seconds(1))
+        return;
+    walked_ = now;
+    walk_cgroups(mount_, "/", max_cgroups, [this](const CgroupFolder& folder) { remember(folder.id, folder.path); });
+}
+
+} // namespace bulkhead::agent

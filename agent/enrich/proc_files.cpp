@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/enrich/proc_files.h"
+
+#include "common/core/unique_fd.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <charconv>
+#include <climits>
+#include <memory>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::size_t max_command_line = 1024;
+constexpr std::uint32_t unset_login_uid = 4294967295; // audit's "nobody logged in": (uid_t)-1
+constexpr std::string_view deleted_mark = " (deleted)";
+
+std::string read_bounded(const std::string& path, std::size_t limit)
+{
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        return {};
+    std::string text(limit, '\0');
+    std::size_t used = 0;
+    while (used < limit) {
+        const auto got = ::read(file.get(), text.data() + used, limit - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        used += static_cast<std::size_t>(got);
+    }
+    text.resize(used);
+    return text;
+}
+
+std::string read_link(const std::string& path)
+{
+    std::array<char, PATH_MAX> text{};
+    const auto length = ::readlink(path.c_str(), text.data(), text.size());
+    return length > 0 ? std::string(text.data(), static_cast<std::size_t>(length)) : std::string{};
+}
+
+template <typename Number>
+std::optional<Number> number(std::string_view text)
+{
+    Number value = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return code == std::errc{} && end != text.data() ? std::optional(value) : std::nullopt;
+}
+
+} // namespace
+
+std::string without_deleted_mark(std::string link)
+{
+    if (link.ends_with(deleted_mark))
+        link.resize(link.size() - deleted_mark.size());
+    return link;
+}
+
+std::string ProcFiles::path(std::uint32_t pid, const std::string& name) const
+{
+    return root_ + "/" + std::to_string(pid) + "/" + name;
+}
+
+std::vector<std::uint32_t> ProcFiles::pids() const
+{
+    std::vector<std::uint32_t> pids;
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(root_.c_str()), ::closedir);
+    while (const auto* entry = folder ? ::readdir(folder.get()) : nullptr) {
+        const std::string_view name = entry->d_name;
+        if (name[0] >= '1' && name[0] <= '9')
+            if (const auto pid = number<std::uint32_t>(name))
+                pids.push_back(*pid);
+    }
+    return pids;
+}
+
+std::optional<ProcStat> ProcFiles::stat(std::uint32_t pid) const
+{
+    // "1 (name) S ppid ...": the name may hold anything, ')' too, so count fields from the last ')' on. start_time is
+    // field 22 of the line, the 20th after the name.
+    const auto line = read_bounded(path(pid, "stat"), 4096);
+    const auto name_end = line.rfind(')');
+    if (name_end == std::string::npos)
+        return std::nullopt;
+    std::string_view rest = std::string_view(line).substr(name_end + 1);
+    std::array<std::string_view, 20> fields;
+    for (auto& field : fields) {
+        const auto begin = rest.find_first_not_of(' ');
+        if (begin == std::string_view::npos)
+            return std::nullopt;
+        rest.remove_prefix(begin);
+        field = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(field.size());
+    }
+    const auto ppid = number<std::uint32_t>(fields[1]);
+    const auto start = number<std::uint64_t>(fields[19]);
+    if (!ppid || !start)
+        return std::nullopt;
+    return ProcStat{*ppid, *start};
+}
+
+std::string ProcFiles::executable_link(std::uint32_t pid) const
+{
+    return read_link(path(pid, "exe"));
+}
+
+std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
+{
+    ProcExecutable executable;
+    executable.path = executable_link(pid);
+    const auto file = identify_file(path(pid, "exe"), path(pid, "mountinfo"));
+    if (executable.path.empty() || !file)
+        return std::nullopt;
+    executable.file = *file;
+    if (executable.path.ends_with(deleted_mark)) {
+        struct stat literal{};
+        const auto seen_by_process = path(pid, "root") + executable.path;
+        executable.deleted =
+            ::stat(seen_by_process.c_str(), &literal) != 0 || literal.st_ino != executable.file.inode;
+        if (executable.deleted)
+            executable.path = without_deleted_mark(std::move(executable.path));
+    }
+    return executable;
+}
+
+std::string ProcFiles::comm(std::uint32_t pid) const
+{
+    auto name = read_bounded(path(pid, "comm"), 64);
+    if (name.ends_with('\n'))
+        name.pop_back();
+    return name;
+}
+
+std::string ProcFiles::command_line(std::uint32_t pid) const
+{
+    auto line = read_bounded(path(pid, "cmdline"), max_command_line);
+    while (!line.empty() && line.back() == '\0')
+        line.pop_back();
+    for (char& c : line)
+        if (c == '\0')
+            c = ' ';
+    return line;
+}
+
+std::optional<std::uint32_t> ProcFiles::login_uid(std::uint32_t pid) const
+{
+    const auto uid = number<std::uint32_t>(read_bounded(path(pid, "loginuid"), 16));
+    return uid == unset_login_uid ? std::nullopt : uid;
+}
+
+std::string ProcFiles::cgroup(std::uint32_t pid) const
+{
+    // Hybrid hierarchies list the v1 controllers as well; "0::" is the unified one (cgroups(7)).
+    const auto lines = read_bounded(path(pid, "cgroup"), 16384);
+    std::string_view rest = lines;
+    while (!rest.empty()) {
+        const auto line = rest.substr(0, rest.find('\n'));
+        if (line.starts_with("0::/"))
+            return std::string(line.substr(3));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    }
+    return {};
+}
+
+std::optional<std::uint64_t> ProcFiles::name_space(std::uint32_t pid, const std::string& kind) const
+{
+    const auto link = read_link(path(pid, "ns/" + kind)); // "mnt:[4026531841]"
+    const auto begin = link.find('[');
+    return begin == std::string::npos ? std::nullopt
+                                      : number<std::uint64_t>(std::string_view(link).substr(begin + 1));
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/datapath.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+namespace bulkhead::test {
+
+// A kernel side that holds what the test puts into it. Every call is recorded.
+class FakeDatapath final : public agent::Datapath {
+public:
+    std::vector<agent::WalkedSocket> sockets;
+    std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
+    std::function<bool(const bh_judge_request&)> denies = [](const auto&) { return false; };
+    std::set<std::uint64_t> outside;         // cgroup ids that are not in scope
+    std::set<std::uint64_t> undestroyable;   // cookies
+    agent::Counters counter_values;
+    std::vector<bh_event> events;
+
+    std::vector<bh_judge_request> judged;
+    std::vector<std::uint64_t> destroyed; // cookies
+    std::vector<bh_udp_flow_key> forgotten;
+    std::vector<agent::FacetTable> facet_updates;
+    std::size_t walks = 0, adoptions = 0, scope_questions = 0;
+    bh_control control_word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0};
+
+    Result<std::uint32_t> realise(const agent::Realisation&) override
+    {
+        control_word.active_slot = 0;
+        control_word.shadow_slot = 1;
+        return ++control_word.generation;
+    }
+    Status update_facets(const agent::FacetTable& facets) override
+    {
+        facet_updates.push_back(facets);
+        return {};
+    }
+    Status clear() override
+    {
+        control_word.active_slot = control_word.shadow_slot = BH_SLOT_NONE;
+        return {};
+    }
+    [[nodiscard]] bh_control control() const override { return control_word; }
+
+    Status judge(std::span<bh_judge_request> requests) override
+    {
+        for (auto& request : requests) {
+            request.verdict = denies(request) ? BH_DENIED : BH_ALLOWED;
+            request.reason = BH_REASON_RULE;
+            request.generation = control_word.generation;
+            judged.push_back(request);
+        }
+        return {};
+    }
+    Result<std::vector<agent::WalkedSocket>> walk_sockets() override
+    {
+        ++walks;
+        return sockets;
+    }
+    bool in_scope(std::uint64_t cgroup_id) override
+    {
+        ++scope_questions;
+        return !outside.contains(cgroup_id);
+    }
+    Status destroy_socket(const bh_walked_socket& socket) override
+    {
+        if (undestroyable.contains(socket.cookie))
+            return fail(ErrorKind::failed, "cannot destroy the socket");
+        destroyed.push_back(socket.cookie);
+        std::erase_if(sockets, [&socket](const auto& other) { return other.socket.cookie == socket.cookie; });
+        return {};
+    }
+    Status adopt_listeners(std::span<const agent::WalkedSocket>) override
+    {
+        ++adoptions;
+        return {};
+    }
+    Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override { return flows; }
+    Status forget_udp_flow(const bh_udp_flow_key& key) override
+    {
+        forgotten.push_back(key);
+        return {};
+    }
+    Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds) override
+    {
+        const auto ready = std::exchange(events, {});
+        std::for_each(ready.begin(), ready.end(), sink);
+        return ready.size();
+    }
+    agent::Counters counters() override { return counter_values; }
+    std::vector<agent::MapUse> map_use() override { return {}; }
+};
+
+} // namespace bulkhead::test

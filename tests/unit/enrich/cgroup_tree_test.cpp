@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/enrich/cgroup_tree.h"
+#include "tests/harness/fake_clock.h"
+#include "tests/harness/temp_dir.h"
+
+#include <gtest/gtest.h>
+
+namespace bulkhead::agent {
+namespace {
+
+std::uint64_t inode(const std::string& path)
+{
+    struct stat status{};
+    return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
+}
+
+std::vector<std::string> walked(const std::string& mount, const std::string& below, std::size_t limit = 1000)
+{
+    std::vector<std::string> paths;
+    walk_cgroups(mount, below, limit, [&paths](const CgroupFolder& folder) { paths.push_back(folder.path); });
+    return paths;
+}
+
+TEST(CgroupTree, VisitsParentsFirstInNameOrder)
+{
+    const test::TempDir root;
+    root.folder("b.service/inner");
+    root.folder("a.slice/z.service");
+    root.file("a.slice/cgroup.procs", "");
+    EXPECT_EQ(walked(root.path(), "/"),
+              (std::vector<std::string>{"/", "/a.slice", "/a.slice/z.service", "/b.service", "/b.service/inner"}));
+    EXPECT_EQ(walked(root.path(), "/b.service"), (std::vector<std::string>{"/b.service", "/b.service/inner"}));
+    EXPECT_TRUE(walked(root.path(), "/gone").empty());
+}
+
+TEST(CgroupTree, DoesNotFollowSymlinksAndStopsAtItsBound)
+{
+    const test::TempDir root;
+    root.folder("a");
+    std::filesystem::create_directory_symlink("..", root / "a/up");
+    EXPECT_EQ(walked(root.path(), "/"), (std::vector<std::string>{"/", "/a"}));
+    EXPECT_FALSE(walk_cgroups(root.path(), "/", 1, [](const CgroupFolder&) {}));
+}
+
+TEST(CgroupIndex, TakesTheHintOnlyWhenItHasTheId)
+{
+    const test::TempDir root;
+    const test::FakeClock clock;
+    const auto a = inode(root.folder("a"));
+    const auto b = inode(root.folder("b"));
+    CgroupIndex index(root.path(), clock);
+    EXPECT_EQ(index.path_of(a, "/a"), "/a");
+    EXPECT_NE(index.path_of(b, "/a"), "/a");
+    EXPECT_EQ(index.path_of(0, "/a"), "");
+}
+
+TEST(CgroupIndex, RemembersWhatIsGone)
+{
+    const test::TempDir root;
+    const test::FakeClock clock;
+    const auto id = inode(root.folder("a.service"));
+    CgroupIndex index(root.path(), clock);
+    ASSERT_EQ(index.path_of(id, "/a.service"), "/a.service");
+    std::filesystem::remove(root / "a.service");
+    EXPECT_EQ(index.path_of(id, ""), "/a.service");
+}
+
+TEST(CgroupMount, IsTheFolderItselfOutsideOfTheHierarchy)
+{
+    const test::TempDir root;
+    EXPECT_EQ(cgroup_mount_of(root.path()), root.path());
+    EXPECT_EQ(cgroup_mount_of(root.path() + "/"), root.path());
+}
+
+// On the machine's own hierarchy, when it shows one: ids found by the kernel lead to the folders that have them.
+TEST(CgroupIndex, FindsFoldersOfTheKernel)
+{
+    std::string mount;
+    for (const auto* candidate : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"})
+        if (std::filesystem::exists(std::string(candidate) + "/cgroup.procs"))
+            mount = candidate;
+    if (mount.empty())
+        GTEST_SKIP() << "no cgroup v2 hierarchy here";
+    EXPECT_EQ(cgroup_mount_of(mount), mount);
+    const test::FakeClock clock;
+    CgroupIndex index(mount, clock);
+    std::vector<CgroupFolder> folders;
+    walk_cgroups(mount, "/", 50, [&folders](const CgroupFolder& folder) { folders.push_back(folder); });
+    ASSERT_FALSE(folders.empty());
+    for (const auto& folder : folders) {
+        const auto found = index.path_of(folder.id, "");
+        if (inode(mount + folder.path) == folder.id) { // still there
+            EXPECT_EQ(found, folder.path);
+        }
+    }
+}
+
+} // namespace
+} // namespace bulkhead::agent

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/enrich/enrich.h"
+#include "agent/enrich/proc_files.h"
+#include "agent/enrich/user_names.h"
+#include "tests/harness/child_process.h"
+#include "tests/harness/fake_clock.h"
+#include "tests/harness/temp_dir.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace bulkhead::agent {
+namespace {
+
+const ProcFiles proc("/proc");
+
+bh_subject subject_of(std::uint32_t pid)
+{
+    bh_subject subject{};
+    subject.pid = pid;
+    subject.uid = ::getuid();
+    std::strncpy(subject.comm, "door", sizeof(subject.comm));
+    if (const auto executable = proc.executable(pid)) {
+        subject.exe_inode = executable->file.inode;
+        subject.exe_device = executable->file.device;
+    }
+    return subject;
+}
+
+std::unique_ptr<ProcessTable> table()
+{
+    return make_process_table({"/proc", "/sys/fs/cgroup"});
+}
+
+TEST(ProcFiles, ReadsItself)
+{
+    const auto self = static_cast<std::uint32_t>(::getpid());
+    EXPECT_EQ(proc.stat(self)->ppid, static_cast<std::uint32_t>(::getppid()));
+    EXPECT_GT(proc.stat(self)->start_time, 0U);
+    EXPECT_EQ(proc.executable(self)->path, std::filesystem::read_symlink("/proc/self/exe").string());
+    EXPECT_FALSE(proc.executable(self)->deleted);
+    EXPECT_NE(proc.executable(self)->file.inode, 0U);
+    const auto pids = proc.pids();
+    EXPECT_NE(std::find(pids.begin(), pids.end(), self), pids.end());
+    EXPECT_EQ(proc.name_space(self, "mnt"), proc.name_space(self, "mnt"));
+    EXPECT_TRUE(proc.name_space(self, "mnt").has_value());
+    EXPECT_FALSE(proc.name_space(self, "nonsense").has_value());
+}
+
+TEST(ProcFiles, ParsesHostileText)
+{
+    const test::TempDir root;
+    root.file("7/stat", "7 (a) b) R 1 (x) S 42 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 1\n");
+    root.file("8/stat", "8 (short) S 1\n");
+    root.file("9/stat", "");
+    EXPECT_EQ(ProcFiles(root.path()).stat(7)->ppid, 42U);
+    EXPECT_EQ(ProcFiles(root.path()).stat(7)->start_time, 9876U);
+    EXPECT_FALSE(ProcFiles(root.path()).stat(8));
+    EXPECT_FALSE(ProcFiles(root.path()).stat(9));
+    EXPECT_FALSE(ProcFiles(root.path()).stat(10));
+    root.file("7/cgroup", "4:memory:/x\n1:name=systemd:/0::/no\n0::/system.slice/a.service\n");
+    EXPECT_EQ(ProcFiles(root.path()).cgroup(7), "/system.slice/a.service");
+    root.file("8/cgroup", "0::nonsense");
+    EXPECT_EQ(ProcFiles(root.path()).cgroup(8), "");
+    root.file("7/loginuid", "4294967295");
+    root.file("8/loginuid", "1000");
+    EXPECT_FALSE(ProcFiles(root.path()).login_uid(7));
+    EXPECT_EQ(ProcFiles(root.path()).login_uid(8), 1000U);
+    root.file("7/cmdline", std::string("a\0b\0\0", 5));
+    EXPECT_EQ(ProcFiles(root.path()).command_line(7), "a b");
+    root.file("8/cmdline", std::string(5000, 'x'));
+    EXPECT_EQ(ProcFiles(root.path()).command_line(8).size(), 1024U);
+}
+
+TEST(ProcessTable, DescribesALivingProcess)
+{
+    const test::ChildProcess child({"/bin/sleep", "1000"});
+    const auto process = table()->describe(subject_of(child.pid()));
+    EXPECT_EQ(process.pid(), child.pid());
+    EXPECT_EQ(process.ppid(), static_cast<std::uint32_t>(::getpid()));
+    EXPECT_EQ(process.exe(), std::filesystem::canonical("/bin/sleep").string());
+    EXPECT_EQ(process.cmdline(), "/bin/sleep 1000");
+    EXPECT_EQ(process.comm(), "door"); // as it was at the door
+    EXPECT_EQ(process.parent_exe(), std::filesystem::read_symlink("/proc/self/exe").string());
+    EXPECT_EQ(process.uid(), ::getuid());
+}
+
+TEST(ProcessTable, StillNamesAProcessThatDied)
+{
+    const auto processes = table();
+    test::ChildProcess child({"/bin/sleep", "1000"});
+    const auto subject = subject_of(child.pid());
+    const auto alive = processes->describe(subject);
+    child.stop();
+    EXPECT_EQ(processes->describe(subject).SerializeAsString(), alive.SerializeAsString());
+}
+
+TEST(ProcessTable, NamesTheProgramOfAProcessItNeverSaw)
+{
+    const auto processes = table();
+    const test::ChildProcess seen({"/bin/sleep", "1000"});
+    static_cast<void>(processes->describe(subject_of(seen.pid())));
+    test::ChildProcess unseen({"/bin/sleep", "2000"});
+    const auto subject = subject_of(unseen.pid());
+    unseen.stop();
+    const auto process = processes->describe(subject);
+    EXPECT_EQ(process.exe(), std::filesystem::canonical("/bin/sleep").string());
+    EXPECT_EQ(process.cmdline(), "");
+    EXPECT_EQ(process.ppid(), 0U);
+}
+
+TEST(ProcessTable, GivesNoForeignProgramToAnEvent)
+{
+    const test::ChildProcess child({"/bin/sleep", "1000"});
+    auto before_exec = subject_of(child.pid());
+    ++before_exec.exe_inode; // what it ran when it passed the door was another file
+    const auto processes = table();
+    static_cast<void>(processes->describe(subject_of(child.pid())));
+    const auto process = processes->describe(before_exec);
+    EXPECT_EQ(process.exe(), "");
+    EXPECT_EQ(process.cmdline(), "");
+    EXPECT_EQ(process.ppid(), static_cast<std::uint32_t>(::getpid())); // exec keeps the parent
+    EXPECT_EQ(processes->describe(subject_of(child.pid())).cmdline(), "/bin/sleep 1000");
+}
+
+TEST(ProcessTable, LeavesUnknownWhatNobodyCanKnow)
+{
+    bh_subject subject{};
+    subject.pid = 0x7ffffff0;
+    subject.uid = 4000000000;
+    std::memcpy(subject.comm, "0123456789abcde\xff", sizeof(subject.comm)); // no NUL, no UTF-8
+    const auto process = table()->describe(subject);
+    EXPECT_EQ(process.comm(), "0123456789abcde\xef\xbf\xbd");
+    EXPECT_EQ(process.exe(), "");
+    EXPECT_EQ(process.user(), "");
+    EXPECT_FALSE(process.has_login_uid());
+    v1::Process parsed;
+    EXPECT_TRUE(parsed.ParseFromString(process.SerializeAsString()));
+}
+
+TEST(ProcessTable, MarksOffADeletedProgram)
+{
+    const test::TempDir folder;
+    const auto program = folder / "sleeper";
+    std::filesystem::copy_file(std::filesystem::canonical("/bin/sleep"), program);
+    const test::ChildProcess child({program, "1000"});
+    std::filesystem::remove(program);
+    EXPECT_TRUE(proc.executable(child.pid())->deleted);
+    EXPECT_EQ(proc.executable(child.pid())->path, program);
+    EXPECT_EQ(table()->describe(subject_of(child.pid())).exe(), program);
+}
+
+TEST(ProcessTable, KeepsANameThatOnlyLooksDeleted)
+{
+    const test::TempDir folder;
+    const auto program = folder / "sleeper (deleted)";
+    std::filesystem::copy_file(std::filesystem::canonical("/bin/sleep"), program);
+    const test::ChildProcess child({program, "1000"});
+    EXPECT_FALSE(proc.executable(child.pid())->deleted);
+    EXPECT_EQ(proc.executable(child.pid())->path, program);
+}
+
+TEST(ProcessTable, GivesTheEvaluatorItsFacts)
+{
+    const test::ChildProcess child({"/bin/sleep", "1000"});
+    auto subject = subject_of(child.pid());
+    subject.uid = 0;
+    const auto facts = table()->facts(subject);
+    EXPECT_EQ(facts.exe, std::filesystem::canonical("/bin/sleep").string());
+    EXPECT_EQ(facts.user, "root");
+    EXPECT_FALSE(facts.sha256);
+    subject.uid = 4000000000;
+    EXPECT_EQ(table()->facts(subject).user, "4000000000");
+}
+
+TEST(UserNames, KnowsRootByNameAndNumber)
+{
+    const test::FakeClock clock;
+    UserNames users(clock);
+    EXPECT_EQ(users.name_of(0), "root");
+    EXPECT_EQ(users.uid_of("root"), 0U);
+    EXPECT_EQ(users.uid_of("1234567"), 1234567U);
+    EXPECT_EQ(users.uid_of("nobody-has-this-name"), std::nullopt);
+    EXPECT_EQ(users.uid_of("nobody-has-this-name"), std::nullopt);
+    EXPECT_EQ(users.uid_of("99999999999"), std::nullopt);
+    EXPECT_EQ(users.name_of(4000000000), "");
+}
+
+} // namespace
+} // namespace bulkhead::agent

@@ -7,16 +7,18 @@
 #include <functional>
 #include <set>
 
-namespace bulkhead::test {
+namespace bulkhead::test
+{
 
 // A kernel side that holds what the test puts into it. Every call is recorded.
-class FakeDatapath final : public agent::Datapath {
+class FakeDatapath final : public agent::Datapath
+{
 public:
     std::vector<agent::WalkedSocket> sockets;
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
     std::function<bool(const bh_judge_request&)> denies = [](const auto&) { return false; };
-    std::set<std::uint64_t> outside;         // cgroup ids that are not in scope
-    std::set<std::uint64_t> undestroyable;   // cookies
+    std::set<std::uint64_t> outside;       // cgroup ids that are not in scope
+    std::set<std::uint64_t> undestroyable; // cookies
     agent::Counters counter_values;
     std::vector<bh_event> events;
 
@@ -58,6 +60,8 @@ public:
     Result<std::vector<agent::WalkedSocket>> walk_sockets() override
     {
         ++walks;
+        const std::set<std::uint64_t> gone(destroyed.begin(), destroyed.end());
+        std::erase_if(sockets, [&gone](const auto& walked) { return gone.contains(walked.socket.cookie); });
         return sockets;
     }
     bool in_scope(std::uint64_t cgroup_id) override
@@ -70,7 +74,6 @@ public:
         if (undestroyable.contains(socket.cookie))
             return fail(ErrorKind::failed, "cannot destroy the socket");
         destroyed.push_back(socket.cookie);
-        std::erase_if(sockets, [&socket](const auto& other) { return other.socket.cookie == socket.cookie; });
         return {};
     }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override

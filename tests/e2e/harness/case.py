@@ -28,6 +28,7 @@ class LabTest(unittest.TestCase):
     def setUpClass(cls):
         cls.lab = Lab(cls.__name__)
         cls.addClassCleanup(cls.lab.close)
+        cls.lab.open()
         cls.arrange()
 
     @classmethod

@@ -162,9 +162,9 @@ class Lab:
     """Everything is named after `name`; two runs of one lab exclude each other, and the next run clears what a killed
     one left behind."""
 
-    def __init__(self, name, base="bulkhead-e2e", run=RUN):
+    def __init__(self, name, base="bulkhead-e2e", prefix="bh-e2e-{}", run=RUN):
         self.name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        self.prefix = f"bh-{base.removeprefix('bulkhead-')}-{self.name}"
+        self.prefix = prefix.format(self.name)
         self.fabric = f"{self.prefix}-fabric"
         self.cgroup = cgroups.root() / base / self.name
         self.daemons = self.cgroup / "_daemons"
@@ -173,6 +173,8 @@ class Lab:
         self._closed = False
         self._lock = self._take_lock(run / f"{self.name}.lock")
         self.clear()
+
+    def open(self):
         atexit.register(self.close)
         open_labs.append(self)
         mount_bpffs()
@@ -183,6 +185,14 @@ class Lab:
         except BaseException:
             self.close()
             raise
+        return self
+
+    def leave(self) -> None:
+        """Ends this program's part and lets everything run on."""
+        self._teardown.clear()
+        self._closed = True
+        atexit.unregister(self.close)
+        self._lock.close()
 
     def _take_lock(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +208,7 @@ class Lab:
             lock.close()
 
     def add_host(self, name, number=None) -> Host:
-        host = Host(self, name, number or 11 + len(self.hosts))
+        host = Host(self, name, number or 11 + sum(11 <= other.number < 50 for other in self.hosts))
         self.hosts.append(host)
         return host
 
@@ -253,14 +263,15 @@ class Lab:
         self.clear()
         Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
-        for folder in (self.cgroup.parent, self.dir.parent):
-            try:
-                folder.rmdir()
-            except OSError:  # other labs are there still
-                pass
+        if self.dir.parent == RUN:
+            for folder in (self.cgroup.parent, RUN):
+                try:
+                    folder.rmdir()
+                except OSError:  # other labs are there still
+                    pass
 
     def __enter__(self):
-        return self
+        return self.open()
 
     def __exit__(self, *_):
         self.close()

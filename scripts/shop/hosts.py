@@ -37,9 +37,7 @@ class Shop:
         self.api.start("/usr/bin/python3", HERE / "api.py", 8080, self.db.ip4, unit="shop-api.service")
         key = self.api.dir / "ssh_host_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        if not Path("/run/sshd").exists():  # sshd insists on it; Debian's unit makes it too
-            Path("/run/sshd").mkdir(mode=0o755)
-            self.lab.on_close(Path("/run/sshd").rmdir)
+        self.lab.make_folder(Path("/run/sshd"))  # sshd insists on it; Debian's unit makes it too
         config = self.api.dir / "sshd_config"
         config.write_text(f"HostKey {key}\nPidFile none\nUsePAM no\nPasswordAuthentication no\n")
         self.api.start("/usr/sbin/sshd", "-D", "-f", config, unit="ssh.service")

@@ -215,6 +215,13 @@ class Lab:
     def on_close(self, action) -> None:
         self._teardown.append(action)
 
+    def make_folder(self, path: Path) -> None:
+        """A folder outside of the lab's own that some program insists on. Removed with the lab, if it was not there."""
+        if not path.exists():
+            with open(self.dir / "made", "a", encoding="ascii") as made:
+                made.write(f"{path}\n")
+            path.mkdir()
+
     def pins(self) -> list[Path]:
         """Pin folders of the agents of this lab (agent: instance_name)."""
         stem = "-".join(self.cgroup.relative_to(cgroups.root()).parts)
@@ -227,6 +234,10 @@ class Lab:
             shutil.rmtree(pins, ignore_errors=True)
         for netns in Path("/run/netns").glob(f"{self.prefix}-*"):
             namespaces.delete(netns.name)
+        if (made := self.dir / "made").exists():
+            for folder in made.read_text().split():
+                if Path(folder).is_dir():
+                    Path(folder).rmdir()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def logs(self, lines=25) -> str:

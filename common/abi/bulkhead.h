@@ -53,9 +53,11 @@ enum bh_reason {
     BH_REASON_REPLY = 6,     /* answer of a UDP conversation that was judged when it began */
 };
 
+/* Aligned to four bytes, so that the kernel programs move words; every structure here keeps it on such an offset. */
 struct bh_address {
     __u8 byte[16];
-};
+} __attribute__((aligned(4)));
+BH_ASSERT(sizeof(struct bh_address) == 16, "layout");
 
 /*
  * The whole switch: one aligned 64-bit word, read once per decision, written once per change. A reader sees the old
@@ -105,6 +107,15 @@ struct bh_entry {
 };
 BH_ASSERT(sizeof(struct bh_entry) == 72, "layout");
 
+/*
+ * One value of a plane's port class table: the classes of all ports of one direction and protocol. The table is an array
+ * of four such values, not of 262144 numbers, since the kernel rounds each value of an array up to eight bytes.
+ */
+struct bh_port_classes {
+    __u16 of_port[BH_PORTS];
+};
+#define BH_PORT_TABLES (BH_PORT_CLASS_ENTRIES / BH_PORTS) /* index: direction x 2 + (0 tcp, 1 udp) */
+
 struct bh_class_vector {
     __u64 word[BH_CLASS_WORDS];
 };
@@ -150,32 +161,46 @@ struct bh_listener_key {
 };
 BH_ASSERT(sizeof(struct bh_listener_key) == 20, "layout");
 
+/*
+ * Cgroup ids from a process's own cgroup outwards, zero after the last. What lies further out than this is not looked at
+ * for BH_FACET_CGROUP (deepest nesting in practice: user services, pods; below ten).
+ */
+#define BH_CGROUP_LEVELS 16
+struct bh_cgroup_path {
+    __u64 id[BH_CGROUP_LEVELS];
+};
+
 enum bh_listener_state { BH_LISTENER_BOUND = 0, BH_LISTENER_LISTENING = 1 };
 
 struct bh_listener {
     __u64 cookie;     /* of the socket that last took the key */
+    __u64 since_ns;   /* CLOCK_MONOTONIC: when that was */
     __u32 sharers;    /* further sockets on the same key (SO_REUSEPORT) */
     __u8 state;       /* enum bh_listener_state */
     __u8 v6only;
     __u16 pad;
     struct bh_subject owner;
+    struct bh_cgroup_path cgroups; /* of the owner; the kernel cannot walk up from a bare id */
 };
-BH_ASSERT(sizeof(struct bh_listener) == 64, "layout");
+BH_ASSERT(sizeof(struct bh_listener) == 200, "layout");
 
 /* Key of bh_udp_flows, the only per-flow state in the kernel: UDP conversations of unconnected sockets. */
 struct bh_udp_flow_key {
     struct bh_address remote;
     __u16 remote_port;
     __u16 local_port;
+    __u32 netns; /* inode number of the network namespace: ports of different namespaces are different ports */
 };
-BH_ASSERT(sizeof(struct bh_udp_flow_key) == 20, "layout");
+BH_ASSERT(sizeof(struct bh_udp_flow_key) == 24, "layout");
 
 struct bh_udp_flow {
     __u64 opened_ns; /* CLOCK_MONOTONIC */
     __u64 last_ns;   /* refreshed at most once a second */
     __u64 cookie;    /* of the local socket; 0: not known (inbound) */
-    __u8 direction;  /* who began */
-    __u8 pad[7];
+    __u32 generation; /* of the planes that last let a datagram pass */
+    __u8 direction;   /* who began */
+    __u8 settled;     /* that verdict did not look at processes: good for every datagram of this generation */
+    __u16 pad;
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_udp_flow) == 80, "layout");
@@ -251,6 +276,13 @@ struct bh_judge_request {
     struct bh_class_vector classes;
 };
 BH_ASSERT(sizeof(struct bh_judge_request) == 120, "layout");
+
+/* Context of the judge program. */
+struct bh_judge_call {
+    struct bh_judge_request request;
+    struct bh_cgroup_path cgroups; /* of request.subject.cgroup_id; filled by the datapath */
+};
+BH_ASSERT(sizeof(struct bh_judge_call) == 248, "layout");
 
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {

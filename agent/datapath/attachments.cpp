@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/attachments.h"
+
+#include "common/core/log.h"
+
+#include <bpf/bpf.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace bulkhead::agent {
+
+namespace {
+
+struct Hook {
+    const char* name; // of the pin
+    bpf_program* program;
+    bool is_netns;
+};
+
+// sk_lookup and connect come last: by then the listener table is being kept.
+std::array<Hook, 9> hooks_of(::datapath& skeleton)
+{
+    auto& programs = skeleton.progs;
+    return {{{"post_bind4", programs.bh_post_bind4, false},
+             {"post_bind6", programs.bh_post_bind6, false},
+             {"sock_release", programs.bh_sock_release, false},
+             {"sock_ops", programs.bh_sock_ops, false},
+             {"sk_lookup", programs.bh_sk_lookup, true},
+             {"sendmsg4", programs.bh_sendmsg4, false},
+             {"sendmsg6", programs.bh_sendmsg6, false},
+             {"connect4", programs.bh_connect4, false},
+             {"connect6", programs.bh_connect6, false}}};
+}
+
+// Runs what it was told in reverse order, unless the whole succeeded.
+class Undo {
+public:
+    Undo() = default;
+    Undo(const Undo&) = delete;
+    Undo& operator=(const Undo&) = delete;
+    ~Undo()
+    {
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+            (*step)();
+    }
+    void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+    void forget() { steps_.clear(); }
+
+private:
+    std::vector<std::function<void()>> steps_;
+};
+
+struct PinnedLink {
+    UniqueFd fd;
+    bpf_link_info info{};
+};
+
+Result<std::optional<PinnedLink>> open_pinned_link(const std::string& path)
+{
+    PinnedLink link{UniqueFd(bpf_obj_get(path.c_str())), {}};
+    if (!link.fd) {
+        if (errno == ENOENT)
+            return std::nullopt;
+        return fail_errno(errno, fmt::format("open {}", path));
+    }
+    __u32 size = sizeof(link.info);
+    if (bpf_obj_get_info_by_fd(link.fd.get(), &link.info, &size) != 0)
+        return fail_errno(errno, fmt::format("inspect {}", path));
+    return link;
+}
+
+// A link outlives its cgroup or namespace as an empty shell: the kernel then reports 0.
+bool is_dead(const Hook& hook, const PinnedLink& link)
+{
+    return hook.is_netns ? link.info.netns.netns_ino == 0 : link.info.cgroup.cgroup_id == 0;
+}
+
+Status check_place(const Hook& hook, const std::string& path, const PinnedLink& link, const AttachPoint& where)
+{
+    const bool right = hook.is_netns ? link.info.netns.netns_ino == where.netns_inode
+                                     : link.info.cgroup.cgroup_id == where.cgroup_id;
+    if (right)
+        return {};
+    auto error = fail(ErrorKind::refused, "{}: this instance guards another {}", path,
+                      hook.is_netns ? "network namespace" : "cgroup");
+    error.value().mend = fmt::format("start the agent where it ran before, or {}", mend_pins);
+    return error;
+}
+
+Status replace_program(const Hook& hook, const std::string& path, PinnedLink link, Undo& undo)
+{
+    // Kept open so that a failure further on can put it back. Needs CAP_SYS_ADMIN; without it there is no way back.
+    auto previous = std::make_shared<UniqueFd>(bpf_prog_get_fd_by_id(link.info.prog_id));
+    if (bpf_link_update(link.fd.get(), bpf_program__fd(hook.program), nullptr) != 0)
+        return fail_errno(errno, fmt::format("replace the program of {}", path));
+    auto fd = std::make_shared<UniqueFd>(std::move(link.fd));
+    undo.add([fd, previous, path] {
+        if (!*previous || bpf_link_update(fd->get(), previous->get(), nullptr) != 0)
+            log_error("{}: the previous program could not be put back; the new one stays", path);
+    });
+    return {};
+}
+
+Result<Link> attach(const Hook& hook, const AttachPoint& where)
+{
+    Link link(hook.is_netns ? bpf_program__attach_netns(hook.program, where.netns)
+                            : bpf_program__attach_cgroup(hook.program, where.cgroup));
+    if (link)
+        return link;
+    const int error = errno;
+    auto failure = fail_errno(error, fmt::format("attach {}", hook.name));
+    if (error == EPERM)
+        failure.value().mend = "another program is attached to this cgroup without BPF_F_ALLOW_MULTI (bpftool cgroup tree), "
+                               "or privileges are missing";
+    return failure;
+}
+
+Status attach_hook(const PinFolder& pins, const Hook& hook, const AttachPoint& where, Undo& undo)
+{
+    const std::string path = pins.link(hook.name);
+    BULKHEAD_TRY(auto pinned, open_pinned_link(path));
+    if (pinned && !is_dead(hook, *pinned)) {
+        BULKHEAD_CHECK(check_place(hook, path, *pinned, where));
+        return replace_program(hook, path, std::move(*pinned), undo);
+    }
+    BULKHEAD_TRY(Link link, attach(hook, where));
+    if (pinned && ::unlink(path.c_str()) != 0)
+        return fail_errno(errno, fmt::format("remove the dead link {}", path));
+    if (const int error = bpf_link__pin(link.get(), path.c_str()); error != 0)
+        return fail_errno(-error, fmt::format("pin {}", path));
+    undo.add([path] { (void)::unlink(path.c_str()); });
+    return {};
+}
+
+} // namespace
+
+Status attach_programs(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton)
+{
+    Undo undo;
+    for (const Hook& hook : hooks_of(skeleton))
+        BULKHEAD_CHECK(attach_hook(pins, hook, where, undo));
+    undo.forget();
+    return {};
+}
+
+} // namespace bulkhead::agent

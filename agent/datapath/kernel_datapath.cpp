@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/kernel_datapath.h"
+
+#include "agent/datapath/attachments.h"
+#include "agent/datapath/listeners.h"
+#include "agent/datapath/pins.h"
+#include "agent/datapath/programs.h"
+#include "common/core/clock.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+namespace bulkhead::agent {
+
+namespace {
+
+template <typename Key, typename Visit>
+void for_each_key(int map, const Visit& visit)
+{
+    Key key{}, next{};
+    for (const Key* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
+        key = next;
+        visit(key);
+    }
+}
+
+struct OpenPlaces {
+    UniqueFd cgroup, netns;
+    AttachPoint point;
+};
+
+Result<OpenPlaces> open_places(const DatapathOptions& options)
+{
+    OpenPlaces places;
+    BULKHEAD_TRY(places.point.cgroup_id, cgroup_id_of(options.cgroup));
+    places.cgroup = UniqueFd(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!places.cgroup)
+        return fail_errno(errno, fmt::format("open {}", options.cgroup));
+    places.netns = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    struct stat status {};
+    if (!places.netns || ::fstat(places.netns.get(), &status) != 0)
+        return fail_errno(errno, "open the network namespace");
+    places.point.cgroup = places.cgroup.get();
+    places.point.netns = places.netns.get();
+    places.point.netns_inode = static_cast<std::uint32_t>(status.st_ino);
+    return places;
+}
+
+// Removes what a first start has pinned, unless it is told that all went well.
+class FirstStart {
+public:
+    explicit FirstStart(const PinFolder& pins) : pins_(pins) {}
+    FirstStart(const FirstStart&) = delete;
+    FirstStart& operator=(const FirstStart&) = delete;
+    ~FirstStart()
+    {
+        if (undo_)
+            (void)pins_.remove();
+        else
+            pins_.remove_if_empty();
+    }
+    void begins() { undo_ = true; }
+    void succeeded() { undo_ = false; }
+
+private:
+    const PinFolder& pins_;
+    bool undo_ = false;
+};
+
+} // namespace
+
+KernelDatapath::KernelDatapath(Parts parts) : parts_(std::move(parts)), slots_(*parts_.skeleton)
+{
+    const bh_control control = parts_.control.load();
+    in_force_.active.slot = control.active_slot;
+    in_force_.shadow.slot = control.shadow_slot;
+}
+
+std::vector<std::uint8_t> KernelDatapath::free_slots() const
+{
+    std::vector<std::uint8_t> free;
+    for (std::uint8_t slot = 0; slot < BH_SLOTS; ++slot)
+        if (slot != in_force_.active.slot && slot != in_force_.shadow.slot)
+            free.push_back(slot);
+    return free;
+}
+
+Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& realisation, std::uint32_t generation)
+{
+    BULKHEAD_TRY(UniqueFd table, build_facets(realisation.facets));
+    const auto facets = std::make_shared<const UniqueFd>(std::move(table));
+    const auto free = free_slots();
+    Pair pair;
+    const auto build = [&](Role& role, const policy::PlaneImage* image, std::uint8_t slot) -> Status {
+        if (image == nullptr)
+            return {};
+        BULKHEAD_TRY(role.plane, build_plane(*image, facets));
+        role.plane->info.generation = generation;
+        role.slot = slot;
+        return {};
+    };
+    BULKHEAD_CHECK(build(pair.active, realisation.active, free[0]));
+    BULKHEAD_CHECK(build(pair.shadow, realisation.shadow, free[1]));
+    return pair;
+}
+
+Status KernelDatapath::switch_to(Pair next, std::uint32_t generation)
+{
+    parts_.control.store({next.active.slot, next.shadow.slot, BH_ABI_VERSION, generation});
+    const Pair previous = std::exchange(in_force_, std::move(next));
+    // Decisions under way may still read the old pair. If we cannot wait for them the old maps stay until the next change.
+    BULKHEAD_CHECK(slots_.wait_for_readers(free_slots().back()));
+    for (const Role* role : {&previous.active, &previous.shadow})
+        if (role->slot != BH_SLOT_NONE)
+            slots_.vacate(role->slot);
+    return {};
+}
+
+Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
+{
+    const std::uint32_t generation = parts_.control.load().generation + 1;
+    for (const std::uint8_t slot : free_slots())
+        slots_.vacate(slot); // left by an agent that died on the way
+    BULKHEAD_TRY(Pair next, build_pair(realisation, generation));
+    for (const Role* role : {&next.active, &next.shadow}) {
+        if (!role->plane)
+            continue;
+        if (auto filled = slots_.fill(role->slot, *role->plane); !filled) {
+            slots_.vacate(next.active.slot);
+            slots_.vacate(next.shadow.slot);
+            return tl::unexpected(std::move(filled).error());
+        }
+    }
+    (void)switch_to(std::move(next), generation); // the switch itself cannot fail
+    return generation;
+}
+
+Status KernelDatapath::update_facets(const FacetTable& facets)
+{
+    for (const Role* role : {&in_force_.active, &in_force_.shadow}) {
+        if (role->slot == BH_SLOT_NONE)
+            continue;
+        if (role->plane) {
+            BULKHEAD_CHECK(replace_facets(role->plane->facets->get(), facets));
+        } else {
+            BULKHEAD_TRY(const UniqueFd table, slots_.facets_of(role->slot));
+            BULKHEAD_CHECK(replace_facets(table.get(), facets));
+        }
+    }
+    return {};
+}
+
+Status KernelDatapath::clear()
+{
+    const bh_control now = parts_.control.load();
+    if (now.active_slot == BH_SLOT_NONE && now.shadow_slot == BH_SLOT_NONE)
+        return {};
+    return switch_to({}, now.generation + 1);
+}
+
+bh_control KernelDatapath::control() const { return parts_.control.load(); }
+
+Status KernelDatapath::judge(std::span<bh_judge_request> requests)
+{
+    const int program = bpf_program__fd(parts_.skeleton->progs.bh_judge_program);
+    for (bh_judge_request& request : requests) {
+        bh_judge_call call{request, {}};
+        if (request.subject.cgroup_id != 0)
+            call.cgroups = parts_.cgroups.enclosing(request.subject.cgroup_id);
+        LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &call, .ctx_size_in = sizeof(call));
+        if (bpf_prog_test_run_opts(program, &options) != 0)
+            return fail_errno(errno, "ask the kernel for a verdict");
+        request = call.request;
+    }
+    return {};
+}
+
+Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
+{
+    walk_began_ = system_clock().monotonic();
+    return parts_.walk.walk();
+}
+
+bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
+{
+    if (parts_.enforced_cgroup == parts_.cgroups.root_id())
+        return true;
+    const bh_cgroup_path& path = parts_.cgroups.enclosing(cgroup_id);
+    return std::find(std::begin(path.id), std::end(path.id), parts_.enforced_cgroup) != std::end(path.id);
+}
+
+Status KernelDatapath::destroy_socket(const bh_walked_socket& socket) { return parts_.sock_diag.destroy(socket); }
+
+Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
+{
+    return adopt_walked_listeners(
+        bpf_map__fd(parts_.skeleton->maps.bh_listeners), sockets, parts_.cgroups,
+        [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walk_began_);
+}
+
+Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> KernelDatapath::udp_flows()
+{
+    const int map = bpf_map__fd(parts_.skeleton->maps.bh_udp_flows);
+    std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
+    for_each_key<bh_udp_flow_key>(map, [&](const bh_udp_flow_key& key) {
+        bh_udp_flow flow{};
+        if (bpf_map_lookup_elem(map, &key, &flow) == 0)
+            flows.emplace_back(key, flow);
+    });
+    return flows;
+}
+
+Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
+{
+    if (bpf_map_delete_elem(bpf_map__fd(parts_.skeleton->maps.bh_udp_flows), &key) != 0 && errno != ENOENT)
+        return fail_errno(errno, "forget a UDP conversation");
+    return {};
+}
+
+Result<std::size_t> KernelDatapath::consume(const EventSink& sink, std::chrono::milliseconds timeout)
+{
+    return parts_.rings->consume(sink, timeout);
+}
+
+Counters KernelDatapath::counters()
+{
+    static constexpr const char* names[] = {"flow_events", "flow_lost",      "deny_events",    "deny_lost",
+                                            "allowed_out", "allowed_in",     "denied_out",     "denied_in",
+                                            "would_deny_out", "would_deny_in", "listeners_full", "udp_flows_full",
+                                            "malformed"};
+    static_assert(std::size(names) == BH_COUNTERS);
+    Counters counters;
+    std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+    for (std::uint32_t index = 0; index < BH_COUNTERS; ++index) {
+        std::uint64_t sum = 0;
+        if (bpf_map_lookup_elem(bpf_map__fd(parts_.skeleton->maps.bh_counters), &index, per_cpu.data()) == 0)
+            for (const std::uint64_t one : per_cpu)
+                sum += one;
+        counters[names[index]] = sum;
+    }
+    return counters;
+}
+
+std::vector<MapUse> KernelDatapath::map_use()
+{
+    std::vector<MapUse> use;
+    const auto count = [&]<typename Key>(const char* name, bpf_map* map, Key) {
+        MapUse one{name, 0, bpf_map__max_entries(map)};
+        for_each_key<Key>(bpf_map__fd(map), [&](const Key&) { ++one.entries; });
+        use.push_back(std::move(one));
+    };
+    count("listeners", parts_.skeleton->maps.bh_listeners, bh_listener_key{});
+    count("udp_flows", parts_.skeleton->maps.bh_udp_flows, bh_udp_flow_key{});
+    // Inner maps are made as large as what is in them.
+    const auto plane = [&](const char* name, const Role& role) {
+        if (!role.plane)
+            return;
+        for (const auto& [what, entries] : {std::pair{"peers", role.plane->peer_count},
+                                            std::pair{"prefixes", role.plane->prefix_count},
+                                            std::pair{"entries", role.plane->entry_count}})
+            use.push_back({fmt::format("{}_{}", name, what), entries, entries});
+    };
+    plane("active", in_force_.active);
+    plane("shadow", in_force_.shadow);
+    return use;
+}
+
+Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
+{
+    BULKHEAD_TRY(const std::string root, find_cgroup2_root());
+    BULKHEAD_TRY(CgroupTree cgroups, CgroupTree::open(root));
+    BULKHEAD_TRY(const OpenPlaces places, open_places(options));
+    const PinFolder pins(options);
+    BULKHEAD_CHECK(pins.prepare());
+    FirstStart first_start(pins);
+
+    const ProgramSettings settings{places.point.cgroup_id == cgroups.root_id(), places.point.netns_inode};
+    BULKHEAD_TRY(LoadedPrograms loaded, load_programs(pins, settings));
+    // Everything that can fail for want of something comes before the first program acts.
+    auto& maps = loaded.skeleton->maps;
+    BULKHEAD_TRY(ControlWord control, ControlWord::map(bpf_map__fd(maps.bh_control)));
+    BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
+    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton));
+    BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
+    if (loaded.maps == PinnedMaps::none) {
+        first_start.begins();
+        BULKHEAD_CHECK(pin_maps(pins, loaded.skeleton->obj));
+    }
+    BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
+    first_start.succeeded();
+    return std::make_unique<KernelDatapath>(KernelDatapath::Parts{
+        std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk), std::move(sock_diag),
+        std::move(cgroups), places.point.cgroup_id});
+}
+
+Result<bool> detach_datapath(const DatapathOptions& options) { return PinFolder(options).remove(); }
+
+} // namespace bulkhead::agent

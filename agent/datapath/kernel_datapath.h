@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/cgroups.h"
+#include "agent/datapath/datapath.h"
+#include "agent/datapath/plane_maps.h"
+#include "agent/datapath/rings.h"
+#include "agent/datapath/sock_diag.h"
+#include "agent/datapath/socket_walk.h"
+
+#include <memory>
+
+namespace bulkhead::agent {
+
+// The datapath on libbpf. Everything it holds is of this process; what enforces is pinned.
+class KernelDatapath final : public Datapath {
+public:
+    struct Parts {
+        Skeleton skeleton;
+        ControlWord control;
+        std::unique_ptr<Rings> rings;
+        SocketWalk walk;
+        SockDiag sock_diag;
+        CgroupTree cgroups;
+        std::uint64_t enforced_cgroup = 0;
+    };
+    explicit KernelDatapath(Parts parts);
+
+    Result<std::uint32_t> realise(const Realisation& realisation) override;
+    Status update_facets(const FacetTable& facets) override;
+    Status clear() override;
+    [[nodiscard]] bh_control control() const override;
+    Status judge(std::span<bh_judge_request> requests) override;
+    Result<std::vector<WalkedSocket>> walk_sockets() override;
+    bool in_scope(std::uint64_t cgroup_id) override;
+    Status destroy_socket(const bh_walked_socket& socket) override;
+    Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
+    Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
+    Status forget_udp_flow(const bh_udp_flow_key& key) override;
+    Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
+    Counters counters() override;
+    std::vector<MapUse> map_use() override;
+
+private:
+    // One role of the control word: the slot, and the maps in it when this process filled it.
+    struct Role {
+        std::uint8_t slot = BH_SLOT_NONE;
+        std::optional<PlaneMaps> plane;
+    };
+    struct Pair {
+        Role active, shadow;
+    };
+    Result<Pair> build_pair(const Realisation& realisation, std::uint32_t generation);
+    Status switch_to(Pair next, std::uint32_t generation);
+    [[nodiscard]] std::vector<std::uint8_t> free_slots() const;
+
+    Parts parts_;
+    PlaneSlots slots_;
+    Pair in_force_;
+    std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC
+};
+
+} // namespace bulkhead::agent

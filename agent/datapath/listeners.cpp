@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/listeners.h"
+
+#include <bpf/bpf.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <vector>
+
+namespace bulkhead::agent {
+
+namespace {
+
+struct KeyLess {
+    bool operator()(const bh_listener_key& a, const bh_listener_key& b) const
+    {
+        return std::memcmp(&a, &b, sizeof(a)) < 0; // no padding: sizeof is asserted as the sum of the members
+    }
+};
+
+using Listeners = std::map<bh_listener_key, bh_listener, KeyLess>;
+
+bool is_listener(const bh_walked_socket& socket)
+{
+    if (socket.protocol == IPPROTO_TCP)
+        return socket.state == TCP_LISTEN;
+    return socket.protocol == IPPROTO_UDP && socket.state != TCP_ESTABLISHED && socket.local_port != 0;
+}
+
+void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, std::chrono::nanoseconds now)
+{
+    const bh_listener_key key{walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0};
+    bh_listener listener{};
+    listener.cookie = walked.socket.cookie;
+    listener.since_ns = static_cast<__u64>(now.count());
+    listener.state = BH_LISTENER_LISTENING;
+    listener.v6only = walked.socket.v6only;
+    listener.owner = walked.owner;
+    listener.cgroups = cgroups.enclosing(walked.owner.pid != 0 ? walked.owner.cgroup_id : walked.socket.cgroup_id);
+    const auto [found, inserted] = listeners.emplace(key, listener);
+    if (inserted)
+        return;
+    // Several sockets on one key: the one whose owner is known speaks for them.
+    listener.sharers = found->second.sharers + 1;
+    if (found->second.owner.pid == 0)
+        found->second = listener;
+    else
+        found->second.sharers = listener.sharers;
+}
+
+// A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known before.
+void keep_known_owner(bh_listener& walked, const bh_listener& known)
+{
+    if (walked.owner.pid == 0 && known.cookie == walked.cookie) {
+        walked.owner = known.owner;
+        walked.cgroups = known.cgroups;
+    }
+}
+
+// A TCP socket that is bound and does not listen yet is in no table that can be walked.
+bool walk_shows(const bh_listener_key& key, const bh_listener& listener)
+{
+    return key.protocol == IPPROTO_UDP || listener.state == BH_LISTENER_LISTENING;
+}
+
+Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_began)
+{
+    for (auto& [key, walked] : listeners) {
+        bh_listener known{};
+        if (bpf_map_lookup_elem(table, &key, &known) == 0) {
+            if (known.since_ns > static_cast<__u64>(walk_began.count()))
+                continue;
+            keep_known_owner(walked, known);
+        }
+        if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0) {
+            auto error = fail_errno(errno, "write the listener table");
+            if (errno == E2BIG)
+                error.value().mend = "more ports are bound than the table holds; what is missing in it is judged without its process";
+            return error;
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
+                              const std::function<bool(std::uint64_t)>& in_scope, std::chrono::nanoseconds walk_began)
+{
+    Listeners listeners;
+    for (const WalkedSocket& walked : sockets)
+        if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
+            add(listeners, walked, cgroups, walk_began);
+    BULKHEAD_CHECK(write(table, listeners, walk_began));
+
+    std::vector<bh_listener_key> stale;
+    bh_listener_key key{}, next{};
+    for (const bh_listener_key* previous = nullptr; bpf_map_get_next_key(table, previous, &next) == 0;
+         previous = &key) {
+        key = next;
+        bh_listener known{};
+        if (!listeners.contains(key) && bpf_map_lookup_elem(table, &key, &known) == 0 &&
+            known.since_ns <= static_cast<__u64>(walk_began.count()) && walk_shows(key, known))
+            stale.push_back(key);
+    }
+    for (const bh_listener_key& gone : stale)
+        if (bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT)
+            return fail_errno(errno, "clean the listener table");
+    return {};
+}
+
+} // namespace bulkhead::agent

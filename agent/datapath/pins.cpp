@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/pins.h"
+
+#include "common/core/log.h"
+
+#include <bpf/bpf.h>
+#include <linux/magic.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <vector>
+
+namespace bulkhead::agent {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* control_map = "bh_control";
+constexpr const char* standard_mount = "/sys/fs/bpf";
+
+// bpffs refuses names with a dot.
+std::string escape_name(const std::string& name)
+{
+    std::string escaped;
+    for (const char c : name) {
+        if (c == '.')
+            escaped += "%2e";
+        else if (c == '%')
+            escaped += "%25";
+        else if (c == '/')
+            escaped += '-';
+        else
+            escaped += c;
+    }
+    return escaped;
+}
+
+bool on_bpffs(const fs::path& path)
+{
+    struct statfs info {};
+    return ::statfs(path.c_str(), &info) == 0 && info.f_type == BPF_FS_MAGIC;
+}
+
+fs::path nearest_existing(fs::path path)
+{
+    std::error_code error;
+    while (!fs::exists(path, error) && path.has_parent_path() && path != path.parent_path())
+        path = path.parent_path();
+    return path;
+}
+
+Status mount_bpffs(const std::string& where)
+{
+    std::error_code error;
+    fs::create_directories(where, error);
+    if (::mount("bpf", where.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME, "mode=0700") == 0)
+        return {};
+    auto failure = fail_errno(errno, fmt::format("mount a bpf file system on {}", where));
+    failure.value().mend = fmt::format("run as root, or let an administrator run: mount -t bpf bpf {}", where);
+    return failure;
+}
+
+Status make_folder(const std::string& path)
+{
+    if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST)
+        return {};
+    return fail_errno(errno, fmt::format("make the pin folder {}", path));
+}
+
+Result<std::vector<std::string>> names_in(const std::string& folder)
+{
+    std::vector<std::string> names;
+    std::error_code error;
+    if (!fs::exists(folder, error))
+        return names;
+    for (const auto& entry : fs::directory_iterator(folder, error))
+        names.push_back(entry.path().string());
+    if (error)
+        return fail(ErrorKind::failed, "read {}: {}", folder, error.message());
+    return names;
+}
+
+tl::unexpected<Error> unfitting(const std::string& path, const std::string& why)
+{
+    auto error = fail(ErrorKind::refused, "{}: {}", path, why);
+    error.value().mend = mend_pins;
+    return error;
+}
+
+Status check_layout(const std::string& path, int fd, const bpf_map* map)
+{
+    bpf_map_info info{};
+    __u32 size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
+        return fail_errno(errno, fmt::format("inspect {}", path));
+    // A ring's size is rounded up to pages and to a power of two; all of ours are both.
+    if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+        info.value_size != bpf_map__value_size(map) || info.max_entries != bpf_map__max_entries(map) ||
+        info.map_flags != bpf_map__map_flags(map))
+        return unfitting(path, "this pinned map has another layout than this version of the agent uses");
+    return {};
+}
+
+Status check_abi(const std::string& path, int fd)
+{
+    bh_control control{};
+    const __u32 zero = 0;
+    if (bpf_map_lookup_elem(fd, &zero, &control) != 0)
+        return fail_errno(errno, fmt::format("read {}", path));
+    if (control.abi_version != BH_ABI_VERSION)
+        return unfitting(path, fmt::format("pinned by an agent with map layout {}, this one has {}",
+                                           unsigned{control.abi_version}, BH_ABI_VERSION));
+    return {};
+}
+
+} // namespace
+
+PinFolder::PinFolder(const DatapathOptions& options)
+    : base_(options.pin_dir),
+      path_(options.pin_dir + "/" +
+            escape_name(options.instance.empty() ? instance_name(options.cgroup) : options.instance))
+{
+}
+
+Status PinFolder::prepare() const
+{
+    if (!on_bpffs(nearest_existing(base_))) {
+        const bool standard = base_ == standard_mount || base_.starts_with(std::string(standard_mount) + "/");
+        BULKHEAD_CHECK(mount_bpffs(standard ? standard_mount : base_));
+    }
+    std::error_code error;
+    fs::create_directories(base_, error);
+    if (error)
+        return fail(ErrorKind::failed, "make the pin folder {}: {}", base_, error.message());
+    for (const auto& folder : {path_, path_ + "/maps", path_ + "/links"})
+        BULKHEAD_CHECK(make_folder(folder));
+    return {};
+}
+
+Result<bool> PinFolder::remove() const
+{
+    std::error_code error;
+    if (!fs::exists(path_, error)) {
+        if (error && error.value() != ENOENT)
+            return fail(ErrorKind::failed, "read {}: {}", path_, error.message());
+        return false;
+    }
+    // Links first: with the maps gone first, programs still attached would go on with maps that nobody can find.
+    BULKHEAD_TRY(const auto links, names_in(path_ + "/links"));
+    for (const auto& pin : links) {
+        const UniqueFd fd(bpf_obj_get(pin.c_str()));
+        if (!fd)
+            return fail_errno(errno, fmt::format("open {}", pin));
+        // An agent that runs holds the link too; detaching acts now, whoever holds it. A dead link is detached already.
+        if (bpf_link_detach(fd.get()) != 0)
+            log_debug("detach {}: errno {}", pin, errno);
+        if (::unlink(pin.c_str()) != 0)
+            return fail_errno(errno, fmt::format("remove {}", pin));
+    }
+    BULKHEAD_TRY(const auto maps, names_in(path_ + "/maps"));
+    for (const auto& pin : maps)
+        if (::unlink(pin.c_str()) != 0)
+            return fail_errno(errno, fmt::format("remove {}", pin));
+    remove_if_empty();
+    return true;
+}
+
+void PinFolder::remove_if_empty() const
+{
+    for (const auto& folder : {path_ + "/links", path_ + "/maps", path_, base_})
+        (void)::rmdir(folder.c_str()); // the base folder is shared by instances and stays while one is in it
+}
+
+Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
+{
+    if (UniqueFd control(bpf_obj_get(pins.map(control_map).c_str())); !control) {
+        if (errno != ENOENT)
+            return fail_errno(errno, fmt::format("open {}", pins.map(control_map)));
+        BULKHEAD_TRY(const auto links, names_in(pins.path() + "/links"));
+        if (!links.empty())
+            return unfitting(pins.path(), "links are pinned here without the maps that belong to them");
+        BULKHEAD_TRY(const auto leftovers, names_in(pins.path() + "/maps"));
+        for (const auto& pin : leftovers)
+            (void)::unlink(pin.c_str());
+        return PinnedMaps::none;
+    } else {
+        BULKHEAD_CHECK(check_abi(pins.map(control_map), control.get()));
+    }
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object)
+    {
+        if (bpf_map__is_internal(map))
+            continue;
+        const std::string path = pins.map(bpf_map__name(map));
+        const UniqueFd fd(bpf_obj_get(path.c_str()));
+        if (!fd)
+            return unfitting(path, "this map is missing among the pinned ones");
+        BULKHEAD_CHECK(check_layout(path, fd.get(), map));
+        if (const int error = bpf_map__reuse_fd(map, fd.get()); error != 0)
+            return fail_errno(-error, fmt::format("take over {}", path));
+    }
+    return PinnedMaps::adopted;
+}
+
+Status pin_maps(const PinFolder& pins, bpf_object* object)
+{
+    bpf_map* control = nullptr;
+    bpf_map* map = nullptr;
+    const auto pin = [&](bpf_map* which) -> Status {
+        const std::string path = pins.map(bpf_map__name(which));
+        if (bpf_obj_pin(bpf_map__fd(which), path.c_str()) != 0)
+            return fail_errno(errno, fmt::format("pin {}", path));
+        return {};
+    };
+    bpf_object__for_each_map(map, object)
+    {
+        if (bpf_map__is_internal(map))
+            continue;
+        if (std::string_view(bpf_map__name(map)) == control_map)
+            control = map;
+        else
+            BULKHEAD_CHECK(pin(map));
+    }
+    return pin(control);
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/datapath.h"
+#include "common/core/result.h"
+
+#include <string>
+
+namespace bulkhead::agent {
+
+// The folder of one instance on a bpf file system: <pin_dir>/<instance>/{maps,links}.
+class PinFolder {
+public:
+    explicit PinFolder(const DatapathOptions& options);
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] std::string map(const std::string& name) const { return path_ + "/maps/" + name; }
+    [[nodiscard]] std::string link(const std::string& name) const { return path_ + "/links/" + name; }
+
+    // Mounts a bpf file system if there is none, and makes the folders.
+    [[nodiscard]] Status prepare() const;
+    // Detaches every pinned link, then removes all pins and the folder. True when there was something.
+    [[nodiscard]] Result<bool> remove() const;
+    // Removes the folders if nothing is in them.
+    void remove_if_empty() const;
+
+private:
+    std::string base_, path_;
+};
+
+// What to do about pins that do not fit this program.
+inline constexpr const char* mend_pins = "remove what is pinned with `bulkheadd --detach` and start again; until then nothing is enforced";
+
+enum class PinnedMaps { none, adopted };
+
+// Makes the maps that are pinned the maps of the object that is about to be loaded. Pins that an interrupted first start
+// left without a control word enforce nothing and are removed.
+[[nodiscard]] Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object);
+
+// After a first load. The control word comes last: where it is pinned, everything is.
+[[nodiscard]] Status pin_maps(const PinFolder& pins, bpf_object* object);
+
+} // namespace bulkhead::agent

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/programs.h"
+
+#include "common/core/log.h"
+
+#include <bpf/bpf.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+
+namespace bulkhead::agent {
+
+namespace {
+
+// libbpf reports through one process-wide callback; what it warns of during a load becomes part of that load's error.
+thread_local std::string* load_warnings = nullptr;
+constexpr std::size_t max_warnings = 2048;
+
+int on_libbpf_message(libbpf_print_level level, const char* format, va_list arguments)
+{
+    char text[1024];
+    const int written = std::vsnprintf(text, sizeof(text), format, arguments);
+    if (written < 0)
+        return written;
+    std::string_view line(text);
+    while (line.ends_with('\n'))
+        line.remove_suffix(1);
+    log_debug("{}", line);
+    if (level == LIBBPF_WARN && load_warnings != nullptr && load_warnings->size() < max_warnings)
+        load_warnings->append(load_warnings->empty() ? "" : "; ").append(line);
+    return written;
+}
+
+class WarningsOfThisLoad {
+public:
+    WarningsOfThisLoad()
+    {
+        libbpf_set_print(on_libbpf_message);
+        load_warnings = &text_;
+    }
+    ~WarningsOfThisLoad() { load_warnings = nullptr; }
+    WarningsOfThisLoad(const WarningsOfThisLoad&) = delete;
+    WarningsOfThisLoad& operator=(const WarningsOfThisLoad&) = delete;
+
+    // The first line says which program or map; a verifier's log that may follow is for the debug log.
+    [[nodiscard]] std::string first() const { return text_.substr(0, text_.find('\n')); }
+
+private:
+    std::string text_;
+};
+
+} // namespace
+
+Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
+{
+    const WarningsOfThisLoad warnings;
+    LoadedPrograms loaded;
+    loaded.skeleton.reset(::datapath::open());
+    if (!loaded.skeleton)
+        return fail_errno(errno, "open the kernel programs");
+    loaded.skeleton->rodata->scope_is_root = settings.scope_is_root ? 1 : 0;
+    loaded.skeleton->rodata->guarded_netns = settings.guarded_netns;
+
+    BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
+    if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) {
+        auto failure = fail_errno(-error, "load the kernel programs");
+        failure.value().message += fmt::format(" ({})", warnings.first());
+        failure.value().mend = "--log-level debug shows the kernel's own words";
+        return failure;
+    }
+    if (loaded.maps == PinnedMaps::none) {
+        // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
+        const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0};
+        const __u32 zero = 0;
+        if (bpf_map_update_elem(bpf_map__fd(loaded.skeleton->maps.bh_control), &zero, &nothing, BPF_ANY) != 0)
+            return fail_errno(errno, "write the first control word");
+    }
+    return loaded;
+}
+
+} // namespace bulkhead::agent

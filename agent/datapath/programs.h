@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/pins.h"
+
+namespace bulkhead::agent {
+
+struct ProgramSettings {
+    bool scope_is_root = false;
+    std::uint32_t guarded_netns = 0; // inode number
+};
+
+struct LoadedPrograms {
+    Skeleton skeleton;
+    PinnedMaps maps = PinnedMaps::none;
+};
+
+// Loads all programs over the pinned maps, or over new ones whose control word says "no plane" and which are not pinned
+// yet. Attaches nothing.
+[[nodiscard]] Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings);
+
+} // namespace bulkhead::agent

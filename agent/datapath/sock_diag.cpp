@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/sock_diag.h"
+
+#include <arpa/inet.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace bulkhead::agent {
+
+namespace {
+
+struct Request {
+    nlmsghdr header{};
+    inet_diag_req_v2 body{};
+};
+
+bool is_v4(const bh_address& address)
+{
+    static constexpr std::array<__u8, 12> mark{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::memcmp(address.byte, mark.data(), mark.size()) == 0;
+}
+
+// A dual-stack socket that talks IPv4 is found under the IPv4 form of its addresses.
+void write_address(bool v4, const bh_address& address, __be32* words)
+{
+    if (v4)
+        std::memcpy(words, address.byte + 12, 4);
+    else
+        std::memcpy(words, address.byte, 16);
+}
+
+Request make_request(const bh_walked_socket& socket)
+{
+    Request request;
+    const bool v4 = is_v4(socket.remote);
+    request.header.nlmsg_len = sizeof(request);
+    request.header.nlmsg_type = SOCK_DESTROY;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    request.body.sdiag_family = v4 ? AF_INET : AF_INET6;
+    request.body.sdiag_protocol = socket.protocol;
+    request.body.idiag_states = ~0U;
+    auto& id = request.body.id;
+    id.idiag_sport = htons(socket.local_port);
+    id.idiag_dport = htons(socket.remote_port);
+    write_address(v4, socket.local, id.idiag_src);
+    write_address(v4, socket.remote, id.idiag_dst);
+    id.idiag_cookie[0] = static_cast<__u32>(socket.cookie);
+    id.idiag_cookie[1] = static_cast<__u32>(socket.cookie >> 32);
+    return request;
+}
+
+Result<int> read_acknowledgement(int fd, std::uint32_t sequence)
+{
+    while (true) {
+        std::array<std::byte, 4096> buffer{};
+        const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fail_errno(errno, "read from sock_diag");
+        nlmsghdr header{};
+        nlmsgerr answer{};
+        if (static_cast<std::size_t>(got) < sizeof(header) + sizeof(answer))
+            return fail(ErrorKind::failed, "sock_diag answered {} bytes", got);
+        std::memcpy(&header, buffer.data(), sizeof(header));
+        if (header.nlmsg_seq != sequence)
+            continue; // of a request that timed out
+        if (header.nlmsg_type != NLMSG_ERROR)
+            return fail(ErrorKind::failed, "sock_diag answered with message type {}", header.nlmsg_type);
+        std::memcpy(&answer, buffer.data() + NLMSG_HDRLEN, sizeof(answer));
+        return -answer.error;
+    }
+}
+
+} // namespace
+
+Result<SockDiag> SockDiag::open()
+{
+    UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+    if (!fd)
+        return fail_errno(errno, "open sock_diag");
+    const timeval patience{2, 0};
+    if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0)
+        return fail_errno(errno, "set the time-out of sock_diag");
+    return SockDiag(std::move(fd));
+}
+
+Status SockDiag::destroy(const bh_walked_socket& socket)
+{
+    Request request = make_request(socket);
+    request.header.nlmsg_seq = ++sequence_;
+    if (::send(fd_.get(), &request, sizeof(request), 0) < 0)
+        return fail_errno(errno, "ask sock_diag to destroy a socket");
+    BULKHEAD_TRY(const int error, read_acknowledgement(fd_.get(), request.header.nlmsg_seq));
+    if (error == 0 || error == ENOENT || error == ESTALE)
+        return {};
+    auto failure = fail_errno(error, "destroy a socket");
+    if (error == EOPNOTSUPP)
+        failure.value().mend = "this kernel is built without CONFIG_INET_DIAG_DESTROY";
+    return failure;
+}
+
+} // namespace bulkhead::agent

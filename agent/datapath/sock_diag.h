@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/abi/bulkhead.h"
+#include "common/core/result.h"
+#include "common/core/unique_fd.h"
+
+namespace bulkhead::agent {
+
+// sock_diag(7) of the network namespace of the thread that opened it.
+class SockDiag {
+public:
+    static Result<SockDiag> open();
+    // A socket that is gone, or whose addresses now belong to another one (the cookie differs), is no error.
+    [[nodiscard]] Status destroy(const bh_walked_socket& socket);
+
+private:
+    explicit SockDiag(UniqueFd fd) : fd_(std::move(fd)) {}
+    UniqueFd fd_;
+    std::uint32_t sequence_ = 0;
+};
+
+} // namespace bulkhead::agent

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/socket_walk.h"
+
+#include <bpf/bpf.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <unordered_map>
+
+namespace bulkhead::agent {
+
+namespace {
+
+template <typename Record>
+Result<std::vector<Record>> read_iterator(const Link& link, const char* what)
+{
+    const UniqueFd fd(bpf_iter_create(bpf_link__fd(link.get())));
+    if (!fd)
+        return fail_errno(errno, fmt::format("walk {}", what));
+    std::vector<std::byte> bytes;
+    std::size_t used = 0;
+    while (true) {
+        constexpr std::size_t chunk = 64 * 1024;
+        bytes.resize(used + chunk);
+        const ssize_t got = ::read(fd.get(), bytes.data() + used, chunk);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got < 0)
+            return fail_errno(errno, fmt::format("walk {}", what));
+        if (got == 0)
+            break;
+        used += static_cast<std::size_t>(got);
+    }
+    if (used % sizeof(Record) != 0)
+        return fail(ErrorKind::failed, "walk {}: {} bytes are no whole number of records", what, used);
+    std::vector<Record> records(used / sizeof(Record));
+    if (used > 0)
+        std::memcpy(records.data(), bytes.data(), used);
+    return records;
+}
+
+// Of several processes that hold a socket: not the one that only keeps it for others (pid 1, socket activation), then the
+// eldest by number (the master of a preforking server).
+bool better_owner(const bh_subject& candidate, const bh_subject& current)
+{
+    if ((candidate.pid == 1) != (current.pid == 1))
+        return current.pid == 1;
+    return candidate.pid < current.pid;
+}
+
+Result<Link> attach_iterator(bpf_program* program, const char* what)
+{
+    Link link(bpf_program__attach_iter(program, nullptr));
+    if (!link)
+        return fail_errno(errno, fmt::format("attach the walk over {}", what));
+    return link;
+}
+
+} // namespace
+
+Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton)
+{
+    SocketWalk walk;
+    BULKHEAD_TRY(walk.tcp_, attach_iterator(skeleton.progs.bh_walk_tcp, "TCP sockets"));
+    BULKHEAD_TRY(walk.udp_, attach_iterator(skeleton.progs.bh_walk_udp, "UDP sockets"));
+    BULKHEAD_TRY(walk.owners_, attach_iterator(skeleton.progs.bh_walk_owners, "owners of sockets"));
+    return walk;
+}
+
+Result<std::vector<WalkedSocket>> SocketWalk::walk() const
+{
+    BULKHEAD_TRY(auto tcp, read_iterator<bh_walked_socket>(tcp_, "TCP sockets"));
+    BULKHEAD_TRY(const auto udp, read_iterator<bh_walked_socket>(udp_, "UDP sockets"));
+    BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
+
+    std::unordered_map<std::uint64_t, bh_subject> by_inode;
+    for (const bh_walked_owner& owner : owners) {
+        const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
+        if (!inserted && better_owner(owner.subject, found->second))
+            found->second = owner.subject;
+    }
+    tcp.insert(tcp.end(), udp.begin(), udp.end());
+    std::vector<WalkedSocket> sockets;
+    sockets.reserve(tcp.size());
+    for (const bh_walked_socket& socket : tcp) {
+        const auto owner = socket.inode != 0 ? by_inode.find(socket.inode) : by_inode.end();
+        sockets.push_back({socket, owner != by_inode.end() ? owner->second : bh_subject{}});
+    }
+    return sockets;
+}
+
+} // namespace bulkhead::agent

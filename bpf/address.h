@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The 16-byte form of addresses (common/abi). Words are in network byte order. */
+#ifndef BULKHEAD_BPF_ADDRESS_H
+#define BULKHEAD_BPF_ADDRESS_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_endian.h>
+
+#include "common/abi/bulkhead.h"
+
+/*
+ * Ends a branch that reads context fields. Without it the compiler merges the reads of two branches into one through a
+ * computed context pointer, which the verifier refuses.
+ */
+#define BH_KEEP_BRANCHES_APART() asm volatile("" ::: "memory")
+
+#define BH_V4_MARK bpf_htonl(0x0000ffff)
+
+static __always_inline __u32* bh_words(struct bh_address* address)
+{
+    return (__u32*)(void*)address;
+}
+
+static __always_inline const __u32* bh_const_words(const struct bh_address* address)
+{
+    return (const __u32*)(const void*)address;
+}
+
+static __always_inline void bh_set_v4(struct bh_address* address, __u32 v4)
+{
+    __u32* word = bh_words(address);
+    word[0] = 0;
+    word[1] = 0;
+    word[2] = BH_V4_MARK;
+    word[3] = v4;
+}
+
+static __always_inline void bh_set_v6(struct bh_address* address, __u32 a, __u32 b, __u32 c, __u32 d)
+{
+    __u32* word = bh_words(address);
+    word[0] = a;
+    word[1] = b;
+    word[2] = c;
+    word[3] = d;
+}
+
+static __always_inline int bh_is_v4(const struct bh_address* address)
+{
+    const __u32* word = bh_const_words(address);
+    return word[0] == 0 && word[1] == 0 && word[2] == BH_V4_MARK;
+}
+
+static __always_inline int bh_is_loopback(const struct bh_address* address)
+{
+    const __u32* word = bh_const_words(address);
+    if (word[0] != 0 || word[1] != 0)
+        return 0;
+    if (word[2] == BH_V4_MARK)
+        return (word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+    return word[2] == 0 && word[3] == bpf_htonl(1);
+}
+
+/*
+ * A destination that never leaves the host: loopback, or the unspecified address, which connect(2) and sendto(2) take
+ * for the host itself (__ip_route_output_key_hash, tcp_v6_connect).
+ */
+static __always_inline int bh_is_local_destination(const struct bh_address* address)
+{
+    const __u32* word = bh_const_words(address);
+    if (bh_is_loopback(address))
+        return 1;
+    return word[0] == 0 && word[1] == 0 && (word[2] == 0 || word[2] == BH_V4_MARK) && word[3] == 0;
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The verdict function itself, run by BPF_PROG_TEST_RUN: for tests, for judging live sessions again, for `why`. */
+#include "bpf/subject.h"
+
+SEC("syscall")
+int bh_judge_program(struct bh_judge_call* call)
+{
+    struct bh_question question = {.remote = call->request.remote,
+                                   .port = call->request.port,
+                                   .protocol = call->request.protocol,
+                                   .direction = call->request.direction & 1};
+    struct bh_subject subject = call->request.subject;
+    struct bh_cgroup_path cgroups = call->cgroups;
+    struct bh_answer answer;
+
+    question.control = bh_read_control();
+    if (bh_planes_look_at_processes(question.control))
+        bh_classes_of_stored(question.control, &subject, &cgroups, &question.classes);
+    else
+        bh_only_any_process(&question.classes);
+    bh_judge(&question, &answer);
+
+    call->request.verdict = answer.verdict;
+    call->request.reason = answer.reason;
+    call->request.shadow_verdict = answer.shadow_verdict;
+    call->request.shadow_reason = answer.shadow_reason;
+    call->request.generation = question.control.generation;
+    call->request.peer_class = answer.peer_class;
+    call->request.shadow_peer_class = answer.shadow_peer_class;
+    call->request.classes = question.classes;
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* bind(2) has succeeded. A UDP socket hears from now on; a TCP socket when it listens (sock_ops). */
+#include "bpf/listeners.h"
+
+static __always_inline void bh_socket_bound(struct bpf_sock* ctx, struct bh_listener_key* key, __u8 v6only)
+{
+    __u8 state;
+    if (ctx->protocol == IPPROTO_TCP)
+        state = BH_LISTENER_BOUND;
+    else if (ctx->protocol == IPPROTO_UDP)
+        state = BH_LISTENER_LISTENING;
+    else
+        return;
+    /* Port 0: IP_BIND_ADDRESS_NO_PORT, a client that will get its port at connect(2). */
+    if (ctx->src_port == 0 || bh_netns_of(bh_kernel_socket(ctx)) != guarded_netns)
+        return;
+    key->port = ctx->src_port;
+    key->protocol = ctx->protocol;
+    bh_enter_listener(key, bpf_get_socket_cookie(ctx), state, v6only);
+}
+
+SEC("cgroup/post_bind4")
+int bh_post_bind4(struct bpf_sock* ctx)
+{
+    struct bh_listener_key key = {};
+    bh_set_v4(&key.address, ctx->src_ip4);
+    bh_socket_bound(ctx, &key, 0);
+    return 1;
+}
+
+SEC("cgroup/post_bind6")
+int bh_post_bind6(struct bpf_sock* ctx)
+{
+    struct bh_listener_key key = {};
+    bh_set_v6(&key.address, ctx->src_ip6[0], ctx->src_ip6[1], ctx->src_ip6[2], ctx->src_ip6[3]);
+    bh_socket_bound(ctx, &key, bh_v6only_of(bh_kernel_socket(ctx)));
+    return 1;
+}

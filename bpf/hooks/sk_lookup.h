@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The inbound door: runs for what no established or connected socket claims. SK_DROP answers like a closed port (reset,
+ * port unreachable). remote_port is in network byte order, local_port in host byte order (linux/bpf.h).
+ */
+#include "bpf/listeners.h"
+#include "bpf/udp_flows.h"
+
+struct bh_arrival {
+    struct bh_question question; /* .port is the local one */
+    struct bh_answer answer;
+    struct bh_address local;
+    __u16 remote_port;
+    __u8 by_process;
+};
+
+static __always_inline void bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
+{
+    if (ctx->family == BH_AF_INET) {
+        bh_set_v4(&arrival->question.remote, ctx->remote_ip4);
+        bh_set_v4(&arrival->local, ctx->local_ip4);
+        BH_KEEP_BRANCHES_APART();
+    } else {
+        bh_set_v6(&arrival->question.remote, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2],
+                  ctx->remote_ip6[3]);
+        bh_set_v6(&arrival->local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
+    }
+    arrival->remote_port = bpf_ntohs(ctx->remote_port);
+    arrival->question.port = ctx->local_port;
+    arrival->question.protocol = ctx->protocol;
+    arrival->question.direction = BH_INBOUND;
+}
+
+static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const struct bh_listener* listener)
+{
+    struct bh_question* question = &arrival->question;
+    arrival->by_process = bh_planes_look_at_processes(question->control);
+    if (arrival->by_process && listener)
+        bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+    else
+        bh_only_any_process(&question->classes);
+    bh_judge(question, &arrival->answer);
+    bh_count_verdict(&arrival->answer, BH_INBOUND);
+}
+
+static __always_inline void bh_describe_arrival(struct bh_event* event, const struct bh_arrival* arrival,
+                                                const struct bh_listener* listener)
+{
+    bh_describe_verdict(event, &arrival->question, &arrival->answer);
+    event->local = arrival->local;
+    event->local_port = arrival->question.port;
+    event->remote_port = arrival->remote_port;
+    if (listener)
+        event->subject = listener->owner;
+}
+
+static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arrival, const struct bh_listener* listener)
+{
+    struct bh_event* event = bh_reserve_deny_event();
+    if (!event)
+        return;
+    bh_describe_arrival(event, arrival, listener);
+    bh_submit_deny_event(event);
+}
+
+static __always_inline void bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
+                                            const struct bh_arrival* arrival, const struct bh_listener* listener,
+                                            __u64 now)
+{
+    int begins = !flow;
+    if (begins) {
+        bh_begin_udp_flow(key, now, 0, &arrival->question, listener ? &listener->owner : NULL);
+        flow = bpf_map_lookup_elem(&bh_udp_flows, key);
+    }
+    if (flow) {
+        flow->generation = arrival->question.control.generation;
+        flow->settled = !arrival->by_process;
+        bh_touch_udp_flow(flow, now);
+    }
+    if (!begins)
+        return;
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_UDP_OPEN);
+    if (!event)
+        return;
+    bh_describe_arrival(event, arrival, listener);
+    bh_submit_flow_event(event);
+}
+
+static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
+{
+    struct bh_udp_flow_key key = {.remote = arrival->question.remote,
+                                  .remote_port = arrival->remote_port,
+                                  .local_port = arrival->question.port,
+                                  .netns = guarded_netns};
+    __u64 now = bpf_ktime_get_ns();
+    struct bh_udp_flow* flow = bh_live_udp_flow(&key, now);
+    if (flow && (flow->direction == BH_OUTBOUND || bh_udp_flow_settled(flow, arrival->question.control))) {
+        bh_touch_udp_flow(flow, now);
+        return SK_PASS;
+    }
+    const struct bh_listener* listener = bh_find_listener(&arrival->local, arrival->question.port, IPPROTO_UDP);
+    if (!listener && !scope_is_root)
+        return SK_PASS;
+    bh_judge_arrival(arrival, listener);
+    int told = flow && flow->generation == arrival->question.control.generation;
+    if (arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told))
+        bh_tell_arrival_denied(arrival, listener);
+    if (arrival->answer.verdict == BH_DENIED)
+        return SK_DROP;
+    if (listener) /* a datagram to a closed port begins nothing */
+        bh_note_arrival(&key, flow, arrival, listener, now);
+    return SK_PASS;
+}
+
+static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
+{
+    const struct bh_listener* listener = bh_find_listener(&arrival->local, arrival->question.port, IPPROTO_TCP);
+    if (!listener && !scope_is_root)
+        return SK_PASS;
+    bh_judge_arrival(arrival, listener);
+    if (arrival->answer.verdict == BH_DENIED || arrival->answer.shadow_verdict == BH_DENIED)
+        bh_tell_arrival_denied(arrival, listener);
+    return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
+}
+
+SEC("sk_lookup")
+int bh_sk_lookup(struct bpf_sk_lookup* ctx)
+{
+    struct bh_arrival arrival = {};
+    bh_read_arrival(ctx, &arrival);
+    if (bh_is_loopback(&arrival.question.remote))
+        return SK_PASS;
+    arrival.question.control = bh_read_control();
+    if (arrival.question.protocol == IPPROTO_TCP)
+        return bh_segment_arrives(&arrival);
+    if (arrival.question.protocol == IPPROTO_UDP)
+        return bh_datagram_arrives(&arrival);
+    return SK_PASS;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * TCP life: established, closed, listening. Three calls a connection, nothing a segment, no state of ours. The owner of a
+ * connection is not read here: the door that let it pass told it (CONNECT, joined by cookie), or the listener has it.
+ */
+#include "bpf/listeners.h"
+
+#define BH_TCP_CLOSE 7
+#define BH_TCP_FIN_WAIT2 5
+
+static __always_inline void bh_read_ends(struct bpf_sock_ops* ctx, struct bh_address* local, struct bh_address* remote)
+{
+    if (ctx->family == BH_AF_INET) {
+        bh_set_v4(local, ctx->local_ip4);
+        bh_set_v4(remote, ctx->remote_ip4);
+        BH_KEEP_BRANCHES_APART();
+        return;
+    }
+    bh_set_v6(local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
+    bh_set_v6(remote, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]);
+}
+
+static __always_inline void bh_describe_connection(struct bh_event* event, struct bpf_sock_ops* ctx,
+                                                   const struct bh_address* local, const struct bh_address* remote)
+{
+    event->cookie = bpf_get_socket_cookie(ctx);
+    event->local = *local;
+    event->remote = *remote;
+    event->local_port = ctx->local_port;
+    event->remote_port = bpf_ntohl(ctx->remote_port);
+    event->protocol = IPPROTO_TCP;
+    event->rtt_us = ctx->srtt_us >> 3; /* kept by the kernel in eighths */
+    event->packets_out = ctx->segs_out;
+    event->packets_in = ctx->segs_in;
+    event->retransmits = ctx->total_retrans;
+}
+
+/* What let this inbound connection pass, for its record; the SYN itself left no event. */
+static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx)
+{
+    struct bh_question question = {.remote = event->remote,
+                                   .port = event->local_port,
+                                   .protocol = IPPROTO_TCP,
+                                   .direction = BH_INBOUND};
+    struct bh_answer answer;
+    bh_only_any_process(&question.classes);
+    question.control = bh_read_control();
+    const struct bh_listener* listener = NULL;
+    if (ctx->sk && bh_netns_of(bh_kernel_socket(ctx->sk)) == guarded_netns)
+        listener = bh_find_listener(&event->local, event->local_port, IPPROTO_TCP);
+    else
+        question.control.active_slot = question.control.shadow_slot = BH_SLOT_NONE; /* not judged there */
+    if (listener && bh_planes_look_at_processes(question.control))
+        bh_classes_of_stored(question.control, &listener->owner, &listener->cgroups, &question.classes);
+    bh_judge(&question, &answer);
+    bh_describe_verdict(event, &question, &answer);
+    if (listener)
+        event->subject = listener->owner;
+}
+
+static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direction)
+{
+    struct bh_address local, remote;
+    bh_read_ends(ctx, &local, &remote);
+    if (bh_is_loopback(&remote))
+        return;
+    /* Asks for the close of this socket; whatever other programs asked for stays. */
+    bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_ESTABLISHED);
+    if (!event)
+        return;
+    bh_describe_connection(event, ctx, &local, &remote);
+    event->tcp_state = ctx->state;
+    event->direction = direction;
+    if (direction == BH_INBOUND)
+        bh_describe_acceptance(event, ctx);
+    bh_submit_flow_event(event);
+}
+
+/*
+ * Payload bytes. bytes_acked and bytes_received count sequence numbers, SYN and FIN among them; what was sent less what was
+ * sent again does not, and the peer's FIN has been counted when SOCK_DONE says that it came.
+ */
+static __always_inline void bh_read_bytes(struct bh_event* event, struct bpf_sock_ops* ctx)
+{
+    if (!ctx->sk)
+        return;
+    const struct sock* sock = bh_kernel_socket(ctx->sk);
+    const struct tcp_sock* tcp = (const void*)sock;
+    event->bytes_out = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+    event->bytes_in = BPF_CORE_READ(tcp, bytes_received);
+    unsigned long flags = BPF_CORE_READ(sock, __sk_common.skc_flags);
+    if ((flags >> SOCK_DONE_BIT & 1) && event->bytes_in > 0)
+        event->bytes_in -= 1;
+}
+
+static __always_inline void bh_state_changed(struct bpf_sock_ops* ctx)
+{
+    struct bh_address local, remote;
+    if (ctx->args[1] != BH_TCP_CLOSE)
+        return;
+    bh_read_ends(ctx, &local, &remote);
+    if (bh_is_loopback(&remote)) /* another program asked for this callback */
+        return;
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_CLOSE);
+    if (!event)
+        return;
+    bh_describe_connection(event, ctx, &local, &remote);
+    bh_read_bytes(event, ctx);
+    event->tcp_state = ctx->args[0]; /* the state that it closed from */
+    bh_submit_flow_event(event);
+}
+
+static __always_inline void bh_listening(struct bpf_sock_ops* ctx)
+{
+    if (!ctx->sk)
+        return;
+    const struct sock* sock = bh_kernel_socket(ctx->sk);
+    if (bh_netns_of(sock) != guarded_netns)
+        return;
+    struct bh_listener_key key = {.protocol = IPPROTO_TCP};
+    bh_local_address_of(sock, &key.address);
+    key.port = bh_local_port_of(sock);
+    bh_enter_listener(&key, bpf_get_socket_cookie(ctx), BH_LISTENER_LISTENING, bh_v6only_of(sock));
+}
+
+SEC("sockops")
+int bh_sock_ops(struct bpf_sock_ops* ctx)
+{
+    switch (ctx->op) {
+    case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB: bh_established(ctx, BH_OUTBOUND); break;
+    case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB: bh_established(ctx, BH_INBOUND); break;
+    case BPF_SOCK_OPS_STATE_CB: bh_state_changed(ctx); break;
+    case BPF_SOCK_OPS_TCP_LISTEN_CB: bh_listening(ctx); break;
+    }
+    return 1;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The last user of a socket has closed it. Its addresses are read by CO-RE: this hook's context offers none. */
+#include "bpf/listeners.h"
+
+#define BH_STATE_ESTABLISHED 1
+#define BH_STATE_CLOSE 7
+#define BH_STATE_LISTEN 10
+
+/* connect(2) on a socket bound to a wildcard narrows its address, so the key it was entered with may be a wildcard. */
+static __always_inline void bh_forget_bound(struct bh_listener_key* key, __u64 cookie)
+{
+    if (bh_leave_listener(key, cookie))
+        return;
+    if (bh_is_v4(&key->address)) {
+        bh_set_v4(&key->address, 0);
+        if (bh_leave_listener(key, cookie))
+            return;
+    }
+    bh_set_v6(&key->address, 0, 0, 0, 0);
+    bh_leave_listener(key, cookie);
+}
+
+static __always_inline void bh_tell_udp_close(const struct sock* sock, const struct bh_listener_key* local, __u64 cookie)
+{
+    struct bh_address remote;
+    bh_remote_address_of(sock, &remote);
+    if (bh_is_local_destination(&remote))
+        return;
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_UDP_CLOSE);
+    if (!event)
+        return;
+    event->cookie = cookie;
+    event->local = local->address;
+    event->local_port = local->port;
+    event->remote = remote;
+    event->remote_port = bh_remote_port_of(sock);
+    event->protocol = IPPROTO_UDP;
+    event->direction = BH_OUTBOUND;
+    bh_submit_flow_event(event);
+}
+
+SEC("cgroup/sock_release")
+int bh_sock_release(struct bpf_sock* ctx)
+{
+    struct bh_listener_key key = {.protocol = ctx->protocol};
+    __u32 state = ctx->state;
+    if (key.protocol == IPPROTO_TCP) {
+        /* Anything else is a connection, which never had an entry or lost it at connect(2). */
+        if (state != BH_STATE_LISTEN && state != BH_STATE_CLOSE)
+            return 1;
+    } else if (key.protocol != IPPROTO_UDP) {
+        return 1;
+    }
+    const struct sock* sock = bh_kernel_socket(ctx);
+    key.port = bh_local_port_of(sock);
+    if (key.port == 0)
+        return 1;
+    bh_local_address_of(sock, &key.address);
+    __u64 cookie = bpf_get_socket_cookie(ctx);
+    if (key.protocol == IPPROTO_UDP && state == BH_STATE_ESTABLISHED)
+        bh_tell_udp_close(sock, &key, cookie);
+    if (bh_netns_of(sock) == guarded_netns)
+        bh_forget_bound(&key, cookie);
+    return 1;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The few kernel structures that no UAPI header shows, reduced to the members that are read. Every access is relocated
+ * against the running kernel's BTF (CO-RE), so offsets here mean nothing. All differences between kernels live here.
+ */
+#ifndef BULKHEAD_BPF_KERNEL_TYPES_H
+#define BULKHEAD_BPF_KERNEL_TYPES_H
+
+#include <linux/in6.h>
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct ns_common {
+    unsigned int inum;
+};
+
+struct net {
+    struct ns_common ns;
+};
+
+typedef struct {
+    struct net* net;
+} possible_net_t;
+
+typedef struct {
+    __u32 val;
+} kuid_t;
+
+struct kernfs_node {
+    __u64 id;
+};
+
+struct cgroup_subsys_state {
+    struct cgroup_subsys_state* parent;
+};
+
+struct cgroup {
+    struct cgroup_subsys_state self;
+    struct kernfs_node* kn;
+};
+
+struct css_set {
+    struct cgroup* dfl_cgrp;
+};
+
+struct sock_cgroup_data {
+    struct cgroup* cgroup;
+};
+
+struct sock_cgroup_data___before_5_15 {
+    __u64 val; /* the cgroup pointer, when bit 0 is clear */
+} __attribute__((preserve_access_index));
+
+struct super_block {
+    __u32 s_dev;
+};
+
+struct inode {
+    unsigned short i_mode;
+    unsigned long i_ino;
+    struct super_block* i_sb;
+};
+
+struct file {
+    struct inode* f_inode;
+};
+
+struct mm_struct {
+    struct file* exe_file;
+};
+
+struct cred {
+    kuid_t uid;
+};
+
+struct task_struct {
+    int pid;
+    int tgid;
+    struct mm_struct* mm;
+    const struct cred* cred;
+    struct css_set* cgroups;
+    char comm[16];
+};
+
+struct socket {
+    struct file* file;
+};
+
+struct sock_common {
+    __be32 skc_daddr;
+    __be32 skc_rcv_saddr;
+    __be16 skc_dport;
+    __u16 skc_num;
+    unsigned short skc_family;
+    volatile unsigned char skc_state;
+    unsigned char skc_ipv6only : 1;
+    possible_net_t skc_net;
+    unsigned long skc_flags;
+    struct in6_addr skc_v6_daddr;
+    struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+    __u16 sk_type;
+    __u16 sk_protocol;
+    struct socket* sk_socket;
+    struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct tcp_sock {
+    __u64 bytes_sent;
+    __u64 bytes_retrans;
+    __u64 bytes_received;
+};
+
+struct udp_sock {
+    int bulkhead_unused; /* only ever cast to struct sock */
+};
+
+struct seq_file {
+    int bulkhead_unused;
+};
+
+struct bpf_iter_meta {
+    struct seq_file* seq;
+};
+
+struct bpf_iter__tcp {
+    struct bpf_iter_meta* meta;
+    struct sock_common* sk_common;
+    __u32 uid __attribute__((aligned(8)));
+};
+
+struct bpf_iter__udp {
+    struct bpf_iter_meta* meta;
+    struct udp_sock* udp_sk;
+    __u32 uid __attribute__((aligned(8)));
+    int bucket __attribute__((aligned(8)));
+};
+
+struct bpf_iter__task_file {
+    struct bpf_iter_meta* meta;
+    struct task_struct* task;
+    __u32 fd __attribute__((aligned(8)));
+    struct file* file;
+};
+
+#pragma clang attribute pop
+
+/* include/net/sock.h, enum sock_flags: set when the peer's FIN was taken in. */
+#define SOCK_DONE_BIT 1
+
+#endif

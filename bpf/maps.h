@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Every map. Writers: "kernel" is a program of ours, "agent" is the daemon. */
+#ifndef BULKHEAD_BPF_MAPS_H
+#define BULKHEAD_BPF_MAPS_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "common/abi/bulkhead.h"
+
+/* Load-time constants; the agent fills them before the programs are loaded. */
+
+/* The enforced cgroup is the root of the hierarchy: every inbound packet is in scope, also to closed ports. */
+const volatile __u8 scope_is_root = 0;
+/* Inode number of the network namespace that the agent guards (stat of /proc/self/ns/net). */
+const volatile __u32 guarded_netns = 0;
+
+/* The switch. One struct bh_control; mapped by the agent, which writes it with one 64-bit store. Writer: agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct bh_control);
+} bh_control SEC(".maps");
+
+/* Slot -> what the plane in it is. Writer: agent, while the slot is in neither role. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __type(value, struct bh_plane_info);
+} bh_plane_info SEC(".maps");
+
+/*
+ * The planes. Each outer map holds one inner map a slot; absent where the slot is free. The agent builds inner maps
+ * aside, sized to their content, and frees them when the slot leaves both roles. Writer: agent.
+ * (Sizes instead of types: clang emits only forward declarations for types this deep, and libbpf needs the size.)
+ */
+
+/* Known address -> peer class. */
+struct bh_peers_inner {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(struct bh_address));
+    __uint(value_size, sizeof(__u32));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __array(values, struct bh_peers_inner);
+} bh_plane_peers SEC(".maps");
+
+/* Prefix -> peer class of addresses that are not known one by one; asked only when plane_info.has_prefixes. */
+struct bh_prefixes_inner {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(struct bh_prefix_key));
+    __uint(value_size, sizeof(__u32));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __array(values, struct bh_prefixes_inner);
+} bh_plane_prefixes SEC(".maps");
+
+/* Direction and protocol -> port classes of all ports; 512 KiB a plane. */
+struct bh_ports_inner {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, BH_PORT_TABLES);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct bh_port_classes));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __array(values, struct bh_ports_inner);
+} bh_plane_ports SEC(".maps");
+
+/* Peer class, port class, protocol, direction -> what the policy says of it. */
+struct bh_entries_inner {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(struct bh_entry_key));
+    __uint(value_size, sizeof(struct bh_entry));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __array(values, struct bh_entries_inner);
+} bh_plane_entries SEC(".maps");
+
+/*
+ * Property of a process -> classes. Both planes of one realisation share one inner map. Room for rows that come while
+ * the plane is in force (a new container, an upgraded executable); allocated as used.
+ */
+#define BH_FACET_ROWS 65536
+struct bh_facets_inner {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, BH_FACET_ROWS);
+    __uint(key_size, sizeof(struct bh_facet_key));
+    __uint(value_size, sizeof(struct bh_class_vector));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, BH_SLOTS);
+    __type(key, __u32);
+    __array(values, struct bh_facets_inner);
+} bh_plane_facets SEC(".maps");
+
+/*
+ * Who is bound where, in the guarded namespace and the enforced cgroup. 16384 bound (address, port) pairs; what does not
+ * fit is counted (listeners_full) and judged as a port without a listener. Writers: kernel (bind, listen, release), agent
+ * (sockets that were there before it).
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 16384);
+    __type(key, struct bh_listener_key);
+    __type(value, struct bh_listener);
+} bh_listeners SEC(".maps");
+
+/*
+ * Conversations of unconnected UDP sockets. 65536, the least recently used goes first: its next datagram is judged as the
+ * first of a new conversation. Writer: kernel; the agent deletes.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct bh_udp_flow_key);
+    __type(value, struct bh_udp_flow);
+} bh_udp_flows SEC(".maps");
+
+/* Flow events; 8 MiB hold 45,000, a third of a second at 45,000 connections a second. Writer: kernel; never wakes. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 8 * 1024 * 1024);
+} bh_flow_ring SEC(".maps");
+
+/* Denials; 2 MiB hold 11,000. A ring of their own, so that a flood of either kind does not cost the other. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 2 * 1024 * 1024);
+} bh_deny_ring SEC(".maps");
+
+/* When this CPU last woke the reader of bh_deny_ring (CLOCK_MONOTONIC). Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} bh_deny_wakeup SEC(".maps");
+
+/* enum bh_counter -> count, a CPU. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, BH_COUNTERS);
+    __type(key, __u32);
+    __type(value, __u64);
+} bh_counters SEC(".maps");
+
+static __always_inline void bh_count(enum bh_counter counter)
+{
+    __u32 key = counter;
+    __u64* count = bpf_map_lookup_elem(&bh_counters, &key);
+    if (count)
+        *count += 1;
+}
+
+#endif

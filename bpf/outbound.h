@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What connect and sendmsg hooks of both families share: the outbound door, in the context of the process that goes out. */
+#ifndef BULKHEAD_BPF_OUTBOUND_H
+#define BULKHEAD_BPF_OUTBOUND_H
+
+#include "bpf/listeners.h"
+#include "bpf/udp_flows.h"
+
+#define BH_PASS 1
+#define BH_REFUSE 0 /* the caller of connect(2) or sendto(2) gets EPERM */
+
+struct bh_departure {
+    struct bh_question question;
+    struct bh_answer answer;
+    struct bh_subject subject;
+    struct bh_address local;
+    __u64 cookie;
+    __u16 local_port;
+    __u8 by_process; /* the verdict looked at the process */
+    const struct sock* sock;
+};
+
+static __always_inline __u8 bh_protocol_of(const struct bpf_sock_addr* ctx)
+{
+    if (ctx->type == BH_SOCK_STREAM && ctx->protocol == IPPROTO_TCP)
+        return IPPROTO_TCP;
+    if (ctx->type == BH_SOCK_DGRAM && ctx->protocol == IPPROTO_UDP)
+        return IPPROTO_UDP;
+    return 0;
+}
+
+static __always_inline void bh_judge_departure(struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    question->direction = BH_OUTBOUND;
+    bh_subject_of_current(&departure->subject);
+    departure->by_process = bh_planes_look_at_processes(question->control);
+    if (departure->by_process)
+        bh_classes_of_current(question->control, &departure->subject, &question->classes);
+    else
+        bh_only_any_process(&question->classes);
+    bh_judge(question, &departure->answer);
+    bh_count_verdict(&departure->answer, BH_OUTBOUND);
+}
+
+static __always_inline void bh_describe_departure(struct bh_event* event, const struct bh_departure* departure)
+{
+    bh_describe_verdict(event, &departure->question, &departure->answer);
+    event->cookie = departure->cookie;
+    event->local = departure->local;
+    event->local_port = departure->local_port;
+    event->remote_port = departure->question.port;
+    event->subject = departure->subject;
+}
+
+static __always_inline void bh_tell_departure_denied(const struct bh_departure* departure)
+{
+    struct bh_event* event = bh_reserve_deny_event();
+    if (!event)
+        return;
+    bh_describe_departure(event, departure);
+    bh_submit_deny_event(event);
+}
+
+static __always_inline void bh_tell_departure(const struct bh_departure* departure)
+{
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_CONNECT);
+    if (!event)
+        return;
+    bh_describe_departure(event, departure);
+    bh_submit_flow_event(event);
+}
+
+static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    departure->cookie = bpf_get_socket_cookie(ctx);
+    if (!ctx->sk)
+        return;
+    departure->sock = bh_kernel_socket(ctx->sk);
+    departure->local_port = bh_local_port_of(departure->sock);
+    bh_local_address_of(departure->sock, &departure->local);
+}
+
+/* A TCP socket that was bound and now connects is a client: its port is no listener's. */
+static __always_inline void bh_bound_socket_connects(const struct bh_departure* departure)
+{
+    if (departure->local_port == 0 || departure->question.protocol != IPPROTO_TCP)
+        return;
+    struct bh_listener_key key = {
+        .address = departure->local, .port = departure->local_port, .protocol = IPPROTO_TCP};
+    bh_leave_listener(&key, departure->cookie);
+}
+
+/* connect(2), both families; question.remote and question.port are set. */
+static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    question->protocol = bh_protocol_of(ctx);
+    if (!question->protocol)
+        return BH_PASS;
+    bh_read_socket(ctx, departure);
+    bh_bound_socket_connects(departure);
+    if (bh_is_local_destination(&question->remote))
+        return BH_PASS;
+
+    question->control = bh_read_control();
+    bh_judge_departure(departure);
+    if (departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED)
+        bh_tell_departure_denied(departure);
+    if (departure->answer.verdict == BH_DENIED)
+        return BH_REFUSE;
+    bh_tell_departure(departure);
+    return BH_PASS;
+}
+
+/*
+ * A socket that sends without having been bound got its port just now (inet_autobind), past the bind hooks. Its replies
+ * are in scope only if the table knows it.
+ */
+static __always_inline void bh_know_sender(const struct bh_departure* departure)
+{
+    struct bh_listener_key key = {
+        .address = departure->local, .port = departure->local_port, .protocol = IPPROTO_UDP};
+    if (!bpf_map_lookup_elem(&bh_listeners, &key))
+        bh_enter_listener(&key, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock));
+}
+
+static __always_inline void bh_note_departure(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
+                                              const struct bh_departure* departure, __u64 now)
+{
+    int begins = !flow;
+    if (begins) {
+        bh_begin_udp_flow(key, now, departure->cookie, &departure->question, &departure->subject);
+        flow = bpf_map_lookup_elem(&bh_udp_flows, key);
+        if (key->netns == guarded_netns)
+            bh_know_sender(departure);
+    }
+    if (flow) {
+        flow->cookie = departure->cookie;
+        flow->generation = departure->question.control.generation;
+        flow->settled = !departure->by_process;
+        bh_touch_udp_flow(flow, now);
+    }
+    if (begins)
+        bh_tell_departure(departure);
+}
+
+/* A datagram with an address of its own, both families. */
+static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    question->protocol = bh_protocol_of(ctx);
+    if (question->protocol != IPPROTO_UDP || !ctx->sk || bh_is_local_destination(&question->remote))
+        return BH_PASS;
+    bh_read_socket(ctx, departure);
+    question->control = bh_read_control();
+
+    struct bh_udp_flow_key key = {.remote = question->remote,
+                                  .remote_port = question->port,
+                                  .local_port = departure->local_port,
+                                  .netns = bh_netns_of(departure->sock)};
+    __u64 now = bpf_ktime_get_ns();
+    struct bh_udp_flow* flow = bh_live_udp_flow(&key, now);
+    if (flow && (flow->direction == BH_INBOUND ||
+                 (flow->cookie == departure->cookie && bh_udp_flow_settled(flow, question->control)))) {
+        bh_touch_udp_flow(flow, now);
+        return BH_PASS;
+    }
+
+    bh_judge_departure(departure);
+    /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
+    int told = flow && flow->generation == question->control.generation;
+    if (departure->answer.verdict == BH_DENIED || (departure->answer.shadow_verdict == BH_DENIED && !told))
+        bh_tell_departure_denied(departure);
+    if (departure->answer.verdict == BH_DENIED)
+        return BH_REFUSE;
+    bh_note_departure(&key, flow, departure, now);
+    return BH_PASS;
+}
+
+#endif

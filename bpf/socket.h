@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Reads of struct sock that no program context offers (CO-RE). */
+#ifndef BULKHEAD_BPF_SOCKET_H
+#define BULKHEAD_BPF_SOCKET_H
+
+#include <bpf/bpf_core_read.h>
+
+#include "bpf/address.h"
+#include "bpf/kernel_types.h"
+#include "bpf/maps.h"
+
+#define BH_AF_INET 2
+#define BH_AF_INET6 10
+#define BH_SOCK_STREAM 1
+#define BH_SOCK_DGRAM 2
+
+/*
+ * The kernel address behind a context's socket pointer. The verifier forbids arithmetic on such a pointer, which every
+ * CO-RE read needs; read back from the stack it is a number like any other.
+ */
+static __always_inline const struct sock* bh_kernel_socket(const void* context_socket)
+{
+    const struct sock* sock = NULL;
+    bpf_probe_read_kernel(&sock, sizeof(sock), &context_socket);
+    return sock;
+}
+
+/*
+ * By inode number, not by cookie: bpf_get_netns_cookie() came to sock_ops in 5.15, and getsockopt(SO_NETNS_COOKIE), by
+ * which the agent would learn its own, in 5.14.
+ */
+static __always_inline __u32 bh_netns_of(const struct sock* sock)
+{
+    return BPF_CORE_READ(sock, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline __u16 bh_local_port_of(const struct sock* sock)
+{
+    return BPF_CORE_READ(sock, __sk_common.skc_num);
+}
+
+static __always_inline __u16 bh_remote_port_of(const struct sock* sock)
+{
+    return bpf_ntohs(BPF_CORE_READ(sock, __sk_common.skc_dport));
+}
+
+static __always_inline __u8 bh_v6only_of(const struct sock* sock)
+{
+    return BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_ipv6only);
+}
+
+static __always_inline void bh_local_address_of(const struct sock* sock, struct bh_address* address)
+{
+    if (BPF_CORE_READ(sock, __sk_common.skc_family) == BH_AF_INET6) {
+        struct in6_addr v6 = BPF_CORE_READ(sock, __sk_common.skc_v6_rcv_saddr);
+        __builtin_memcpy(address, &v6, sizeof(*address));
+        return;
+    }
+    bh_set_v4(address, BPF_CORE_READ(sock, __sk_common.skc_rcv_saddr));
+}
+
+static __always_inline void bh_remote_address_of(const struct sock* sock, struct bh_address* address)
+{
+    if (BPF_CORE_READ(sock, __sk_common.skc_family) == BH_AF_INET6) {
+        struct in6_addr v6 = BPF_CORE_READ(sock, __sk_common.skc_v6_daddr);
+        __builtin_memcpy(address, &v6, sizeof(*address));
+        return;
+    }
+    bh_set_v4(address, BPF_CORE_READ(sock, __sk_common.skc_daddr));
+}
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Who is behind a socket, and which process classes that makes: the intersection of what each facet of the process says.
+ * Class 0 ("any process") always holds. Looked at only when a plane in force has entries that ask for a process.
+ */
+#ifndef BULKHEAD_BPF_SUBJECT_H
+#define BULKHEAD_BPF_SUBJECT_H
+
+#include <bpf/bpf_core_read.h>
+
+#include "bpf/kernel_types.h"
+#include "bpf/verdict.h"
+
+static __always_inline void bh_read_executable(struct bh_subject* subject, struct task_struct* task)
+{
+    struct inode* inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+    subject->exe_inode = 0;
+    subject->exe_device = 0;
+    if (!inode) /* a kernel thread */
+        return;
+    subject->exe_inode = BPF_CORE_READ(inode, i_ino);
+    subject->exe_device = BPF_CORE_READ(inode, i_sb, s_dev);
+}
+
+/* Of the task that runs: for programs in its context and with its helpers (connect, sendmsg, bind). */
+static __always_inline void bh_subject_of_current(struct bh_subject* subject)
+{
+    __u64 ids = bpf_get_current_pid_tgid();
+    subject->pid = ids >> 32;
+    subject->tid = (__u32)ids;
+    subject->uid = (__u32)bpf_get_current_uid_gid();
+    subject->cgroup_id = bpf_get_current_cgroup_id();
+    bpf_get_current_comm(subject->comm, sizeof(subject->comm));
+    bh_read_executable(subject, (struct task_struct*)bpf_get_current_task());
+}
+
+/* Of any task, by reading its structures: where the helpers are not offered (sock_ops before 6.10) or not of this task. */
+static __always_inline void bh_subject_of_task(struct bh_subject* subject, struct task_struct* task)
+{
+    subject->pid = BPF_CORE_READ(task, tgid);
+    subject->tid = BPF_CORE_READ(task, pid);
+    subject->uid = BPF_CORE_READ(task, cred, uid.val);
+    subject->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+    BPF_CORE_READ_INTO(&subject->comm, task, comm);
+    bh_read_executable(subject, task);
+}
+
+static __always_inline void bh_cgroups_of_task(struct bh_cgroup_path* path, struct task_struct* task)
+{
+    struct cgroup* cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+#pragma unroll
+    for (int i = 0; i < BH_CGROUP_LEVELS; i++) {
+        path->id[i] = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
+        if (cgroup) {
+            /* `self` is the first member of struct cgroup, by the kernel's own requirement (css_set_hash, cgroup_root). */
+            cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
+        }
+    }
+}
+
+static __always_inline int bh_planes_look_at_processes(struct bh_control control)
+{
+    __u32 slot = control.active_slot;
+    const struct bh_plane_info* info = bpf_map_lookup_elem(&bh_plane_info, &slot);
+    if (info && info->has_processes)
+        return 1;
+    slot = control.shadow_slot;
+    info = bpf_map_lookup_elem(&bh_plane_info, &slot);
+    return info && info->has_processes;
+}
+
+/* The planes in force share one table of facets (one realisation, one numbering of classes). */
+static __always_inline void* bh_facet_table(struct bh_control control)
+{
+    __u32 slot = control.active_slot != BH_SLOT_NONE ? control.active_slot : control.shadow_slot;
+    return bpf_map_lookup_elem(&bh_plane_facets, &slot);
+}
+
+static __always_inline void bh_intersect(struct bh_class_vector* classes, const struct bh_class_vector* with)
+{
+#pragma unroll
+    for (int i = 0; i < BH_CLASS_WORDS; i++)
+        classes->word[i] &= with ? with->word[i] : 0;
+}
+
+static __always_inline const struct bh_class_vector* bh_facet_default(void* facets, __u32 facet)
+{
+    struct bh_facet_key key = {.facet = facet | BH_FACET_DEFAULT};
+    return bpf_map_lookup_elem(facets, &key);
+}
+
+static __always_inline const struct bh_class_vector* bh_cgroup_row(void* facets, __u64 cgroup_id)
+{
+    struct bh_facet_key key = {.value = cgroup_id, .facet = BH_FACET_CGROUP};
+    return bpf_map_lookup_elem(facets, &key);
+}
+
+static __noinline int bh_user_and_executable(void* facets, const struct bh_subject* subject,
+                                             struct bh_class_vector* classes)
+{
+    struct bh_facet_key key = {.value = subject->uid, .facet = BH_FACET_USER};
+    const struct bh_class_vector* row = bpf_map_lookup_elem(facets, &key);
+    bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_USER));
+
+    key.value = subject->exe_inode;
+    key.device = subject->exe_device;
+    key.facet = BH_FACET_EXECUTABLE;
+    row = bpf_map_lookup_elem(facets, &key);
+    bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_EXECUTABLE));
+    return 0;
+}
+
+static __always_inline void bh_only_any_process(struct bh_class_vector* classes)
+{
+    __builtin_memset(classes, 0, sizeof(*classes));
+    classes->word[0] = 1;
+}
+
+static __always_inline void bh_all_classes(struct bh_class_vector* classes)
+{
+    __builtin_memset(classes, 0xff, sizeof(*classes));
+}
+
+/* Classes of a process that is known by what was stored of it. */
+static __always_inline void bh_classes_of_stored(struct bh_control control, const struct bh_subject* subject,
+                                                 const struct bh_cgroup_path* cgroups, struct bh_class_vector* classes)
+{
+    void* facets = bh_facet_table(control);
+    if (!facets) {
+        bh_only_any_process(classes);
+        return;
+    }
+    bh_all_classes(classes);
+    bh_user_and_executable(facets, subject, classes);
+
+    const struct bh_class_vector* row = NULL;
+    for (int i = 0; i < BH_CGROUP_LEVELS && !row; i++) {
+        if (!cgroups->id[i])
+            break;
+        row = bh_cgroup_row(facets, cgroups->id[i]);
+    }
+    bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
+    classes->word[0] |= 1;
+}
+
+/* Classes of the running task; `subject` is what bh_subject_of_current() said of it. */
+static __always_inline void bh_classes_of_current(struct bh_control control, const struct bh_subject* subject,
+                                                  struct bh_class_vector* classes)
+{
+    void* facets = bh_facet_table(control);
+    if (!facets) {
+        bh_only_any_process(classes);
+        return;
+    }
+    bh_all_classes(classes);
+    bh_user_and_executable(facets, subject, classes);
+
+    const struct bh_class_vector* row = bh_cgroup_row(facets, subject->cgroup_id);
+    for (int level = BH_CGROUP_LEVELS - 1; level >= 0 && !row; level--) {
+        __u64 id = bpf_get_current_ancestor_cgroup_id(level); /* 0: the task is not that deep */
+        if (id)
+            row = bh_cgroup_row(facets, id);
+    }
+    bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
+    classes->word[0] |= 1;
+}
+
+#endif

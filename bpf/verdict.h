@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The decision, and nothing else: no hook, no socket, no process. common/policy/plane_image.h holds the same steps in C++
+ * (policy::judge); tests/bpf compare the two, and both with the reference evaluator.
+ *
+ * Precedence, over the four entries {exact peer class, any} x {exact port class, any}, whose order does not matter:
+ *   1. any failsafe                                  -> allowed, FAILSAFE
+ *   2. any deny that meets the process's classes     -> denied,  RULE
+ *   3. any allow that meets them                     -> allowed, RULE
+ *   4. the plane's default of the direction          -> DEFAULT, or allowed, NO_POLICY where there is none
+ */
+#ifndef BULKHEAD_BPF_VERDICT_H
+#define BULKHEAD_BPF_VERDICT_H
+
+#include <linux/in.h>
+
+#include "bpf/address.h"
+#include "bpf/maps.h"
+
+struct bh_question {
+    struct bh_address remote;
+    __u16 port; /* of the destination */
+    __u8 protocol;
+    __u8 direction;
+    struct bh_control control; /* read once, before the classes are computed */
+    struct bh_class_vector classes;
+};
+
+struct bh_answer {
+    __u8 verdict, reason, shadow_verdict, shadow_reason;
+    __u32 peer_class, shadow_peer_class;
+};
+
+static __always_inline struct bh_control bh_read_control(void)
+{
+    struct bh_control control = {.active_slot = BH_SLOT_NONE, .shadow_slot = BH_SLOT_NONE};
+    __u32 zero = 0;
+    struct bh_control* current = bpf_map_lookup_elem(&bh_control, &zero);
+    if (current) {
+        /* One 64-bit load: both slots and the generation are of one switch. */
+        __u64 word = *(volatile __u64*)(void*)current;
+        __builtin_memcpy(&control, &word, sizeof(control));
+    }
+    return control;
+}
+
+static __always_inline int bh_nothing_in_force(struct bh_control control)
+{
+    return control.active_slot == BH_SLOT_NONE && control.shadow_slot == BH_SLOT_NONE;
+}
+
+struct bh_findings {
+    __u64 allow;
+    __u64 deny;
+    __u32 failsafe;
+};
+
+static __always_inline void bh_consider(void* entries, const struct bh_question* question, __u32 peer_class,
+                                        __u16 port_class, struct bh_findings* findings)
+{
+    struct bh_entry_key key = {
+        .peer_class = peer_class,
+        .port_class = port_class,
+        .protocol = question->protocol,
+        .direction = question->direction,
+    };
+    const struct bh_entry* entry = bpf_map_lookup_elem(entries, &key);
+    if (!entry)
+        return;
+    findings->failsafe |= entry->failsafe;
+#pragma unroll
+    for (int i = 0; i < BH_CLASS_WORDS; i++) {
+        findings->allow |= entry->allow[i] & question->classes.word[i];
+        findings->deny |= entry->deny[i] & question->classes.word[i];
+    }
+}
+
+struct bh_plane_answer {
+    __u32 peer_class;
+    __u8 verdict;
+    __u8 reason;
+    __u16 pad;
+};
+
+static __always_inline void bh_answer_plane(struct bh_plane_answer* answer, __u8 verdict, __u8 reason)
+{
+    answer->verdict = verdict;
+    answer->reason = reason;
+}
+
+static __always_inline __u32 bh_find_peer_class(const struct bh_question* question, __u32 slot, void* peers,
+                                                int has_prefixes, int* missing)
+{
+    const __u32* peer_class = bpf_map_lookup_elem(peers, &question->remote);
+    if (peer_class)
+        return *peer_class;
+    if (!has_prefixes)
+        return BH_PEER_ANY;
+    void* prefixes = bpf_map_lookup_elem(&bh_plane_prefixes, &slot);
+    if (!prefixes) {
+        *missing = 1;
+        return BH_PEER_ANY;
+    }
+    struct bh_prefix_key key = {.prefixlen = 8 * sizeof(struct bh_address), .address = question->remote};
+    peer_class = bpf_map_lookup_elem(prefixes, &key);
+    return peer_class ? *peer_class : BH_PEER_ANY;
+}
+
+static __always_inline __u16 bh_find_port_class(const struct bh_question* question, void* ports, int* missing)
+{
+    __u32 table = 2 * (question->direction & 1) + (question->protocol == IPPROTO_UDP);
+    const struct bh_port_classes* classes = bpf_map_lookup_elem(ports, &table);
+    if (!classes) {
+        *missing = 1;
+        return BH_PORT_ANY;
+    }
+    return classes->of_port[question->port];
+}
+
+/* A plane in force that is not whole decides nothing by chance: it refuses, and says so (reason MALFORMED, counted). */
+static __noinline int bh_judge_plane(const struct bh_question* question, __u32 slot, struct bh_plane_answer* answer)
+{
+    struct bh_findings findings = {};
+    int missing = 0;
+
+    answer->peer_class = BH_PEER_ANY;
+    bh_answer_plane(answer, BH_DENIED, BH_REASON_MALFORMED);
+
+    const struct bh_plane_info* info = bpf_map_lookup_elem(&bh_plane_info, &slot);
+    void* peers = bpf_map_lookup_elem(&bh_plane_peers, &slot);
+    void* ports = bpf_map_lookup_elem(&bh_plane_ports, &slot);
+    void* entries = bpf_map_lookup_elem(&bh_plane_entries, &slot);
+    if (!info || !peers || !ports || !entries) {
+        bh_count(BH_COUNT_MALFORMED);
+        return 0;
+    }
+    __u32 peer_class = bh_find_peer_class(question, slot, peers, info->has_prefixes, &missing);
+    __u16 port_class = bh_find_port_class(question, ports, &missing);
+    if (missing) {
+        bh_count(BH_COUNT_MALFORMED);
+        return 0;
+    }
+    answer->peer_class = peer_class;
+
+    bh_consider(entries, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
+    if (port_class != BH_PORT_ANY)
+        bh_consider(entries, question, BH_PEER_ANY, port_class, &findings);
+    if (peer_class != BH_PEER_ANY) {
+        bh_consider(entries, question, peer_class, BH_PORT_ANY, &findings);
+        if (port_class != BH_PORT_ANY)
+            bh_consider(entries, question, peer_class, port_class, &findings);
+    }
+
+    if (findings.failsafe)
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_FAILSAFE);
+    else if (findings.deny)
+        bh_answer_plane(answer, BH_DENIED, BH_REASON_RULE);
+    else if (findings.allow)
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_RULE);
+    else if (info->default_action[question->direction & 1] == BH_DEFAULT_DENY)
+        bh_answer_plane(answer, BH_DENIED, BH_REASON_DEFAULT);
+    else if (info->default_action[question->direction & 1] == BH_DEFAULT_ALLOW)
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_DEFAULT);
+    else
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_NO_POLICY);
+    return 0;
+}
+
+/* Both planes. The active one decides, the shadow one only reports. A role without a plane allows, NO_POLICY. */
+static __always_inline void bh_judge(const struct bh_question* question, struct bh_answer* answer)
+{
+    struct bh_plane_answer plane = {};
+
+    __builtin_memset(answer, 0, sizeof(*answer)); /* allowed, NO_POLICY */
+    if (question->control.active_slot != BH_SLOT_NONE) {
+        bh_judge_plane(question, question->control.active_slot, &plane);
+        answer->verdict = plane.verdict;
+        answer->reason = plane.reason;
+        answer->peer_class = plane.peer_class;
+    }
+    if (question->control.shadow_slot != BH_SLOT_NONE) {
+        bh_judge_plane(question, question->control.shadow_slot, &plane);
+        answer->shadow_verdict = plane.verdict;
+        answer->shadow_reason = plane.reason;
+        answer->shadow_peer_class = plane.peer_class;
+    }
+}
+
+static __always_inline void bh_count_verdict(const struct bh_answer* answer, __u8 direction)
+{
+    int inbound = direction == BH_INBOUND;
+    if (answer->verdict == BH_DENIED) {
+        bh_count(inbound ? BH_COUNT_DENIED_IN : BH_COUNT_DENIED_OUT);
+        return;
+    }
+    bh_count(inbound ? BH_COUNT_ALLOWED_IN : BH_COUNT_ALLOWED_OUT);
+    if (answer->shadow_verdict == BH_DENIED)
+        bh_count(inbound ? BH_COUNT_WOULD_DENY_IN : BH_COUNT_WOULD_DENY_OUT);
+}
+
+#endif

@@ -181,6 +181,13 @@ Result<KeyAndCertificate> issue(const KeyAndCertificate& authority, const Certif
     return issued;
 }
 
+Result<std::string> issue_for_key(const KeyAndCertificate& authority, const std::string& key_pem,
+                                  const CertificateGrant& grant)
+{
+    BULKHEAD_TRY(const auto key, key_from_pem(key_pem));
+    return sign_key(authority, key.get(), grant);
+}
+
 bool key_matches(const KeyAndCertificate& pair)
 {
     const auto key = key_from_pem(pair.key_pem);

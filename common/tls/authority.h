@@ -42,6 +42,10 @@ inline constexpr std::chrono::minutes clock_skew{5};
 // A new key and its certificate, for the controller's own and the first admin's.
 [[nodiscard]] Result<KeyAndCertificate> issue(const KeyAndCertificate& authority, const CertificateGrant& grant);
 
+// A certificate for a key that the caller holds already.
+[[nodiscard]] Result<std::string> issue_for_key(const KeyAndCertificate& authority, const std::string& key_pem,
+                                                const CertificateGrant& grant);
+
 // True when the key belongs to the certificate: files of a half-finished write do not match.
 [[nodiscard]] bool key_matches(const KeyAndCertificate& pair);
 [[nodiscard]] bool issued_by(const std::string& certificate_pem, const std::string& authority_pem);

@@ -18,6 +18,9 @@ struct SourceFile {
 inline constexpr std::size_t max_file_bytes = 16U << 20;
 inline constexpr std::size_t max_scalar_bytes = 4096;
 inline constexpr int max_depth = 32;
+inline constexpr std::size_t max_nodes = 1'000'000;       // YAML nodes in one file
+inline constexpr std::size_t max_total_bytes = 64U << 20; // of all files together
+inline constexpr std::size_t max_findings = 1000;         // listed in one file; one more says that there are others
 
 struct ParseOutcome {
     PolicySet policy;                    // meaningful only when diagnostics is empty

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/agent_config.h"
+
+#include "agent/config/yaml_reader.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::uint64_t min_spool_bytes = 1ULL << 20;
+constexpr std::size_t max_config_bytes = 1U << 20;
+
+void read_labels(YamlReader& reader, const YAML::Node& node, policy::Labels& labels)
+{
+    if (!node.IsMap()) {
+        reader.error(node, "labels must be a mapping", "write them as {app: shop, role: web}");
+        return;
+    }
+    for (const auto& entry : node) {
+        std::string key, value;
+        if (!reader.scalar(entry.first, "the name of a label", key) ||
+            !reader.scalar(entry.second, "the value of a label", value))
+            continue;
+        if (!labels.emplace(key, value).second)
+            reader.error(entry.first, fmt::format("label '{}' is written twice", key));
+    }
+}
+
+void read_addresses(YamlReader& reader, const YAML::Node& node, const std::string& what, std::vector<IpAddress>& out)
+{
+    for (const auto& [item, text] : reader.scalars(node, what)) {
+        if (const auto address = IpAddress::parse(text))
+            out.push_back(*address);
+        else
+            reader.error(item, fmt::format("'{}' is no IP address", text),
+                         "names are not resolved here; write 192.0.2.1");
+    }
+}
+
+void read_cidrs(YamlReader& reader, const YAML::Node& node, const std::string& what, std::vector<Cidr>& out)
+{
+    for (const auto& [item, text] : reader.scalars(node, what)) {
+        Cidr::ParseError error{};
+        if (const auto cidr = Cidr::parse(text, &error))
+            out.push_back(*cidr);
+        else if (error == Cidr::ParseError::host_bits)
+            reader.error(item, fmt::format("'{}' has host bits set", text), "clear the bits behind the prefix length");
+        else
+            reader.error(item, fmt::format("'{}' is no network", text), "write it as 192.0.2.0/24 or 2001:db8::/32");
+    }
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+}
+
+void read_failsafe(YamlReader& reader, const YAML::Node& node, FailsafeConfig& out)
+{
+    reader.mapping(node, "failsafe",
+                   {{"management",
+                     [&](const YAML::Node& value) {
+                         out.management.clear();
+                         out.management_given = true;
+                         read_cidrs(reader, value, "failsafe.management", out.management);
+                     }},
+                    {"resolvers",
+                     [&](const YAML::Node& value) {
+                         out.resolvers.emplace();
+                         read_addresses(reader, value, "failsafe.resolvers", *out.resolvers);
+                     }},
+                    {"ntp", [&](const YAML::Node& value) { read_addresses(reader, value, "failsafe.ntp", out.ntp); }},
+                    {"dhcp", [&](const YAML::Node& value) {
+                         if (!value.IsScalar() || !YAML::convert<bool>::decode(value, out.dhcp))
+                             reader.error(value, "failsafe.dhcp must be true or false");
+                     }}});
+}
+
+void read_spool(YamlReader& reader, const YAML::Node& node, std::uint64_t& max_bytes)
+{
+    reader.mapping(node, "spool", {{"max_bytes", [&](const YAML::Node& value) {
+                                        std::string text;
+                                        if (!reader.scalar(value, "spool.max_bytes", text))
+                                            return;
+                                        const char* const end = text.data() + text.size();
+                                        const auto [stop, code] = std::from_chars(text.data(), end, max_bytes);
+                                        if (code != std::errc{} || stop != end || max_bytes < min_spool_bytes)
+                                            reader.error(value, "spool.max_bytes must be a number of bytes",
+                                                         fmt::format("at least {}", min_spool_bytes));
+                                    }}});
+}
+
+void read_log_level(YamlReader& reader, const YAML::Node& node, LogLevel& out)
+{
+    std::string text;
+    if (!reader.scalar(node, "log_level", text))
+        return;
+    if (const auto level = parse_log_level(text))
+        out = *level;
+    else
+        reader.error(node, fmt::format("'{}' is no log level", text), "one of error, warning, info, debug");
+}
+
+void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& config)
+{
+    const auto text = [&](const char* key, std::string& out) {
+        return std::pair<const std::string, YamlReader::Handler>(
+            key, [&reader, &out, key](const YAML::Node& value) { reader.scalar(value, key, out); });
+    };
+    reader.mapping(root, "the agent's configuration",
+                   {text("hostname", config.hostname),
+                    text("cgroup", config.cgroup),
+                    text("controller", config.controller),
+                    text("policy_dir", config.policy_dir),
+                    text("state_dir", config.state_dir),
+                    text("socket", config.socket),
+                    text("pin_dir", config.pin_dir),
+                    {"labels", [&](const YAML::Node& value) { read_labels(reader, value, config.labels); }},
+                    {"log_level", [&](const YAML::Node& value) { read_log_level(reader, value, config.log_level); }},
+                    {"spool", [&](const YAML::Node& value) { read_spool(reader, value, config.spool_max_bytes); }},
+                    {"failsafe", [&](const YAML::Node& value) { read_failsafe(reader, value, config.failsafe); }}});
+}
+
+bool usable_hostname(const std::string& name)
+{
+    return name.size() <= 253 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+               return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_';
+           });
+}
+
+} // namespace
+
+Result<AgentConfig> parse_agent_config(const std::string& file, const std::string& text)
+{
+    AgentConfig config;
+    YamlReader reader(file);
+    if (text.size() > max_config_bytes)
+        return fail(ErrorKind::invalid, "{}:1:1: error: the file is larger than {} bytes", file, max_config_bytes);
+    try {
+        const auto documents = YAML::LoadAll(text);
+        if (documents.size() > 1)
+            reader.error(documents[1], "the agent's configuration is one document", "remove the '---'");
+        else if (!documents.empty())
+            read_document(reader, documents.front(), config);
+    } catch (const YAML::Exception& exception) {
+        reader.error(exception.mark, exception.msg);
+    }
+    BULKHEAD_CHECK(reader.status());
+    return config;
+}
+
+std::optional<HostPort> parse_host_port(const std::string& text)
+{
+    const auto colon = text.rfind(':');
+    if (colon == std::string::npos || colon == 0)
+        return std::nullopt;
+    HostPort result{text.substr(0, colon), 0};
+    const char* const begin = text.data() + colon + 1;
+    const char* const end = text.data() + text.size();
+    const auto [stop, code] = std::from_chars(begin, end, result.port);
+    if (code != std::errc{} || stop != end || result.port == 0)
+        return std::nullopt;
+    if (result.host.front() == '[' && result.host.back() == ']')
+        result.host = result.host.substr(1, result.host.size() - 2);
+    else if (result.host.find(':') != std::string::npos) // an IPv6 address without brackets: which colon is the port's?
+        return std::nullopt;
+    if (result.host.empty())
+        return std::nullopt;
+    return result;
+}
+
+Status validate(const AgentConfig& config)
+{
+    if (!config.controller.empty() && !config.policy_dir.empty())
+        return fail(ErrorKind::invalid, "policy comes from a controller or from a folder, not from both "
+                                        "(mend: leave out 'controller' or 'policy_dir')");
+    if (!config.controller.empty() && !parse_host_port(config.controller))
+        return fail(ErrorKind::invalid,
+                    "controller '{}' is not HOST:PORT (mend: e.g. bulkhead.example.org:7443 or [2001:db8::1]:7443)",
+                    config.controller);
+    if (!usable_hostname(config.hostname))
+        return fail(ErrorKind::invalid, "hostname '{}' has characters other than letters, digits, '-', '_' and '.'",
+                    config.hostname);
+    for (const auto& [what, path] : {std::pair("state_dir", &config.state_dir), std::pair("socket", &config.socket),
+                                     std::pair("pin_dir", &config.pin_dir)})
+        if (path->empty() || path->front() != '/')
+            return fail(ErrorKind::invalid, "{} '{}' is not an absolute path", what, *path);
+    if (config.socket.size() > 107) // sun_path, unix(7)
+        return fail(ErrorKind::invalid, "socket '{}' is longer than the 107 bytes that a Unix socket's path may have",
+                    config.socket);
+    return {};
+}
+
+} // namespace bulkhead::agent

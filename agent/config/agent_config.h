@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/core/log.h"
+#include "common/core/result.h"
+#include "common/net/ip.h"
+#include "common/policy/document.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bulkhead::agent {
+
+inline constexpr const char* default_config_path = "/etc/bulkhead/agent.yaml";
+
+// What must stay reachable whatever the policy says.
+struct FailsafeConfig {
+    std::vector<Cidr> management;                    // who may reach ssh here
+    bool management_given = false;                   // false: management is everybody, and the agent warns
+    std::optional<std::vector<IpAddress>> resolvers; // absent: those of resolv.conf, followed as they change
+    std::vector<IpAddress> ntp;
+    bool dhcp = true;
+};
+
+struct AgentConfig {
+    std::string hostname; // empty: gethostname(2)
+    policy::Labels labels;
+    std::string cgroup;     // empty: the root of the cgroup v2 hierarchy
+    std::string controller; // HOST:PORT, or empty
+    std::string policy_dir; // or empty; never together with `controller`
+    std::string state_dir = "/var/lib/bulkhead";
+    std::string socket = "/run/bulkhead/agent.sock";
+    std::string pin_dir = "/sys/fs/bpf/bulkhead";
+    std::uint64_t spool_max_bytes = 256ULL << 20;
+    LogLevel log_level = LogLevel::info;
+    FailsafeConfig failsafe;
+};
+
+// Reads agent.yaml. Errors are of kind invalid and say file:line:column, every one of them on its own line. An unknown
+// key is an error.
+[[nodiscard]] Result<AgentConfig> parse_agent_config(const std::string& file, const std::string& text);
+
+// What holds for the file and the flags together: no controller beside a folder, names and paths that can be used.
+[[nodiscard]] Status validate(const AgentConfig& config);
+
+struct HostPort {
+    std::string host; // without the brackets of an IPv6 address
+    std::uint16_t port = 0;
+};
+[[nodiscard]] std::optional<HostPort> parse_host_port(const std::string& text);
+
+} // namespace bulkhead::agent

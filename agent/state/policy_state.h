@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/core/result.h"
+#include "common/wire/wire.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bulkhead::agent {
+
+// Who gave the policy that is enforced.
+enum class PolicySource : std::uint8_t { none = 0, folder = 1, controller = 2 };
+
+// What is needed to enforce the same after a reboot, and to name rules for planes that are pinned.
+struct SavedPolicy {
+    PolicySource source = PolicySource::none;
+    std::uint32_t kernel_generation = 0; // of the switch that this belongs to
+    std::string boot_id;                 // kernel generations of another boot mean nothing
+    wire::HostState state;               // as it came, without failsafes
+    std::vector<policy::HostRule> failsafes;
+
+    bool operator==(const SavedPolicy&) const = default;
+};
+
+// STATE/policy.pb, and STATE/policy.next.pb while a switch is under way: written before the switch with the generation
+// that it will have, and renamed after it. So, wherever a crash falls, one of the two files describes what the
+// kernel enforces. Format in docs/agent.md.
+class PolicyState {
+public:
+    explicit PolicyState(std::string state_dir) : dir_(std::move(state_dir)) {}
+
+    struct Loaded {
+        std::optional<SavedPolicy> current, next;
+        std::vector<std::string> damage; // one line for each file that was set aside as ".damaged"
+    };
+    [[nodiscard]] Result<Loaded> load();
+
+    [[nodiscard]] Status prepare(const SavedPolicy& policy); // before the switch
+    [[nodiscard]] Status commit();                           // after it
+    void discard();                                          // there was no switch
+
+private:
+    std::optional<SavedPolicy> load_file(const std::string& name, std::vector<std::string>& damage);
+
+    std::string dir_;
+};
+
+[[nodiscard]] std::string encode(const SavedPolicy& policy);
+[[nodiscard]] Result<SavedPolicy> decode_saved_policy(const std::string& bytes);
+
+} // namespace bulkhead::agent

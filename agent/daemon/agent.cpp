@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/agent.h"
+
+#include "agent/daemon/environment.h"
+#include "agent/daemon/service_manager.h"
+#include "agent/state/locks.h"
+#include "common/core/log.h"
+
+#include <csignal>
+#include <filesystem>
+
+namespace bulkhead::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto folder_settles = 100ms; // an editor's save is several events
+
+void log_each_line(const std::string& text)
+{
+    for (std::size_t begin = 0; begin < text.size();) {
+        const auto end = std::min(text.find('\n', begin), text.size());
+        log_error("{}", std::string_view(text).substr(begin, end - begin));
+        begin = end + 1;
+    }
+}
+
+} // namespace
+
+Agent::Agent(const Invocation& invocation)
+    : clock_(system_clock()), config_(invocation.config), join_token_(invocation.join_token),
+      hostname_(hostname_of(invocation.config)), host_(invocation.config), saved_(invocation.config.state_dir)
+{}
+
+Agent::~Agent()
+{
+    stop_parts();
+}
+
+Result<std::unique_ptr<Agent>> Agent::start(const Invocation& invocation)
+{
+    std::unique_ptr<Agent> agent(new Agent(invocation));
+    BULKHEAD_CHECK(agent->prepare());
+    BULKHEAD_CHECK(agent->check_folder_first());
+    BULKHEAD_CHECK(agent->open_parts());
+    BULKHEAD_CHECK(agent->bring_into_force());
+    BULKHEAD_CHECK(agent->serve());
+    return agent;
+}
+
+Status Agent::prepare()
+{
+    BULKHEAD_TRY(const auto options, datapath_options(config_));
+    cgroup_ = options.cgroup;
+    BULKHEAD_CHECK(check_features(options));
+    BULKHEAD_TRY(boot_id_, read_boot_id());
+    BULKHEAD_TRY(cgroup_lock_, lock_cgroup(cgroup_));
+    BULKHEAD_CHECK(prepare_state_dir(config_.state_dir));
+    BULKHEAD_TRY(state_lock_, lock_state_dir(config_.state_dir));
+    BULKHEAD_TRY(agent_id_, standalone_agent_id(config_.state_dir));
+    if (const auto enrolled = enrolled_agent_id(config_.state_dir); enrolled && !config_.controller.empty())
+        agent_id_ = *enrolled;
+    BULKHEAD_TRY(signals_, open_signals());
+    BULKHEAD_TRY(loop_, ControlLoop::create());
+    return {};
+}
+
+// A folder that is bad at the very first start is an error of the command line; later it is something to live through.
+Status Agent::check_folder_first()
+{
+    if (config_.policy_dir.empty())
+        return {};
+    std::error_code ignored;
+    const bool something_before = std::filesystem::exists(config_.state_dir + "/policy.pb", ignored) ||
+                                  std::filesystem::exists(config_.pin_dir + "/" + instance_name(cgroup_), ignored);
+    if (something_before)
+        return {};
+    FolderPolicy trial;
+    BULKHEAD_CHECK(trial.compile(config_.policy_dir, own_workload()));
+    return {};
+}
+
+Status Agent::open_parts()
+{
+    spool_ = make_patient_spool(
+        [this] {
+            SpoolOptions options;
+            options.dir = config_.state_dir + "/spool";
+            options.max_bytes = config_.spool_max_bytes;
+            return open_spool(options);
+        },
+        clock_);
+    records_ = std::make_unique<RecordWriter>(*spool_, clock_);
+    records_->set_origin(hostname_, agent_id_, boot_id_);
+    BULKHEAD_TRY(const auto options, datapath_options(config_));
+    BULKHEAD_TRY(datapath_, open_datapath(options));
+    BULKHEAD_TRY(const auto root, find_cgroup2_root());
+    processes_ = make_process_table({"/proc", root});
+    assembler_ =
+        make_flow_assembler(clock_, *processes_, [this](v1::Record&& record) { records_->write(std::move(record)); });
+    events_ = std::make_unique<EventThread>(*datapath_, *assembler_);
+    subjects_ = make_subject_resolver({cgroup_});
+    sessions_ = std::make_unique<SessionKeeper>(*datapath_, clock_, [this](std::uint64_t cookie) {
+        return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
+    });
+    Enforcer::Hooks hooks{[this](std::shared_ptr<const PolicyView> view) { on_view(std::move(view)); },
+                          [this](const ForbiddenSession& session) { on_cut(session); }};
+    enforcer_ = std::make_unique<Enforcer>(*datapath_, *subjects_, *sessions_, saved_, boot_id_, std::move(hooks));
+    return {};
+}
+
+Status Agent::bring_into_force()
+{
+    started_ = true;
+    records_->audit("agent.start", hostname_, fmt::format("bulkheadd {} for {}", BULKHEAD_VERSION, cgroup_));
+    // An error leaves what the kernel enforces; a newer policy may do better than the saved one.
+    if (const auto resumed = enforcer_->resume(host_.failsafes(), {"failsafe/controller"}); !resumed)
+        refuse(resumed.error(), "saved policy", true);
+    if (!config_.policy_dir.empty()) {
+        if (enforcer_->source() == PolicySource::folder)
+            folder_policy_.remember(enforcer_->state());
+        reload_folder(true);
+        if (!enforcer_->has_policy() && !enforcer_->plane_in_force()) {
+            const Error error{ErrorKind::invalid, enforcer_->refusal(), {}};
+            enforcer_.reset();
+            datapath_.reset();
+            BULKHEAD_TRY(const auto options, datapath_options(config_));
+            BULKHEAD_CHECK(detach_datapath(options));
+            return tl::unexpected(error);
+        }
+    }
+    events_->start();
+    return {};
+}
+
+Status Agent::serve()
+{
+    LocalQuestions questions{[this] { return loop_->call([this] { return local_status(); }); },
+                             [this] {
+                                 const auto view = loop_->call([this] { return enforcer_->view(); });
+                                 return view ? *view : nullptr;
+                             }};
+    BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
+    if (!config_.controller.empty()) {
+        const UplinkOptions options{config_.controller, config_.state_dir, hostname_, config_.labels, join_token_};
+        BULKHEAD_TRY(uplink_, start_uplink(options, *this, *spool_));
+    }
+    if (!config_.policy_dir.empty()) {
+        BULKHEAD_TRY(auto watch, FolderWatch::create(config_.policy_dir));
+        folder_watch_ = std::move(watch);
+        loop_->watch(folder_watch_->fd(), [this] {
+            if (folder_watch_->read_events())
+                reload_folder_soon();
+        });
+        reload_folder_soon(); // what changed between the first reading and the watch
+    }
+    if (config_.controller.empty() && config_.policy_dir.empty())
+        log_warning(
+            "neither a controller nor a policy folder is configured: flows are recorded, and a policy that is in "
+            "force stays");
+    if (!config_.failsafe.management_given)
+        log_warning("ssh is open to this host from everywhere, whatever the policy: narrow failsafe.management");
+    loop_->watch(signals_.get(), [this] { on_signal(); });
+    loop_->every(1s, [this] { second_passed(); });
+    return {};
+}
+
+Status Agent::run()
+{
+    log_info("running: {}", summary());
+    notify_ready(summary());
+    loop_->run();
+    notify_stopping();
+    log_info("stopping; {}", enforcer_->plane_in_force() ? "the kernel goes on enforcing" : "nothing is enforced");
+    stop_parts();
+    if (fatal_)
+        return tl::unexpected(*fatal_);
+    return {};
+}
+
+void Agent::stop_parts()
+{
+    if (loop_)
+        loop_->end(); // whoever waits for an answer of the loop gets none
+    local_.reset();
+    uplink_.reset();
+    if (!events_)
+        return;
+    events_->stop();
+    if (!std::exchange(started_, false) || !enforcer_)
+        return;
+    records_->audit("agent.stop", hostname_, summary());
+    if (const auto synced = spool_->sync(); !synced)
+        log_error("the last records may not be on disk: {}", synced.error().message);
+}
+
+void Agent::on_signal()
+{
+    while (const auto number = read_signal(signals_)) {
+        if (*number != SIGHUP) {
+            loop_->stop();
+            continue;
+        }
+        notify_reloading();
+        log_info("SIGHUP: reading everything again");
+        host_.look_at_all_soon();
+        if (!config_.policy_dir.empty())
+            reload_folder(true);
+        notify_ready(summary());
+    }
+}
+
+void Agent::second_passed()
+{
+    const auto changes = host_.tick(uplink_ && uplink_->connected());
+    if (changes.failsafes)
+        if (const auto set = enforcer_->set_failsafes(host_.failsafes()); !set)
+            log_error("the failsafes cannot be changed: {}", set.error().message);
+    if (changes.addresses) {
+        if (!config_.policy_dir.empty())
+            reload_folder(false);
+        if (uplink_)
+            uplink_->report_soon();
+        refresh_host();
+    }
+    if (folder_watch_ && folder_watch_->check_folder())
+        reload_folder_soon();
+    enforcer_->tick();
+    auto flows = datapath_->udp_flows();
+    if (!flows && flows.error().message != udp_error_)
+        log_warning("cannot read UDP conversations: {}", flows.error().message);
+    udp_error_ = flows ? std::string() : flows.error().message;
+    const auto counters = datapath_->counters();
+    events_->with(
+        [&](FlowAssembler& assembler) { assembler.tick(counters, flows ? *flows : decltype(flows)::value_type{}); });
+    if (const auto synced = spool_->sync(); !synced)
+        log_debug("spool: {}", synced.error().message); // append() complains already
+    if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
+        notify_watchdog();
+    notify_status(summary());
+}
+
+void Agent::reload_folder_soon()
+{
+    if (std::exchange(reload_planned_, true))
+        return;
+    loop_->after(folder_settles, [this] {
+        reload_planned_ = false;
+        reload_folder(false);
+    });
+}
+
+void Agent::reload_folder(bool say_again)
+{
+    auto compiled = folder_policy_.compile(config_.policy_dir, own_workload());
+    if (!compiled) {
+        refuse(compiled.error(), config_.policy_dir, say_again);
+        return;
+    }
+    const auto& held = enforcer_->state();
+    const bool same = enforcer_->has_policy() && enforcer_->source() == PolicySource::folder &&
+                      compiled->policy == held.policy && compiled->addresses == held.addresses &&
+                      compiled->identities == held.identities && compiled->own_labels == held.own_labels;
+    compiled->policy_version = held.policy_version + (same ? 0 : 1);
+    const auto version = compiled->policy_version;
+    const auto begun = clock_.monotonic();
+    if (const auto enforced = enforcer_->enforce(std::move(*compiled), PolicySource::folder); !enforced) {
+        refuse(enforced.error(), config_.policy_dir, say_again);
+        return;
+    }
+    refresh_host();
+    if (same)
+        return;
+    log_info("policy version {} of {} is in force ({:.1f} ms)", version, config_.policy_dir,
+             std::chrono::duration<double, std::milli>(clock_.monotonic() - begun).count());
+    records_->audit("policy.enforce", config_.policy_dir, fmt::format("version {}", version));
+}
+
+void Agent::refuse(const Error& error, const std::string& object, bool say_again)
+{
+    if (error.message == enforcer_->refusal() && !say_again)
+        return;
+    enforcer_->refuse(error.message);
+    log_each_line(error.message);
+    log_error("policy from {} is refused; {}", object,
+              enforcer_->plane_in_force() ? fmt::format("version {} stays in force", enforcer_->state().policy_version)
+                                          : std::string("nothing is enforced"));
+    records_->audit("policy.refuse", object, error.message);
+}
+
+OwnWorkload Agent::own_workload() const
+{
+    return {hostname_, config_.labels, host_.addresses()};
+}
+
+void Agent::on_view(std::shared_ptr<const PolicyView> view)
+{
+    events_->with([&](FlowAssembler& assembler) { assembler.set_policy(std::move(view)); });
+    refresh_host();
+}
+
+void Agent::on_cut(const ForbiddenSession& session)
+{
+    events_->with([&](FlowAssembler& assembler) {
+        assembler.on_cut(session.socket.socket, session.direction, session.verdict, session.socket.owner);
+    });
+}
+
+void Agent::refresh_host()
+{
+    HostIdentity self{hostname_, agent_id_, boot_id_, config_.labels, {}, 0};
+    if (enforcer_ && enforcer_->view()) {
+        const auto& view = *enforcer_->view();
+        self.segments = view.policy.segments;
+        for (const auto& address : host_.addresses())
+            if (const auto entry = view.addresses.find(address); entry != view.addresses.end())
+                self.identity = entry->second.identity;
+        if (const auto identity = view.identities.find(self.identity); identity != view.identities.end())
+            self.labels = identity->second.labels;
+        else if (enforcer_->has_policy())
+            self.labels = enforcer_->state().own_labels;
+    }
+    records_->set_origin(hostname_, agent_id_, boot_id_);
+    events_->with([&](FlowAssembler& assembler) { assembler.set_host(std::move(self)); });
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/config/command_line.h"
+#include "agent/daemon/control_loop.h"
+#include "agent/daemon/enforcer.h"
+#include "agent/daemon/event_thread.h"
+#include "agent/daemon/folder_policy.h"
+#include "agent/daemon/folder_watch.h"
+#include "agent/daemon/host_watch.h"
+#include "agent/daemon/record_writer.h"
+#include "agent/local/local_server.h"
+#include "agent/uplink/uplink.h"
+
+#include <atomic>
+#include <memory>
+
+namespace bulkhead::agent {
+
+// One running agent: the parts, and who tells whom. All members are used by the control loop's thread unless a comment
+// says otherwise.
+class Agent final : private UplinkHost {
+public:
+    // Everything up to a policy in force. On error nothing is attached that was not attached before.
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(const Invocation& invocation);
+    ~Agent() override;
+    Agent(const Agent&) = delete;
+    Agent& operator=(const Agent&) = delete;
+
+    // Until SIGTERM or SIGINT. Enforcement goes on after it.
+    [[nodiscard]] Status run();
+
+private:
+    explicit Agent(const Invocation& invocation);
+
+    // Start, in this order.
+    Status prepare();
+    Status check_folder_first();
+    Status open_parts();
+    Status bring_into_force();
+    Status serve();
+    void stop_parts();
+
+    // Policy from a folder.
+    void reload_folder(bool say_again);
+    void reload_folder_soon();
+    [[nodiscard]] OwnWorkload own_workload() const;
+
+    // Policy from a controller (UplinkHost); called from the uplink's threads.
+    v1::Hello hello() override;
+    v1::HostStatus status() override;
+    std::optional<v1::PolicyResult> on_update(const v1::PolicyUpdate& update) override;
+    void on_identity(const std::string& agent_id, bool enrolled_now) override;
+    void on_connected(bool connected) override;
+    void on_enrolment_refused(const Error& error) override;
+    v1::PolicyResult realise_update(const v1::PolicyUpdate& update);
+    v1::Hello say_hello();
+
+    void on_view(std::shared_ptr<const PolicyView> view);
+    void on_cut(const ForbiddenSession& session);
+    void refuse(const Error& error, const std::string& object, bool say_again);
+    void refresh_host();
+    void second_passed();
+    void on_signal();
+    v1::LocalStatus local_status();
+    [[nodiscard]] std::string summary() const;
+    [[nodiscard]] std::string source_name() const;
+
+    const Clock& clock_;
+    const AgentConfig config_;
+    const std::string join_token_;
+    const std::string hostname_;
+    std::string cgroup_, boot_id_, agent_id_;
+    UniqueFd state_lock_, cgroup_lock_, signals_;
+
+    std::unique_ptr<ControlLoop> loop_; // thread-safe
+    HostWatch host_;
+    PolicyState saved_;
+    FolderPolicy folder_policy_;
+    std::optional<FolderWatch> folder_watch_;
+    bool reload_planned_ = false;
+    bool started_ = false; // the audit record of the start is written
+
+    std::unique_ptr<Spool> spool_;          // thread-safe
+    std::unique_ptr<RecordWriter> records_; // thread-safe
+    std::unique_ptr<Datapath> datapath_;
+    std::unique_ptr<ProcessTable> processes_;  // used by the assembler alone
+    std::unique_ptr<FlowAssembler> assembler_; // only through events_
+    std::unique_ptr<EventThread> events_;
+    std::unique_ptr<SubjectResolver> subjects_;
+    std::unique_ptr<SessionKeeper> sessions_;
+    std::unique_ptr<Enforcer> enforcer_;
+    std::unique_ptr<LocalServer> local_;
+    std::unique_ptr<Uplink> uplink_;
+
+    std::string udp_error_; // the last one that was logged
+    std::uint64_t passes_seen_ = 0;
+    std::optional<Error> fatal_;
+};
+
+} // namespace bulkhead::agent

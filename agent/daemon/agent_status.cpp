@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/agent.h"
+
+#include "agent/local/policy_words.h"
+
+namespace bulkhead::agent {
+
+std::string Agent::source_name() const
+{
+    if (!config_.controller.empty())
+        return "controller " + config_.controller;
+    if (!config_.policy_dir.empty())
+        return "folder " + config_.policy_dir;
+    return "none";
+}
+
+std::string Agent::summary() const
+{
+    std::string text = enforcer_->plane_in_force()
+                           ? fmt::format("policy version {} in force", enforcer_->state().policy_version)
+                           : std::string("no policy in force");
+    text += ", from " + source_name();
+    if (uplink_)
+        text += uplink_->connected() ? ", connected" : ", not connected";
+    if (!enforcer_->refusal().empty())
+        text += ", the newest policy was refused";
+    return text;
+}
+
+v1::LocalStatus Agent::local_status()
+{
+    v1::LocalStatus status;
+    const auto control = datapath_->control();
+    status.set_hostname(hostname_);
+    status.set_agent_id(agent_id_);
+    status.set_version(BULKHEAD_VERSION);
+    status.set_cgroup(cgroup_);
+    status.set_state_dir(config_.state_dir);
+    status.set_source(source_name());
+    status.set_connected(uplink_ && uplink_->connected());
+    status.set_policy_version(enforcer_->state().policy_version);
+    status.set_generation(control.generation);
+    status.set_enforcing(enforcer_->plane_in_force());
+    status.set_refusal(enforcer_->refusal());
+    for (const auto& segment : enforcer_->state().policy.segments)
+        status.add_segments(segment);
+    for (const auto& rule : enforcer_->failsafes()) {
+        auto& failsafe = *status.add_failsafes();
+        failsafe.set_name(rule.id.substr(rule.id.find('/') + 1));
+        failsafe.set_direction(rule.direction == policy::Direction::inbound ? "inbound" : "outbound");
+        failsafe.set_peers(describe_peers(rule.peers, *enforcer_->view()));
+        failsafe.set_services(describe_services(rule.services));
+    }
+    const auto add_counter = [&](const std::string& name, std::uint64_t value) {
+        auto& counter = *status.add_counters();
+        counter.set_name(name);
+        counter.set_value(value);
+    };
+    for (const auto& [name, value] : datapath_->counters())
+        add_counter(name, value);
+    add_counter("open_flows", events_->with([](FlowAssembler& assembler) { return assembler.open_flows(); }));
+    for (const auto& use : datapath_->map_use()) {
+        auto& map = *status.add_maps();
+        map.set_name(use.name);
+        map.set_entries(use.entries);
+        map.set_capacity(use.capacity);
+    }
+    status.set_spool_bytes(spool_->bytes());
+    status.set_spool_first_seq(spool_->first_seq());
+    status.set_spool_next_seq(spool_->next_seq());
+    status.set_acked_seq(spool_->acknowledged());
+    status.set_records_lost(spool_->lost());
+    const auto& labels = enforcer_->has_policy() ? enforcer_->state().own_labels : config_.labels;
+    status.mutable_labels()->insert(labels.begin(), labels.end());
+    return status;
+}
+
+} // namespace bulkhead::agent

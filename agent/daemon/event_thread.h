@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/datapath.h"
+#include "agent/events/flow_assembler.h"
+
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+namespace bulkhead::agent {
+
+// Drains the kernel's rings into the flow assembler in a thread of its own, so that building a large policy never makes
+// a ring overflow. Everything else reaches the assembler through here. Thread-safe.
+class EventThread {
+public:
+    // Borrows both.
+    EventThread(Datapath& datapath, FlowAssembler& assembler) : datapath_(datapath), assembler_(assembler) {}
+    ~EventThread() { stop(); }
+    EventThread(const EventThread&) = delete;
+    EventThread& operator=(const EventThread&) = delete;
+
+    void start();
+    void stop(); // drains what is there, then ends
+
+    // Counts the passes of the thread: a number that stands still for long is a thread that hangs.
+    [[nodiscard]] std::uint64_t passes() const { return passes_.load(std::memory_order_relaxed); }
+
+    template <typename Use>
+    auto with(Use use) -> decltype(use(std::declval<FlowAssembler&>()))
+    {
+        const std::lock_guard lock(mutex_);
+        return use(assembler_);
+    }
+
+private:
+    std::size_t drain(std::chrono::milliseconds timeout);
+    void run(const std::stop_token& stop);
+
+    Datapath& datapath_;
+    FlowAssembler& assembler_;
+    std::mutex mutex_;
+    std::atomic<std::uint64_t> passes_{0};
+    std::string error_; // the last one that was logged
+    std::jthread thread_;
+};
+
+} // namespace bulkhead::agent

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/failsafe.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace bulkhead::agent {
+namespace {
+
+using policy::Direction;
+using policy::HostRule;
+using policy::PeerSet;
+using policy::Protocol;
+using policy::ServiceAtom;
+
+PeerSet everybody()
+{
+    PeerSet peers;
+    peers.any = true;
+    return peers;
+}
+
+// All of IPv4 and all of IPv6 together are "any": an exact entry instead of two prefixes.
+PeerSet these(std::vector<Cidr> cidrs)
+{
+    const bool all_v4 = std::any_of(cidrs.begin(), cidrs.end(),
+                                    [](const Cidr& cidr) { return cidr.length == 0 && cidr.address.is_v4(); });
+    const bool all_v6 = std::any_of(cidrs.begin(), cidrs.end(),
+                                    [](const Cidr& cidr) { return cidr.length == 0 && !cidr.address.is_v4(); });
+    if (all_v4 && all_v6)
+        return everybody();
+    std::sort(cidrs.begin(), cidrs.end());
+    cidrs.erase(std::unique(cidrs.begin(), cidrs.end()), cidrs.end());
+    PeerSet peers;
+    peers.cidrs = std::move(cidrs);
+    return peers;
+}
+
+PeerSet these(const std::vector<IpAddress>& addresses)
+{
+    std::vector<Cidr> cidrs;
+    for (const auto& address : addresses)
+        if (!address.is_loopback() && !address.is_unspecified()) // loopback is not judged
+            cidrs.push_back(Cidr::host(address));
+    return these(std::move(cidrs));
+}
+
+ServiceAtom port(Protocol protocol, std::uint16_t number)
+{
+    return {protocol, {number, number}};
+}
+
+bool before(const HostRule& a, const HostRule& b)
+{
+    return std::tie(a.id, a.direction) < std::tie(b.id, b.direction);
+}
+
+class Rules {
+public:
+    void add(const char* name, Direction direction, PeerSet peers, std::vector<ServiceAtom> services,
+             const char* reason)
+    {
+        if (!peers.any && peers.cidrs.empty())
+            return;
+        HostRule rule;
+        rule.id = std::string("failsafe/") + name;
+        rule.direction = direction;
+        rule.action = policy::HostAction::failsafe;
+        rule.peers = std::move(peers);
+        std::sort(services.begin(), services.end());
+        rule.services = std::move(services);
+        rule.reason = reason;
+        rules.push_back(std::move(rule));
+    }
+
+    std::vector<HostRule> rules;
+};
+
+} // namespace
+
+std::vector<policy::HostRule> failsafe_rules(const FailsafeInputs& inputs)
+{
+    Rules rules;
+    rules.add("ssh", Direction::inbound, these(inputs.management), {port(Protocol::tcp, 22)},
+              "whoever mends this host must get in");
+    if (inputs.controller_port != 0)
+        rules.add("controller", Direction::outbound, these(inputs.controller),
+                  {port(Protocol::tcp, inputs.controller_port)}, "policy comes from there");
+    rules.add("dns", Direction::outbound, these(inputs.resolvers), {port(Protocol::tcp, 53), port(Protocol::udp, 53)},
+              "the controller's name must resolve");
+    rules.add("ntp", Direction::outbound, these(inputs.ntp), {port(Protocol::udp, 123)},
+              "certificates need the right time");
+    if (inputs.dhcp) {
+        rules.add("dhcp", Direction::outbound, everybody(), {port(Protocol::udp, 67), port(Protocol::udp, 547)},
+                  "a lease must be renewed");
+        rules.add("dhcp", Direction::inbound, everybody(), {port(Protocol::udp, 68), port(Protocol::udp, 546)},
+                  "a lease must be renewed");
+    }
+    std::sort(rules.rules.begin(), rules.rules.end(), before);
+    return std::move(rules.rules);
+}
+
+policy::HostPolicy with_failsafes(policy::HostPolicy policy, const std::vector<policy::HostRule>& failsafes)
+{
+    policy.rules.insert(policy.rules.end(), failsafes.begin(), failsafes.end());
+    std::sort(policy.rules.begin(), policy.rules.end(), before);
+    return policy;
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/command_line.h"
+#include "agent/daemon/agent.h"
+#include "agent/daemon/environment.h"
+#include "agent/daemon/service_manager.h"
+#include "common/core/log.h"
+#include "common/tls/tls.h"
+
+#include <iostream>
+
+namespace {
+
+using namespace bulkhead;
+
+Status carry_out(const agent::Invocation& invocation)
+{
+    switch (invocation.action) {
+    case agent::Action::check: return agent::check_configuration(invocation, std::cout);
+    case agent::Action::detach: return agent::detach(invocation, std::cout);
+    case agent::Action::run: break;
+    }
+    BULKHEAD_TRY(const auto running, agent::Agent::start(invocation));
+    return running->run();
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    tls::require_tls13();
+    agent::block_signals();
+    const auto invocation = agent::read_invocation(argc, argv, std::cout);
+    if (invocation && !*invocation)
+        return 0;
+    Status done;
+    if (!invocation) {
+        done = tl::unexpected(invocation.error());
+    } else {
+        set_log_level((*invocation)->config.log_level);
+        done = carry_out(**invocation);
+    }
+    if (done)
+        return 0;
+    std::cerr << "bulkheadd: " << done.error().message << '\n';
+    return exit_code(done.error().kind);
+}

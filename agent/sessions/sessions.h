@@ -6,7 +6,8 @@
 #include "common/policy/host_policy.h"
 
 #include <functional>
-#include <unordered_set>
+#include <string>
+#include <unordered_map>
 
 namespace bulkhead::agent {
 
@@ -17,29 +18,44 @@ using DirectionOf = std::function<std::optional<policy::Direction>(std::uint64_t
 struct ForbiddenSession {
     WalkedSocket socket;
     policy::Direction direction = policy::Direction::outbound;
-    bh_judge_request verdict{};
+    bh_judge_request verdict{}; // its subject: the owner outbound, the listener's owner inbound, as at the door
     bool destroyed = false;
 };
 
-// Walks live sockets after every switch and judges them by the kernel's verdict function, and does what `sessions:` says
-// with those that are now denied: keep leaves them, cut destroys them now, drain destroys them when the time is over if
-// they are denied still. Conversations of unconnected UDP sockets are forgotten, never their sockets. Not thread-safe.
+// Walks live sockets after every switch and judges them by the kernel's verdict function, and does what `sessions:`
+// says with those that are now denied: keep leaves them, cut destroys them now, drain destroys them when the time is
+// over if they are denied still. Conversations of unconnected UDP sockets are forgotten, never their sockets. A
+// connection that passed its door just before the switch may not be in the socket table yet, so cut and drain look a
+// second time, a second later. Not thread-safe.
+//
+// A session is judged while a byte of it can still reach an application: from SYN_SENT to CLOSE_WAIT and FIN_WAIT_2,
+// for a half-closed connection carries data the other way. CLOSING, LAST_ACK and TIME_WAIT are left alone: both ends
+// have said their last, and what is in flight was allowed when it was written.
 class SessionKeeper {
 public:
     SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of);
 
-    // Adopts listeners, judges every session. Returns the denied ones.
+    // Adopts listeners, judges every session. Returns the denied ones. A session that could not be destroyed is in it
+    // with `destroyed` false, and tick() tries again.
     Result<std::vector<ForbiddenSession>> after_switch(const policy::Sessions& sessions);
     // Destroys drained sessions that are due. Call at least once a second. Returns those destroyed.
     Result<std::vector<ForbiddenSession>> tick();
 
 private:
-    Result<std::vector<ForbiddenSession>> judge_all();
+    Status look(std::vector<ForbiddenSession>& forbidden);
+    Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
+    Status judge_conversations();
+    void destroy_due(std::vector<ForbiddenSession>& forbidden);
+    [[nodiscard]] bool is_due(std::string key);
 
     Datapath& datapath_;
     const Clock& clock_;
     DirectionOf direction_of_;
-    std::optional<MonotonicTime> drain_until_;
+    policy::Sessions sessions_;
+    // Until when what is denied may live, by cookie or by the key of a UDP conversation. A look at all sessions fills
+    // still_denied_ and makes it the next deadlines_, so what is gone or allowed again drops out.
+    std::unordered_map<std::string, MonotonicTime> deadlines_, still_denied_;
+    std::optional<MonotonicTime> look_again_;
 };
 
 } // namespace bulkhead::agent

@@ -11,12 +11,10 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // A program that runs until stop() or the end of the test. When the constructor returns, exec has happened.
-class ChildProcess
-{
+class ChildProcess {
 public:
     explicit ChildProcess(std::vector<std::string> arguments)
     {

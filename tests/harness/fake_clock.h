@@ -3,12 +3,10 @@
 
 #include "common/core/clock.h"
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // Stands still until it is told to go on.
-class FakeClock final : public Clock
-{
+class FakeClock final : public Clock {
 public:
     [[nodiscard]] WallTime wall() const override { return wall_; }
     [[nodiscard]] MonotonicTime monotonic() const override { return monotonic_; }

@@ -7,12 +7,10 @@
 #include <functional>
 #include <set>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // A kernel side that holds what the test puts into it. Every call is recorded.
-class FakeDatapath final : public agent::Datapath
-{
+class FakeDatapath final : public agent::Datapath {
 public:
     std::vector<agent::WalkedSocket> sockets;
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;

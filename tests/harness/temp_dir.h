@@ -9,12 +9,10 @@
 #include <stdexcept>
 #include <string>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // A folder of the test's own; goes with everything in it.
-class TempDir
-{
+class TempDir {
 public:
     TempDir()
     {

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sessions/listener_index.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cstring>
+#include <string_view>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr bh_address any_v6{};
+constexpr bh_address any_v4{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}};
+
+bool is_v4(const bh_address& address)
+{
+    return std::memcmp(address.byte, any_v4.byte, 12) == 0;
+}
+
+bool listens(const bh_walked_socket& socket)
+{
+    return socket.protocol == IPPROTO_TCP ? socket.state == TCP_LISTEN
+                                          : socket.protocol == IPPROTO_UDP && socket.state == TCP_CLOSE;
+}
+
+} // namespace
+
+std::size_t ListenerIndex::Hash::operator()(const bh_listener_key& key) const noexcept
+{
+    char bytes[sizeof(key)];
+    std::memcpy(bytes, &key, sizeof(key));
+    return std::hash<std::string_view>{}({bytes, sizeof(bytes)});
+}
+
+bool ListenerIndex::Equal::operator()(const bh_listener_key& a, const bh_listener_key& b) const noexcept
+{
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+ListenerIndex::ListenerIndex(std::span<const WalkedSocket> sockets)
+{
+    for (const auto& walked : sockets)
+        if (listens(walked.socket))
+            listeners_.try_emplace({walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0}, &walked);
+}
+
+const WalkedSocket* ListenerIndex::find(std::uint8_t protocol, const bh_address& local, std::uint16_t port) const
+{
+    const auto at = [&](const bh_address& address) -> const WalkedSocket* {
+        const auto found = listeners_.find({address, port, protocol, 0});
+        return found == listeners_.end() ? nullptr : found->second;
+    };
+    if (const auto* exact = at(local))
+        return exact;
+    if (!is_v4(local))
+        return at(any_v6);
+    if (const auto* v4 = at(any_v4))
+        return v4;
+    const auto* dual = at(any_v6);
+    return dual != nullptr && dual->socket.v6only == 0 ? dual : nullptr;
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/datapath.h"
+
+#include <functional>
+#include <span>
+#include <unordered_map>
+
+namespace bulkhead::agent {
+
+// Who listens where, from one walk: TCP sockets in LISTEN and unconnected UDP sockets. Borrows the sockets.
+class ListenerIndex {
+public:
+    explicit ListenerIndex(std::span<const WalkedSocket> sockets);
+
+    // The listener that a packet to this local address and port reaches: the exact address, else the wildcard of its
+    // family, else a dual-stack one. Of several on one key (SO_REUSEPORT) the first in walk order. nullptr: nobody.
+    [[nodiscard]] const WalkedSocket* find(std::uint8_t protocol, const bh_address& local, std::uint16_t port) const;
+
+private:
+    struct Hash {
+        std::size_t operator()(const bh_listener_key& key) const noexcept;
+    };
+    struct Equal {
+        bool operator()(const bh_listener_key& a, const bh_listener_key& b) const noexcept;
+    };
+    std::unordered_map<bh_listener_key, const WalkedSocket*, Hash, Equal> listeners_;
+};
+
+} // namespace bulkhead::agent

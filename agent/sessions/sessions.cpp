@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sessions/sessions.h"
+
+#include "agent/sessions/listener_index.h"
+#include "common/core/log.h"
+#include "common/net/ip.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a handshake under way has no full socket yet
+constexpr auto second_look = std::chrono::seconds(1);
+constexpr auto retry_after = std::chrono::seconds(5);
+
+bool is_loopback(const bh_address& address)
+{
+    IpAddress ip;
+    std::memcpy(ip.bytes.data(), address.byte, ip.bytes.size());
+    return ip.is_loopback();
+}
+
+// A byte of it can still reach an application.
+bool is_session(const bh_walked_socket& socket)
+{
+    if (is_loopback(socket.remote))
+        return false;
+    if (socket.protocol == IPPROTO_UDP)
+        return socket.state == TCP_ESTABLISHED;
+    if (socket.protocol != IPPROTO_TCP)
+        return false;
+    switch (socket.state) {
+    case TCP_ESTABLISHED:
+    case TCP_SYN_SENT:
+    case TCP_SYN_RECV:
+    case tcp_new_syn_recv:
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+    case TCP_CLOSE_WAIT: return true;
+    default: return false;
+    }
+}
+
+policy::Direction direction_of(const bh_walked_socket& socket, const WalkedSocket* listener,
+                               const DirectionOf& recorded)
+{
+    if (socket.protocol == IPPROTO_TCP) {
+        if (socket.state == TCP_SYN_SENT)
+            return policy::Direction::outbound;
+        if (socket.state == TCP_SYN_RECV || socket.state == tcp_new_syn_recv)
+            return policy::Direction::inbound;
+    }
+    if (const auto known = recorded(socket.cookie))
+        return *known;
+    return listener != nullptr ? policy::Direction::inbound : policy::Direction::outbound;
+}
+
+// Of a socket that nobody holds, its cgroup and user are known still.
+bh_subject subject_of(const WalkedSocket& walked)
+{
+    auto subject = walked.owner;
+    if (subject.pid == 0) {
+        subject.cgroup_id = walked.socket.cgroup_id;
+        subject.uid = walked.socket.uid;
+    }
+    return subject;
+}
+
+std::uint64_t cgroup_of(const WalkedSocket& walked, const WalkedSocket* listener)
+{
+    if (walked.socket.cgroup_id != 0)
+        return walked.socket.cgroup_id;
+    return listener != nullptr ? listener->socket.cgroup_id : walked.owner.cgroup_id;
+}
+
+bh_judge_request request_for(const bh_address& remote, std::uint16_t remote_port, std::uint16_t local_port,
+                             std::uint8_t protocol, policy::Direction direction, const bh_subject& subject)
+{
+    bh_judge_request request{};
+    request.remote = remote;
+    request.subject = subject;
+    request.port = direction == policy::Direction::outbound ? remote_port : local_port;
+    request.protocol = protocol;
+    request.direction = static_cast<std::uint8_t>(direction);
+    return request;
+}
+
+template <typename Key>
+std::string bytes_of(const Key& key)
+{
+    static_assert(std::has_unique_object_representations_v<Key>);
+    std::string bytes(sizeof(key), '\0');
+    std::memcpy(bytes.data(), &key, sizeof(key));
+    return bytes;
+}
+
+// Many sockets share few cgroups, and the answer may cost a system call.
+class Scope {
+public:
+    explicit Scope(Datapath& datapath) : datapath_(datapath) {}
+    bool contains(std::uint64_t cgroup)
+    {
+        const auto [entry, fresh] = known_.try_emplace(cgroup, false);
+        if (fresh)
+            entry->second = datapath_.in_scope(cgroup);
+        return entry->second;
+    }
+
+private:
+    Datapath& datapath_;
+    std::unordered_map<std::uint64_t, bool> known_;
+};
+
+} // namespace
+
+SessionKeeper::SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of)
+    : datapath_(datapath), clock_(clock), direction_of_(std::move(direction_of))
+{}
+
+Result<std::vector<ForbiddenSession>> SessionKeeper::after_switch(const policy::Sessions& sessions)
+{
+    sessions_ = sessions;
+    if (sessions_.kind == policy::Sessions::Kind::keep)
+        deadlines_.clear();
+    std::vector<ForbiddenSession> forbidden;
+    BULKHEAD_CHECK(look(forbidden));
+    if (sessions_.kind != policy::Sessions::Kind::keep)
+        look_again_ = clock_.monotonic() + second_look;
+    return forbidden;
+}
+
+Result<std::vector<ForbiddenSession>> SessionKeeper::tick()
+{
+    const auto now = clock_.monotonic();
+    const bool again = look_again_ && *look_again_ <= now;
+    const bool due =
+        std::any_of(deadlines_.begin(), deadlines_.end(), [now](const auto& entry) { return entry.second <= now; });
+    std::vector<ForbiddenSession> forbidden;
+    if (!again && !due)
+        return forbidden;
+    BULKHEAD_CHECK(look(forbidden));
+    std::erase_if(forbidden, [](const auto& session) { return !session.destroyed; });
+    return forbidden;
+}
+
+Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
+{
+    look_again_ = clock_.monotonic(); // if anything here fails, the next tick() makes it good
+    BULKHEAD_TRY(const auto sockets, datapath_.walk_sockets());
+    BULKHEAD_CHECK(datapath_.adopt_listeners(sockets));
+    still_denied_.clear();
+    BULKHEAD_TRY(forbidden, judge_sockets(sockets));
+    if (sessions_.kind != policy::Sessions::Kind::keep) {
+        destroy_due(forbidden);
+        // The caller must hear of the sessions that are destroyed by now, so a failure here is not its failure.
+        if (const auto judged = judge_conversations(); !judged) {
+            log_warning("sessions: UDP conversations are not judged yet: {}", judged.error().message);
+            look_again_ = clock_.monotonic() + second_look;
+        } else {
+            look_again_.reset();
+        }
+    } else {
+        look_again_.reset();
+    }
+    deadlines_ = std::exchange(still_denied_, {});
+    return {};
+}
+
+Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<const WalkedSocket> sockets)
+{
+    const ListenerIndex listeners(sockets);
+    Scope scope(datapath_);
+    std::vector<bh_judge_request> requests;
+    std::vector<const WalkedSocket*> judged;
+    for (const auto& walked : sockets) {
+        const auto& socket = walked.socket;
+        if (!is_session(socket))
+            continue;
+        const auto* listener = listeners.find(socket.protocol, socket.local, socket.local_port);
+        if (!scope.contains(cgroup_of(walked, listener)))
+            continue;
+        const auto direction = agent::direction_of(socket, listener, direction_of_);
+        const bool by_listener = direction == policy::Direction::inbound && listener != nullptr;
+        requests.push_back(request_for(socket.remote, socket.remote_port, socket.local_port, socket.protocol, direction,
+                                       subject_of(by_listener ? *listener : walked)));
+        judged.push_back(&walked);
+    }
+    BULKHEAD_CHECK(datapath_.judge(requests));
+    std::vector<ForbiddenSession> forbidden;
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        if (requests[i].verdict == BH_DENIED)
+            forbidden.push_back(
+                {*judged[i], static_cast<policy::Direction>(requests[i].direction), requests[i], false});
+    return forbidden;
+}
+
+// Whether the time of something that is denied is over; begins its time when it is new.
+bool SessionKeeper::is_due(std::string key)
+{
+    const auto now = clock_.monotonic();
+    auto deadline = sessions_.kind == policy::Sessions::Kind::cut ? now : now + sessions_.drain;
+    if (const auto known = deadlines_.find(key); known != deadlines_.end())
+        deadline = std::min(deadline, known->second);
+    if (deadline <= now)
+        return true;
+    still_denied_.emplace(std::move(key), deadline);
+    return false;
+}
+
+void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)
+{
+    for (auto& session : forbidden) {
+        const auto key = bytes_of(session.socket.socket.cookie);
+        if (!is_due(key))
+            continue;
+        session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+        if (!session.destroyed)
+            still_denied_.emplace(key, clock_.monotonic() + retry_after);
+    }
+}
+
+Status SessionKeeper::judge_conversations()
+{
+    BULKHEAD_TRY(const auto flows, datapath_.udp_flows());
+    std::vector<bh_judge_request> requests;
+    requests.reserve(flows.size());
+    for (const auto& [key, flow] : flows)
+        requests.push_back(request_for(key.remote, key.remote_port, key.local_port, IPPROTO_UDP,
+                                       static_cast<policy::Direction>(flow.direction), flow.subject));
+    BULKHEAD_CHECK(datapath_.judge(requests));
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        if (requests[i].verdict == BH_DENIED && is_due(bytes_of(flows[i].first)))
+            BULKHEAD_CHECK(datapath_.forget_udp_flow(flows[i].first));
+    return {};
+}
+
+} // namespace bulkhead::agent

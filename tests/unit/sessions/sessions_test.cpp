@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sessions/listener_index.h"
+#include "agent/sessions/sessions.h"
+#include "common/net/ip.h"
+#include "tests/harness/fake_clock.h"
+#include "tests/harness/fake_datapath.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cstring>
+#include <map>
+
+namespace bulkhead::agent {
+namespace {
+
+using namespace std::chrono_literals;
+using policy::Direction;
+using Kind = policy::Sessions::Kind;
+
+bh_address address(const std::string& text)
+{
+    bh_address result{};
+    std::memcpy(result.byte, IpAddress::parse(text)->bytes.data(), sizeof(result.byte));
+    return result;
+}
+
+struct SocketSpec {
+    std::uint64_t cookie = 1;
+    std::string local = "10.0.0.1";
+    std::uint16_t local_port = 40000;
+    std::string remote = "10.0.0.2";
+    std::uint16_t remote_port = 443;
+    std::uint8_t state = TCP_ESTABLISHED;
+    std::uint8_t protocol = IPPROTO_TCP;
+    std::uint32_t pid = 100;
+    std::uint64_t cgroup = 7;
+    std::uint8_t v6only = 0;
+};
+
+WalkedSocket make(const SocketSpec& spec)
+{
+    WalkedSocket walked;
+    walked.socket.cookie = spec.cookie;
+    walked.socket.local = address(spec.local);
+    walked.socket.remote = address(spec.remote);
+    walked.socket.local_port = spec.local_port;
+    walked.socket.remote_port = spec.remote_port;
+    walked.socket.state = spec.state;
+    walked.socket.protocol = spec.protocol;
+    walked.socket.cgroup_id = spec.cgroup;
+    walked.socket.uid = 33;
+    walked.socket.v6only = spec.v6only;
+    walked.owner.pid = spec.pid;
+    walked.owner.cgroup_id = spec.cgroup;
+    return walked;
+}
+
+WalkedSocket listener(const std::string& local, std::uint16_t port, std::uint32_t pid = 1, std::uint8_t v6only = 0)
+{
+    return make({.cookie = 1000U + port,
+                 .local = local,
+                 .local_port = port,
+                 .remote = "::",
+                 .remote_port = 0,
+                 .state = TCP_LISTEN,
+                 .pid = pid,
+                 .v6only = v6only});
+}
+
+class Sessions : public ::testing::Test {
+protected:
+    void SetUp() override
+    {
+        datapath.denies = [](const auto& request) { return request.port == 443 || request.port == 5432; };
+    }
+    std::vector<ForbiddenSession> after(Kind kind, std::chrono::seconds drain = 0s)
+    {
+        return keeper.after_switch({kind, drain}).value();
+    }
+
+    test::FakeDatapath datapath;
+    test::FakeClock clock;
+    std::map<std::uint64_t, Direction> recorded;
+    SessionKeeper keeper{datapath, clock, [this](std::uint64_t cookie) -> std::optional<Direction> {
+                             const auto known = recorded.find(cookie);
+                             return known == recorded.end() ? std::nullopt : std::optional(known->second);
+                         }};
+};
+
+TEST_F(Sessions, KeepReportsAndLeaves)
+{
+    datapath.sockets = {make({}), make({.cookie = 2, .remote_port = 80})};
+    const auto forbidden = after(Kind::keep);
+    ASSERT_EQ(forbidden.size(), 1U);
+    EXPECT_EQ(forbidden[0].socket.socket.cookie, 1U);
+    EXPECT_FALSE(forbidden[0].destroyed);
+    EXPECT_EQ(forbidden[0].verdict.verdict, BH_DENIED);
+    clock.advance(1h);
+    EXPECT_TRUE(keeper.tick()->empty());
+    EXPECT_TRUE(datapath.destroyed.empty());
+    EXPECT_EQ(datapath.adoptions, 1U);
+}
+
+TEST_F(Sessions, CutDestroysDeniedOnesOnly)
+{
+    datapath.sockets = {make({}), make({.cookie = 2, .remote_port = 80})};
+    const auto forbidden = after(Kind::cut);
+    ASSERT_EQ(forbidden.size(), 1U);
+    EXPECT_TRUE(forbidden[0].destroyed);
+    EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
+}
+
+TEST_F(Sessions, CutFindsWhatWasAtTheDoorDuringTheSwitch)
+{
+    EXPECT_TRUE(after(Kind::cut).empty());
+    datapath.sockets = {make({})};
+    EXPECT_TRUE(keeper.tick()->empty());
+    clock.advance(1s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+    datapath.sockets = {make({.cookie = 3})}; // later ones pass the new policy's door
+    clock.advance(1h);
+    EXPECT_TRUE(keeper.tick()->empty());
+}
+
+TEST_F(Sessions, DrainWaitsAndAsksAgain)
+{
+    datapath.sockets = {make({.cookie = 1}), make({.cookie = 2, .local_port = 40001})};
+    EXPECT_FALSE(after(Kind::drain, 60s).at(0).destroyed);
+    clock.advance(59s);
+    EXPECT_TRUE(keeper.tick()->empty());
+    datapath.denies = [](const auto& request) { return request.subject.pid == 100; };
+    datapath.sockets[1].owner.pid = 101; // allowed by now
+    clock.advance(1s);
+    const auto destroyed = keeper.tick().value();
+    ASSERT_EQ(destroyed.size(), 1U);
+    EXPECT_EQ(destroyed[0].socket.socket.cookie, 1U);
+    EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
+}
+
+TEST_F(Sessions, ASecondSwitchDoesNotProlongADrain)
+{
+    datapath.sockets = {make({})};
+    after(Kind::drain, 60s);
+    clock.advance(50s);
+    after(Kind::drain, 60s);
+    clock.advance(10s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+}
+
+TEST_F(Sessions, AnAllowedPauseBeginsADrainAnew)
+{
+    datapath.sockets = {make({})};
+    after(Kind::drain, 60s);
+    clock.advance(50s);
+    const auto denies = std::exchange(datapath.denies, [](const auto&) { return false; });
+    after(Kind::drain, 60s);
+    datapath.denies = denies;
+    after(Kind::drain, 60s);
+    clock.advance(59s);
+    EXPECT_TRUE(keeper.tick()->empty());
+    clock.advance(1s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+}
+
+TEST_F(Sessions, KeepEndsADrain)
+{
+    datapath.sockets = {make({})};
+    after(Kind::drain, 60s);
+    after(Kind::keep);
+    clock.advance(1h);
+    EXPECT_TRUE(keeper.tick()->empty());
+    EXPECT_TRUE(datapath.destroyed.empty());
+}
+
+TEST_F(Sessions, TriesAgainWhatCouldNotBeDestroyed)
+{
+    datapath.sockets = {make({})};
+    datapath.undestroyable = {1};
+    EXPECT_FALSE(after(Kind::cut).at(0).destroyed);
+    datapath.undestroyable.clear();
+    clock.advance(5s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+}
+
+TEST_F(Sessions, JudgesInboundAtTheListenersPortAndOwner)
+{
+    datapath.sockets = {listener("::", 5432, 7),
+                        make({.cookie = 5, .local_port = 5432, .remote_port = 50000, .pid = 8})};
+    const auto forbidden = after(Kind::keep);
+    ASSERT_EQ(forbidden.size(), 1U);
+    EXPECT_EQ(forbidden[0].direction, Direction::inbound);
+    EXPECT_EQ(forbidden[0].verdict.port, 5432);
+    EXPECT_EQ(forbidden[0].verdict.subject.pid, 7U);
+    EXPECT_EQ(datapath.judged.size(), 1U); // the listener is no session
+}
+
+TEST_F(Sessions, TheRecordedDirectionWins)
+{
+    recorded[5] = Direction::inbound;
+    datapath.sockets = {make({.cookie = 5, .local_port = 5432, .remote_port = 50000, .pid = 8})}; // listener is gone
+    const auto forbidden = after(Kind::keep);
+    ASSERT_EQ(forbidden.size(), 1U);
+    EXPECT_EQ(forbidden[0].direction, Direction::inbound);
+    EXPECT_EQ(forbidden[0].verdict.subject.pid, 8U);
+}
+
+TEST_F(Sessions, JudgesOnlySessionsInScope)
+{
+    datapath.outside = {9};
+    datapath.sockets = {
+        make({.cookie = 1, .remote = "127.0.0.1"}),
+        make({.cookie = 2, .local = "::1", .remote = "::1"}),
+        make({.cookie = 3, .cgroup = 9}),
+        make({.cookie = 4, .state = TCP_TIME_WAIT}),
+        make({.cookie = 5, .state = TCP_LAST_ACK}),
+        make({.cookie = 6, .state = TCP_CLOSING}),
+        make({.cookie = 7, .state = TCP_CLOSE, .protocol = IPPROTO_UDP}),
+        make({.cookie = 8, .protocol = IPPROTO_ICMP}),
+    };
+    EXPECT_TRUE(after(Kind::cut).empty());
+    EXPECT_TRUE(datapath.judged.empty());
+}
+
+TEST_F(Sessions, JudgesEveryStateThatCarriesData)
+{
+    std::uint64_t cookie = 0;
+    for (const int state : {TCP_ESTABLISHED, TCP_SYN_SENT, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSE_WAIT})
+        datapath.sockets.push_back(make({.cookie = ++cookie, .state = static_cast<std::uint8_t>(state)}));
+    datapath.sockets.push_back(make({.cookie = ++cookie, .protocol = IPPROTO_UDP}));
+    for (const int state : {int{TCP_SYN_RECV}, 12})
+        datapath.sockets.push_back(
+            make({.cookie = ++cookie, .local_port = 5432, .state = static_cast<std::uint8_t>(state)}));
+    EXPECT_EQ(after(Kind::cut).size(), cookie);
+}
+
+TEST_F(Sessions, AnOrphanIsJudgedByItsSocket)
+{
+    datapath.sockets = {make({.state = TCP_FIN_WAIT2, .pid = 0})};
+    after(Kind::keep);
+    ASSERT_EQ(datapath.judged.size(), 1U);
+    EXPECT_EQ(datapath.judged[0].subject.cgroup_id, 7U);
+    EXPECT_EQ(datapath.judged[0].subject.uid, 33U);
+}
+
+TEST_F(Sessions, ForgetsDeniedConversationsAsSessionsSays)
+{
+    const bh_udp_flow_key denied_out{address("10.0.0.2"), 443, 5000, 0};
+    const bh_udp_flow_key allowed_in{address("10.0.0.2"), 443, 53, 0}; // inbound is judged at the local port
+    bh_udp_flow outbound{};
+    bh_udp_flow inbound{};
+    inbound.direction = BH_INBOUND;
+    datapath.flows = {{denied_out, outbound}, {allowed_in, inbound}};
+    after(Kind::keep);
+    EXPECT_TRUE(datapath.forgotten.empty());
+    after(Kind::drain, 10s);
+    EXPECT_TRUE(datapath.forgotten.empty());
+    clock.advance(10s);
+    ASSERT_TRUE(keeper.tick());
+    ASSERT_EQ(datapath.forgotten.size(), 1U);
+    EXPECT_EQ(datapath.forgotten[0].local_port, 5000);
+    after(Kind::cut);
+    EXPECT_EQ(datapath.forgotten.size(), 2U);
+}
+
+TEST_F(Sessions, FiftyThousandCostOneWalkAndOneQuestionACgroup)
+{
+    datapath.sockets.push_back(listener("::", 5432));
+    for (std::uint32_t i = 0; i < 50000; ++i)
+        datapath.sockets.push_back(make({.cookie = 10000 + i,
+                                         .local_port = 5432,
+                                         .remote_port = static_cast<std::uint16_t>(i),
+                                         .cgroup = 7 + i % 3}));
+    EXPECT_EQ(after(Kind::cut).size(), 50000U);
+    EXPECT_EQ(datapath.walks, 1U);
+    EXPECT_EQ(datapath.scope_questions, 3U);
+}
+
+TEST(ListenerIndex, PrefersTheExactAddressAndKeepsFamiliesApart)
+{
+    const std::vector<WalkedSocket> sockets{listener("10.0.0.1", 80, 1), listener("0.0.0.0", 80, 2),
+                                            listener("::", 80, 3), listener("::", 81, 4), listener("::", 82, 5, 1)};
+    const ListenerIndex index(sockets);
+    const auto owner = [&index](const std::string& local, std::uint16_t port) {
+        const auto* found = index.find(IPPROTO_TCP, address(local), port);
+        return found == nullptr ? 0 : found->owner.pid;
+    };
+    EXPECT_EQ(owner("10.0.0.1", 80), 1U);
+    EXPECT_EQ(owner("10.0.0.9", 80), 2U);
+    EXPECT_EQ(owner("2001:db8::1", 80), 3U);
+    EXPECT_EQ(owner("10.0.0.1", 81), 4U);
+    EXPECT_EQ(owner("10.0.0.1", 82), 0U); // v6only
+    EXPECT_EQ(owner("2001:db8::1", 82), 5U);
+    EXPECT_EQ(index.find(IPPROTO_UDP, address("10.0.0.1"), 80), nullptr);
+}
+
+} // namespace
+} // namespace bulkhead::agent

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/abi/bulkhead.h"
+#include "common/net/ip.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace bulkhead::agent {
+
+[[nodiscard]] IpAddress to_ip(const bh_address& address);
+
+// The two ends of a connection, as this host sees them.
+struct FlowTuple {
+    IpAddress local, remote;
+    std::uint16_t local_port = 0, remote_port = 0;
+    std::uint8_t protocol = 0;
+    bool operator==(const FlowTuple&) const = default;
+};
+[[nodiscard]] FlowTuple tuple_of(const bh_event& event);
+[[nodiscard]] FlowTuple tuple_of(const bh_walked_socket& socket);
+
+// What names a flow while it lives. TCP: the socket's cookie. UDP outbound: cookie and peer, since one unconnected
+// socket talks to many. UDP inbound, where no cookie is known at the door: peer and local port.
+struct FlowKey {
+    std::uint64_t cookie = 0;
+    IpAddress remote;
+    std::uint16_t remote_port = 0, local_port = 0;
+    std::uint8_t protocol = 0;
+    bool operator==(const FlowKey&) const = default;
+
+    static FlowKey tcp(std::uint64_t cookie);
+    static FlowKey udp(std::uint8_t direction, std::uint64_t cookie, const IpAddress& remote, std::uint16_t remote_port,
+                       std::uint16_t local_port);
+};
+
+struct FlowHash {
+    std::size_t operator()(const FlowTuple& tuple) const noexcept;
+    std::size_t operator()(const FlowKey& key) const noexcept;
+};
+
+// 128 bits, the same in every record of a flow, also when the agent was restarted between two of them: a digest of who
+// (boot, agent), the key, the peer and `salt`. Salts tell apart what has the same key: the second in which a UDP
+// conversation began, the nanosecond of a refused attempt, 0 for TCP flows (a cookie is given once a boot).
+using FlowId = std::array<std::uint8_t, 16>;
+[[nodiscard]] FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, const FlowKey& key,
+                                  const FlowTuple& tuple, std::uint64_t salt);
+
+} // namespace bulkhead::agent

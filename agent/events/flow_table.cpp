@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/events/flow_table.h"
+
+#include <netinet/in.h>
+
+namespace bulkhead::agent {
+
+Flow* FlowTable::insert(const FlowKey& key, Flow flow)
+{
+    erase(key);
+    if (flows_.size() >= limit_)
+        return nullptr;
+    if (key.protocol == IPPROTO_TCP)
+        tcp_by_tuple_[flow.tuple] = key;
+    else if (key.cookie != 0)
+        udp_by_cookie_.emplace(key.cookie, key);
+    return &flows_.emplace(key, std::move(flow)).first->second;
+}
+
+void FlowTable::erase(const FlowKey& key)
+{
+    const auto found = flows_.find(key);
+    if (found == flows_.end())
+        return;
+    unindex(found->first, found->second);
+    flows_.erase(found);
+}
+
+void FlowTable::unindex(const FlowKey& key, const Flow& flow)
+{
+    if (key.protocol == IPPROTO_TCP) {
+        const auto found = tcp_by_tuple_.find(flow.tuple);
+        if (found != tcp_by_tuple_.end() && found->second == key) // the ports may serve a newer connection by now
+            tcp_by_tuple_.erase(found);
+        return;
+    }
+    const auto [begin, end] = udp_by_cookie_.equal_range(key.cookie);
+    for (auto entry = begin; entry != end; ++entry)
+        if (entry->second == key) {
+            udp_by_cookie_.erase(entry);
+            return;
+        }
+}
+
+Flow* FlowTable::find(const FlowKey& key)
+{
+    const auto found = flows_.find(key);
+    return found == flows_.end() ? nullptr : &found->second;
+}
+
+const Flow* FlowTable::tcp_between(const FlowTuple& tuple) const
+{
+    const auto found = tcp_by_tuple_.find(tuple);
+    return found == tcp_by_tuple_.end() ? nullptr : &flows_.at(found->second);
+}
+
+const Flow* FlowTable::any_of(std::uint64_t cookie) const
+{
+    if (cookie == 0)
+        return nullptr;
+    if (const auto tcp = flows_.find(FlowKey::tcp(cookie)); tcp != flows_.end())
+        return &tcp->second;
+    const auto udp = udp_by_cookie_.find(cookie);
+    return udp == udp_by_cookie_.end() ? nullptr : &flows_.at(udp->second);
+}
+
+std::vector<FlowKey> FlowTable::udp_of(std::uint64_t cookie) const
+{
+    std::vector<FlowKey> keys;
+    const auto [begin, end] = udp_by_cookie_.equal_range(cookie);
+    for (auto entry = begin; entry != end; ++entry)
+        keys.push_back(entry->second);
+    return keys;
+}
+
+} // namespace bulkhead::agent

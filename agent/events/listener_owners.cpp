@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/events/listener_owners.h"
+
+#include "agent/events/flow_key.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::size_t max_listeners = 65536;
+
+bool listens(const bh_walked_socket& socket)
+{
+    return socket.protocol == IPPROTO_TCP ? socket.state == TCP_LISTEN
+                                          : socket.protocol == IPPROTO_UDP && socket.state == TCP_CLOSE;
+}
+
+} // namespace
+
+void ListenerOwners::listening(const bh_event& event, SharedProcess owner)
+{
+    if (owners_.size() < max_listeners)
+        owners_[{to_ip(event.local), event.local_port, event.protocol}] = {std::move(owner), event.cookie, false};
+}
+
+void ListenerOwners::gone(const bh_event& event)
+{
+    const auto found = owners_.find({to_ip(event.local), event.local_port, event.protocol});
+    if (found != owners_.end() && found->second.cookie == event.cookie) // else another socket shares the key
+        owners_.erase(found);
+}
+
+void ListenerOwners::replace(std::span<const WalkedSocket> sockets, ProcessNames& names)
+{
+    owners_.clear();
+    for (const auto& [socket, owner] : sockets)
+        if (listens(socket) && owners_.size() < max_listeners)
+            owners_[{to_ip(socket.local), socket.local_port, socket.protocol}] = {names.describe(owner), socket.cookie,
+                                                                                  socket.v6only != 0};
+}
+
+const ListenerOwners::Owner* ListenerOwners::at(const Key& key) const
+{
+    const auto found = owners_.find(key);
+    return found == owners_.end() ? nullptr : &found->second;
+}
+
+const ListenerOwners::Owner* ListenerOwners::find(std::uint8_t protocol, const IpAddress& local,
+                                                  std::uint16_t port) const
+{
+    if (const auto* exact = at({local, port, protocol}))
+        return exact;
+    if (!local.is_v4())
+        return at({IpAddress{}, port, protocol});
+    if (const auto* v4 = at({IpAddress::from_v4(0), port, protocol}))
+        return v4;
+    const auto* dual = at({IpAddress{}, port, protocol});
+    return dual != nullptr && !dual->v6only ? dual : nullptr;
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/datapath.h"
+#include "agent/events/process_names.h"
+#include "common/net/ip.h"
+
+#include <span>
+#include <unordered_map>
+
+namespace bulkhead::agent {
+
+// Who listens where, from LISTEN events and socket walks: names the process of an inbound flow whose event does not,
+// and tells which way a connection was opened that began before the agent. Bounded.
+class ListenerOwners {
+public:
+    void listening(const bh_event& event, SharedProcess owner);
+    void gone(const bh_event& event);
+    void replace(std::span<const WalkedSocket> sockets, ProcessNames& names);
+
+    struct Owner {
+        SharedProcess process;
+        std::uint64_t cookie = 0;
+        bool v6only = false;
+    };
+    // As the kernel finds a socket for a packet: the exact address, the wildcard of its family, a dual-stack one.
+    [[nodiscard]] const Owner* find(std::uint8_t protocol, const IpAddress& local, std::uint16_t port) const;
+
+private:
+    struct Key {
+        IpAddress local;
+        std::uint16_t port = 0;
+        std::uint8_t protocol = 0;
+        bool operator==(const Key&) const = default;
+    };
+    struct Hash {
+        std::size_t operator()(const Key& key) const noexcept
+        {
+            return std::hash<IpAddress>{}(key.local) ^ (std::size_t{key.port} << 8) ^ key.protocol;
+        }
+    };
+    [[nodiscard]] const Owner* at(const Key& key) const;
+
+    std::unordered_map<Key, Owner, Hash> owners_;
+};
+
+} // namespace bulkhead::agent

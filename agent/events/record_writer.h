@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/events/flow_table.h"
+#include "agent/events/policy_words.h"
+
+namespace bulkhead::agent {
+
+// Writes what is known of a flow, an attempt or a loss into a record: every field that does not depend on how it was
+// learned.
+class RecordWriter {
+public:
+    RecordWriter(const Clock& clock, FlowAssembler::Emit emit) : clock_(clock), emit_(std::move(emit))
+    {
+        set_wall_offset();
+    }
+
+    void set_host(HostIdentity host) { host_ = std::move(host); }
+    [[nodiscard]] const HostIdentity& host() const { return host_; }
+    [[nodiscard]] PolicyWords& words() { return words_; }
+    // Events carry CLOCK_MONOTONIC; what the wall clock is ahead of it changes when the time is set, and in suspend.
+    void set_wall_offset() { wall_offset_ = clock_.wall().time_since_epoch() - clock_.monotonic(); }
+
+    [[nodiscard]] v1::Record flow(const Flow& flow, v1::Record::Event event, MonotonicTime at) const;
+    // The ends, verdict and rule are those of the attempt; `words` is what the door said.
+    [[nodiscard]] v1::Record violation(const FlowTuple& tuple, policy::Direction direction, const Attribution& words,
+                                       const FlowId& id, const v1::Process* process, MonotonicTime at) const;
+    [[nodiscard]] v1::Record gap(std::uint64_t count, const char* where) const;
+    void emit(v1::Record&& record) { emit_(std::move(record)); }
+
+private:
+    [[nodiscard]] v1::Record record(MonotonicTime at) const;
+    void write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const;
+
+    const Clock& clock_;
+    FlowAssembler::Emit emit_;
+    HostIdentity host_;
+    PolicyWords words_;
+    std::chrono::nanoseconds wall_offset_{};
+};
+
+} // namespace bulkhead::agent

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/events/assembler_fixture.h"
+
+namespace bulkhead::agent {
+namespace {
+
+using namespace std::chrono_literals;
+using v1::Record;
+using Listing = std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>;
+
+class UdpConversations : public Assembler {
+protected:
+    [[nodiscard]] bh_event departs() const
+    {
+        auto sent = event(BH_EVENT_CONNECT, IPPROTO_UDP);
+        sent.remote_port = 53;
+        sent.subject.pid = 100;
+        return sent;
+    }
+    [[nodiscard]] bh_event arrives() const
+    {
+        auto received = event(BH_EVENT_UDP_OPEN, IPPROTO_UDP, BH_INBOUND);
+        received.cookie = 0;
+        received.local_port = 8125;
+        return received;
+    }
+    [[nodiscard]] std::pair<bh_udp_flow_key, bh_udp_flow> listed(const bh_event& of, MonotonicTime opened) const
+    {
+        bh_udp_flow_key key{};
+        key.remote = of.remote;
+        key.remote_port = of.remote_port;
+        key.local_port = of.local_port;
+        bh_udp_flow flow{};
+        flow.opened_ns = static_cast<std::uint64_t>(opened.count());
+        flow.last_ns = static_cast<std::uint64_t>(clock.monotonic().count());
+        flow.cookie = of.cookie;
+        flow.direction = of.direction;
+        flow.subject = of.subject;
+        return {key, flow};
+    }
+};
+
+TEST_F(UdpConversations, AConnectedSocketLastsUntilItIsReleased)
+{
+    auto sent = departs();
+    sent.local = {};
+    sent.local_port = 0;
+    assembler->on_event(sent);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].event(), Record::OPEN);
+    EXPECT_EQ(records[0].rule(), "shop/dns");
+    EXPECT_EQ(records[0].process().pid(), 100U);
+    clock.advance(4min);
+    tick();
+    EXPECT_EQ(records.size(), 1U);
+    auto released = departs();
+    released.type = BH_EVENT_UDP_CLOSE;
+    assembler->on_event(released);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[1].flow_id(), records[0].flow_id());
+    EXPECT_EQ(records[1].src().port(), 40000U);
+    EXPECT_EQ(records[1].duration_us(), 240'000'000U);
+    EXPECT_FALSE(records[1].has_bytes_out());
+    EXPECT_FALSE(records[1].has_packets_in());
+    EXPECT_FALSE(records[1].has_tcp());
+}
+
+TEST_F(UdpConversations, OneUnconnectedSocketHasAFlowForEachPeer)
+{
+    assembler->on_event(departs());
+    auto other = departs();
+    other.remote = address("10.0.0.3");
+    assembler->on_event(other);
+    EXPECT_EQ(assembler->open_flows(), 2U);
+    EXPECT_NE(records.at(0).flow_id(), records.at(1).flow_id());
+    EXPECT_EQ(assembler->direction_of(77), policy::Direction::outbound);
+}
+
+TEST_F(UdpConversations, EndsWhenTheKernelDropsIt)
+{
+    const auto began = clock.monotonic();
+    assembler->on_event(departs());
+    clock.advance(1s);
+    tick({listed(departs(), began)});
+    clock.advance(4s);
+    tick(); // one listing that lacks it may have failed
+    EXPECT_EQ(records.size(), 1U);
+    clock.advance(2s);
+    tick();
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[1].duration_us(), 1'000'000U); // to the last datagram
+    EXPECT_EQ(records[1].flow_id(), records[0].flow_id());
+}
+
+TEST_F(UdpConversations, EndsWhenIdleAndBeginsAnew)
+{
+    const auto began = clock.monotonic();
+    assembler->on_event(arrives());
+    const Listing idle{listed(arrives(), began)};
+    for (int i = 0; i < 62; ++i) {
+        clock.advance(1s);
+        tick(idle); // the table keeps it, nothing is said any more
+    }
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[1].direction(), Record::INBOUND);
+    assembler->on_event(arrives());
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_NE(records[2].flow_id(), records[0].flow_id());
+}
+
+TEST_F(UdpConversations, AnArrivalThatIsNeverListedEndsAfterAMinute)
+{
+    assembler->on_event(arrives());
+    clock.advance(61s);
+    tick();
+    EXPECT_EQ(records.size(), 2U);
+}
+
+TEST_F(UdpConversations, OneOlderThanTheAgentIsAdopted)
+{
+    const auto before = clock.monotonic() - 10s;
+    auto sent = departs();
+    tick({listed(sent, before)});
+    EXPECT_TRUE(records.empty());
+    EXPECT_EQ(assembler->open_flows(), 1U);
+    clock.advance(6s);
+    tick();
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].event(), Record::CLOSE);
+    EXPECT_EQ(records[0].process().pid(), 100U);
+    EXPECT_EQ(records[0].duration_us(), 10'000'000U);
+}
+
+TEST_F(UdpConversations, ASecondFirstDatagramEndsTheFormerConversation)
+{
+    assembler->on_event(arrives());
+    clock.advance(2min);
+    assembler->on_event(arrives());
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[2].event(), Record::OPEN);
+    EXPECT_EQ(assembler->open_flows(), 1U);
+}
+
+} // namespace
+} // namespace bulkhead::agent

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/events/stray_segments.h"
+
+#include <gtest/gtest.h>
+
+namespace bulkhead::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+FlowTuple tuple(std::uint32_t number)
+{
+    return {IpAddress::from_v4(1), IpAddress::from_v4(number), 1, 2, 6};
+}
+
+TEST(StraySegments, AreRememberedForAMinuteFromTheLastEnd)
+{
+    StraySegments strays;
+    strays.ended(tuple(1), 100s);
+    strays.ended(tuple(1), 130s);
+    strays.expire(170s);
+    EXPECT_TRUE(strays.is_tail(tuple(1), 170s));
+    EXPECT_FALSE(strays.is_tail(tuple(1), 191s));
+    EXPECT_FALSE(strays.is_tail(tuple(2), 170s));
+}
+
+TEST(StraySegments, TheOldestGoFirstWhenThereAreTooMany)
+{
+    StraySegments strays;
+    for (std::uint32_t i = 0; i <= 131072; ++i)
+        strays.ended(tuple(i), 100s);
+    EXPECT_FALSE(strays.is_tail(tuple(0), 100s));
+    EXPECT_TRUE(strays.is_tail(tuple(131072), 100s));
+}
+
+} // namespace
+} // namespace bulkhead::agent

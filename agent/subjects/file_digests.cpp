@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/subjects/file_digests.h"
+
+#include "common/core/unique_fd.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::uint64_t max_bytes = 1ULL << 30;
+
+std::optional<std::string> sha256_of(const std::string& path)
+{
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(::EVP_MD_CTX_new(), ::EVP_MD_CTX_free);
+    if (!file || !hash || ::EVP_DigestInit_ex(hash.get(), ::EVP_sha256(), nullptr) != 1)
+        return std::nullopt;
+    std::vector<char> buffer(1U << 17);
+    for (;;) {
+        const auto got = ::read(file.get(), buffer.data(), buffer.size());
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return std::nullopt;
+        if (got == 0)
+            break;
+        if (::EVP_DigestUpdate(hash.get(), buffer.data(), static_cast<std::size_t>(got)) != 1)
+            return std::nullopt;
+    }
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned length = 0;
+    if (::EVP_DigestFinal_ex(hash.get(), digest.data(), &length) != 1)
+        return std::nullopt;
+    std::string hex;
+    for (unsigned i = 0; i < length; ++i)
+        hex += fmt::format("{:02x}", digest[i]);
+    return hex;
+}
+
+} // namespace
+
+std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::string& path,
+                                           const std::string& mountinfo)
+{
+    if (const auto known = known_.find(file); known != known_.end()) {
+        known->second.used = true;
+        return known->second.digest;
+    }
+    if (file.size > max_bytes)
+        return std::nullopt;
+    auto digest = sha256_of(path);
+    if (!digest || identify_file(path, mountinfo) != file)
+        return std::nullopt;
+    return known_.emplace(file, Known{std::move(*digest), true}).first->second.digest;
+}
+
+void FileDigests::forget_unused()
+{
+    std::erase_if(known_, [](const auto& entry) { return !entry.second.used; });
+    for (auto& [file, known] : known_)
+        known.used = false;
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/subjects/subjects.h"
+
+#include "agent/enrich/cgroup_tree.h"
+#include "agent/enrich/enrich.h"
+#include "agent/enrich/user_names.h"
+#include "agent/subjects/file_digests.h"
+#include "agent/subjects/program_finder.h"
+#include "agent/subjects/running_programs.h"
+#include "common/policy/evaluate.h"
+#include "common/policy/glob.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <tuple>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::size_t max_cgroups = 65536;
+
+using Conditions = std::vector<policy::ProcessCondition>;
+using policy::ClassVector;
+
+bh_class_vector to_kernel(const ClassVector& classes)
+{
+    bh_class_vector vector{};
+    for (std::size_t i = 0; i < classes.size(); ++i)
+        if (classes[i])
+            vector.word[i / 64] |= 1ULL << (i % 64);
+    return vector;
+}
+
+// Classes for which `holds` says yes, and class 0, in which everybody is. Class 1 + i is conditions[i].
+template <typename Holds>
+ClassVector classes_where(const Conditions& conditions, Holds holds)
+{
+    ClassVector classes(1);
+    for (std::size_t i = 0; i < conditions.size() && i + 1 < classes.size(); ++i)
+        classes.set(i + 1, holds(conditions[i]));
+    return classes;
+}
+
+FacetRow row(std::uint32_t facet, std::uint32_t device, std::uint64_t value, const ClassVector& classes)
+{
+    FacetRow made;
+    made.key.facet = facet;
+    made.key.device = device;
+    made.key.value = value;
+    made.classes = to_kernel(classes);
+    return made;
+}
+
+bool has_cgroup_condition(const policy::ProcessCondition& condition)
+{
+    return condition.unit || condition.container;
+}
+
+policy::ProcessCondition cgroup_part(const policy::ProcessCondition& condition)
+{
+    policy::ProcessCondition part;
+    part.unit = condition.unit;
+    part.container = condition.container;
+    return part;
+}
+
+bool same_digest(const std::string& wanted, const std::optional<std::string>& actual)
+{
+    return actual && std::equal(wanted.begin(), wanted.end(), actual->begin(), actual->end(), [](char a, char b) {
+               return (a >= 'A' && a <= 'F' ? static_cast<char>(a - 'A' + 'a') : a) == b;
+           });
+}
+
+class HostSubjectResolver final : public SubjectResolver {
+public:
+    explicit HostSubjectResolver(const SubjectResolverOptions& options)
+        : mount_(options.cgroup_root.empty() ? cgroup_mount_of(options.cgroup) : options.cgroup_root),
+          below_(path_below(mount_, options.cgroup)), proc_(options.proc), users_(*options.clock),
+          programs_(*options.clock)
+    {}
+
+    FacetTable resolve(const Conditions& conditions) override;
+    [[nodiscard]] std::vector<std::string> unmatched() const override { return {unmatched_.begin(), unmatched_.end()}; }
+
+private:
+    static std::string path_below(const std::string& mount, const std::string& folder);
+    void resolve_users(const Conditions& conditions, FacetTable& table);
+    void resolve_cgroups(const Conditions& conditions, FacetTable& table);
+    void resolve_programs(const Conditions& conditions, FacetTable& table);
+
+    struct Candidate {
+        std::string path; // as the glob sees it
+        std::string open; // how to open it
+        std::string mountinfo;
+        FileIdentity file;
+    };
+    [[nodiscard]] std::vector<Candidate> candidates(const std::vector<std::string>& patterns);
+    [[nodiscard]] bool runs(const policy::ProcessCondition& condition, const Candidate& candidate);
+
+    std::string mount_, below_;
+    ProcFiles proc_;
+    UserNames users_;
+    ProgramFinder programs_;
+    FileDigests digests_;
+    std::set<std::string> unmatched_;
+};
+
+std::string HostSubjectResolver::path_below(const std::string& mount, const std::string& folder)
+{
+    const auto path = std::filesystem::path(folder).lexically_normal().lexically_relative(mount).string();
+    std::string below = path.empty() || path == "." ? "/" : "/" + path;
+    while (below.size() > 1 && below.ends_with('/'))
+        below.pop_back();
+    return below;
+}
+
+FacetTable HostSubjectResolver::resolve(const Conditions& conditions)
+{
+    unmatched_.clear();
+    FacetTable table;
+    resolve_users(conditions, table);
+    resolve_cgroups(conditions, table);
+    resolve_programs(conditions, table);
+    std::sort(table.begin(), table.end(), [](const FacetRow& a, const FacetRow& b) {
+        return std::tie(a.key.facet, a.key.device, a.key.value) < std::tie(b.key.facet, b.key.device, b.key.value);
+    });
+    return table;
+}
+
+void HostSubjectResolver::resolve_users(const Conditions& conditions, FacetTable& table)
+{
+    std::map<std::string, std::optional<std::uint32_t>> uids;
+    for (const auto& condition : conditions)
+        if (condition.user && !uids.contains(*condition.user)) {
+            const auto uid = uids[*condition.user] = users_.uid_of(*condition.user);
+            if (!uid)
+                unmatched_.insert("user '" + *condition.user + "': no such user on this host");
+        }
+    table.push_back(row(BH_FACET_USER | BH_FACET_DEFAULT, 0, 0,
+                        classes_where(conditions, [](const auto& condition) { return !condition.user; })));
+    std::set<std::uint32_t> named;
+    for (const auto& [user, uid] : uids)
+        if (uid)
+            named.insert(*uid);
+    for (const auto uid : named)
+        table.push_back(row(BH_FACET_USER, 0, uid, classes_where(conditions, [&](const auto& condition) {
+                                return !condition.user || uids.at(*condition.user) == uid;
+                            })));
+}
+
+void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTable& table)
+{
+    const auto by_default =
+        classes_where(conditions, [](const auto& condition) { return !has_cgroup_condition(condition); });
+    table.push_back(row(BH_FACET_CGROUP | BH_FACET_DEFAULT, 0, 0, by_default));
+    if (std::none_of(conditions.begin(), conditions.end(), has_cgroup_condition))
+        return;
+    // Below a folder that was given to somebody else (Delegate=, chown), names are his.
+    std::map<std::string, std::string> named_by_admin; // of a folder's children: how much of their path counts, if cut
+    std::optional<std::uint32_t> admin;
+    ClassVector matched;
+    const bool complete = walk_cgroups(mount_, below_, max_cgroups, [&](const CgroupFolder& folder) {
+        admin = admin.value_or(folder.owner);
+        const auto parent = folder.path.substr(0, folder.path.rfind('/'));
+        const auto cut = named_by_admin.find(parent);
+        const std::string counts = cut != named_by_admin.end() ? cut->second : folder.path;
+        if (cut != named_by_admin.end() || folder.owner != *admin)
+            named_by_admin.emplace(folder.path, counts);
+        auto names = parse_cgroup_path(administered_part(counts));
+        policy::ProcessFacts facts;
+        facts.units = std::move(names.units);
+        facts.container = std::move(names.container);
+        const auto classes = classes_where(
+            conditions, [&facts](const auto& condition) { return policy::holds(cgroup_part(condition), facts); });
+        matched |= classes;
+        if (classes != by_default)
+            table.push_back(row(BH_FACET_CGROUP, 0, folder.id, classes));
+    });
+    if (!complete)
+        unmatched_.insert("more than " + std::to_string(max_cgroups) + " cgroups below " + mount_ + below_ +
+                          ": the others match no unit and no container");
+    for (std::size_t i = 0; i < conditions.size() && i + 1 < matched.size(); ++i) {
+        const auto& condition = conditions[i];
+        if (matched[i + 1])
+            continue;
+        if (condition.unit)
+            unmatched_.insert("unit '" + *condition.unit + "': no such cgroup below " + mount_ + below_);
+        if (condition.container)
+            unmatched_.insert("container '" + *condition.container + "': no such cgroup below " + mount_ + below_);
+    }
+}
+
+std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(const std::vector<std::string>& patterns)
+{
+    std::vector<Candidate> all;
+    const auto own_mountinfo = proc_.path(static_cast<std::uint32_t>(::getpid()), "mountinfo");
+    for (const auto& pattern : patterns) {
+        const auto& found = programs_.find(pattern);
+        if (!found.complete)
+            unmatched_.insert("exe '" + pattern + "': too many files; those that were not reached match no process");
+        for (const auto& path : found.paths)
+            if (const auto file = identify_file(path, own_mountinfo); file && file->is_program())
+                all.push_back({path, path, own_mountinfo, *file});
+    }
+    const auto wanted = [&patterns](const std::string& path) {
+        return std::any_of(patterns.begin(), patterns.end(),
+                           [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
+    };
+    for (auto& running : running_programs(proc_, below_, wanted))
+        all.push_back({std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file});
+    return all;
+}
+
+bool HostSubjectResolver::runs(const policy::ProcessCondition& condition, const Candidate& candidate)
+{
+    return policy::glob_matches(*condition.exe, candidate.path) &&
+           (!condition.sha256 ||
+            same_digest(*condition.sha256, digests_.of(candidate.file, candidate.open, candidate.mountinfo)));
+}
+
+void HostSubjectResolver::resolve_programs(const Conditions& conditions, FacetTable& table)
+{
+    const auto by_default = classes_where(conditions, [](const auto& condition) { return !condition.exe; });
+    table.push_back(row(BH_FACET_EXECUTABLE | BH_FACET_DEFAULT, 0, 0, by_default));
+    std::vector<std::string> patterns;
+    for (const auto& condition : conditions)
+        if (condition.exe && std::find(patterns.begin(), patterns.end(), *condition.exe) == patterns.end())
+            patterns.push_back(*condition.exe);
+    programs_.keep_only(patterns);
+    if (patterns.empty())
+        return;
+    std::map<std::pair<std::uint32_t, std::uint64_t>, ClassVector> rows; // by device and inode
+    ClassVector matched;
+    for (const auto& candidate : candidates(patterns)) {
+        const auto classes = classes_where(
+            conditions, [&](const auto& condition) { return !condition.exe || runs(condition, candidate); });
+        matched |= classes;
+        if (classes != by_default)
+            rows[{candidate.file.device, candidate.file.inode}] |= classes; // one file may have several paths
+    }
+    digests_.forget_unused();
+    for (const auto& [file, classes] : rows)
+        table.push_back(row(BH_FACET_EXECUTABLE, file.first, file.second, classes));
+    for (std::size_t i = 0; i < conditions.size() && i + 1 < matched.size(); ++i)
+        if (conditions[i].exe && !matched[i + 1])
+            unmatched_.insert("exe '" + *conditions[i].exe +
+                              (conditions[i].sha256 ? "': no such program with this sha256" : "': no such program"));
+}
+
+} // namespace
+
+std::unique_ptr<SubjectResolver> make_subject_resolver(const SubjectResolverOptions& options)
+{
+    return std::make_unique<HostSubjectResolver>(options);
+}
+
+} // namespace bulkhead::agent

@@ -27,7 +27,7 @@ constexpr int fileid_kernfs = 0xfe; // FILEID_KERNFS of include/linux/exportfs.h
 
 bool is_cgroup2(const std::string& folder)
 {
-    struct statfs file_system{};
+    struct statfs file_system {};
     return ::statfs(folder.c_str(), &file_system) == 0 && file_system.f_type == CGROUP2_SUPER_MAGIC;
 }
 
@@ -92,7 +92,7 @@ bool walk_cgroups(const std::string& mount, const std::string& below, std::size_
         const auto path = std::move(waiting.back());
         waiting.pop_back();
         const auto folder = mount + path;
-        struct stat status{};
+        struct stat status {};
         if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
             continue;
         visit({path, status.st_ino, status.st_uid});
@@ -123,7 +123,7 @@ std::string CgroupIndex::path_of(std::uint64_t id, const std::string& hint)
         return {};
     if (const auto known = paths_.find(id); known != paths_.end())
         return known->second;
-    struct stat status{};
+    struct stat status {};
     if (!hint.empty() && ::stat((mount_ + hint).c_str(), &status) == 0 && status.st_ino == id) {
         remember(id, hint);
         return hint;

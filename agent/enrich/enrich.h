@@ -43,8 +43,8 @@ struct CgroupNames {
 [[nodiscard]] CgroupNames parse_cgroup_path(std::string_view path);
 
 // The front of a path whose names only the administrator chose: up to and including a user's manager
-// (user@1000.service) or a container. Whoever runs in there names the cgroups below as he likes, so a policy's `unit` and
-// `container` look at this part alone, while records show all of it. Pure.
+// (user@1000.service) or a container. Whoever runs in there names the cgroups below as he likes, so a policy's `unit`
+// and `container` look at this part alone, while records show all of it. Pure.
 [[nodiscard]] std::string_view administered_part(std::string_view path);
 
 } // namespace bulkhead::agent

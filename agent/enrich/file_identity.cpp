@@ -47,7 +47,7 @@ bool FileIdentity::is_program() const
 
 std::optional<FileIdentity> identify_file(const std::string& path, const std::string& mountinfo)
 {
-    struct statx file{};
+    struct statx file {};
     if (::statx(AT_FDCWD, path.c_str(), 0, STATX_BASIC_STATS | STATX_MNT_ID, &file) != 0)
         return std::nullopt;
     FileIdentity identity;

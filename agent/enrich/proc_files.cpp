@@ -119,10 +119,9 @@ std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
         return std::nullopt;
     executable.file = *file;
     if (executable.path.ends_with(deleted_mark)) {
-        struct stat literal{};
+        struct stat literal {};
         const auto seen_by_process = path(pid, "root") + executable.path;
-        executable.deleted =
-            ::stat(seen_by_process.c_str(), &literal) != 0 || literal.st_ino != executable.file.inode;
+        executable.deleted = ::stat(seen_by_process.c_str(), &literal) != 0 || literal.st_ino != executable.file.inode;
         if (executable.deleted)
             executable.path = without_deleted_mark(std::move(executable.path));
     }
@@ -172,8 +171,7 @@ std::optional<std::uint64_t> ProcFiles::name_space(std::uint32_t pid, const std:
 {
     const auto link = read_link(path(pid, "ns/" + kind)); // "mnt:[4026531841]"
     const auto begin = link.find('[');
-    return begin == std::string::npos ? std::nullopt
-                                      : number<std::uint64_t>(std::string_view(link).substr(begin + 1));
+    return begin == std::string::npos ? std::nullopt : number<std::uint64_t>(std::string_view(link).substr(begin + 1));
 }
 
 } // namespace bulkhead::agent

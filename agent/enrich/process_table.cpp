@@ -44,8 +44,8 @@ std::string comm_of(const bh_subject& subject)
 // 0: the door could not read it.
 bool runs(const Seen& seen, const bh_subject& subject)
 {
-    return subject.exe_inode == 0 || (seen.executable.file.inode == subject.exe_inode &&
-                                      seen.executable.file.device == subject.exe_device);
+    return subject.exe_inode == 0 ||
+           (seen.executable.file.inode == subject.exe_inode && seen.executable.file.device == subject.exe_device);
 }
 
 class ProcProcessTable final : public ProcessTable {
@@ -53,8 +53,7 @@ public:
     explicit ProcProcessTable(const ProcessTableOptions& options)
         : files_(options.proc), users_(system_clock()), cgroups_(cgroup_mount_of(options.cgroup_root), system_clock()),
           own_mounts_(files_.name_space(static_cast<std::uint32_t>(::getpid()), "mnt"))
-    {
-    }
+    {}
 
     v1::Process describe(const bh_subject& subject) override;
     policy::ProcessFacts facts(const bh_subject& subject) override;

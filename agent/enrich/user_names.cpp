@@ -15,7 +15,7 @@ constexpr auto keep_for = std::chrono::seconds(60);
 
 std::int64_t passwd_changed()
 {
-    struct stat file{};
+    struct stat file {};
     if (::stat("/etc/passwd", &file) != 0)
         return 0;
     return file.st_mtim.tv_sec * 1'000'000'000 + file.st_mtim.tv_nsec;
@@ -60,7 +60,8 @@ std::optional<std::uint32_t> UserNames::uid_of(const std::string& user)
     std::array<char, 16384> strings{};
     passwd entry{};
     passwd* found = nullptr;
-    const bool has = ::getpwnam_r(user.c_str(), &entry, strings.data(), strings.size(), &found) == 0 && found != nullptr;
+    const bool has =
+        ::getpwnam_r(user.c_str(), &entry, strings.data(), strings.size(), &found) == 0 && found != nullptr;
     return uids_.emplace(user, has ? std::optional<std::uint32_t>(entry.pw_uid) : std::nullopt).first->second;
 }
 

@@ -10,8 +10,9 @@
 
 namespace bulkhead::agent {
 
-// Names and numbers of users as the host's name service knows them (getpwuid_r(3), getpwnam_r(3)). Answers, "nobody" too,
-// are kept for a minute, or until /etc/passwd changes, because a name service may be a server on the network. Bounded.
+// Names and numbers of users as the host's name service knows them (getpwuid_r(3), getpwnam_r(3)). Answers, "nobody"
+// too, are kept for a minute, or until /etc/passwd changes, because a name service may be a server on the network.
+// Bounded.
 class UserNames {
 public:
     explicit UserNames(const Clock& clock) : clock_(clock) {}

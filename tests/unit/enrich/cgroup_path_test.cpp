@@ -27,23 +27,31 @@ std::vector<Case> cases()
         {"/system.slice/nginx.service", "nginx.service", "", {"system.slice", "nginx.service"}},
         {"system.slice/nginx.service/", "nginx.service", "", {"system.slice", "nginx.service"}},
         {"/system.slice/nginx.service/workers", "nginx.service", "", {"system.slice", "nginx.service"}},
-        {"/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service", "",
+        {"/system.slice/system-getty.slice/getty@tty1.service",
+         "getty@tty1.service",
+         "",
          {"system.slice", "system-getty.slice", "getty@tty1.service"}},
-        {"/system.slice/dev-disk-by\\x2duuid.swap", "dev-disk-by\\x2duuid.swap", "",
+        {"/system.slice/dev-disk-by\\x2duuid.swap",
+         "dev-disk-by\\x2duuid.swap",
+         "",
          {"system.slice", "dev-disk-by\\x2duuid.swap"}},
         {"/system.slice/_memory.service", "memory.service", "", {"system.slice", "memory.service"}},
-        {"/user.slice/user-1000.slice/session-2.scope", "session-2.scope", "",
+        {"/user.slice/user-1000.slice/session-2.scope",
+         "session-2.scope",
+         "",
          {"user.slice", "user-1000.slice", "session-2.scope"}},
-        {"/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service", "sync.service", "",
+        {"/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service",
+         "sync.service",
+         "",
          {"user.slice", "user-1000.slice", "user@1000.service", "app.slice", "sync.service"}},
         {"/docker/" + id, "", id, {}},
         {"/docker/" + id + "/init", "", id, {}},
         {"/system.slice/docker-" + id + ".scope", "docker-" + id + ".scope", id,
          List{"system.slice", "docker-" + id + ".scope"}},
-        {"/kubepods.slice/kubepods-burstable.slice/cri-containerd-" + id + ".scope", "cri-containerd-" + id + ".scope", id,
-         List{"kubepods.slice", "kubepods-burstable.slice", "cri-containerd-" + id + ".scope"}},
-        {"/system.slice/containerd.service/kubepods-besteffort-pod1.slice:cri-containerd:" + id, "containerd.service", id,
-         List{"system.slice", "containerd.service"}},
+        {"/kubepods.slice/kubepods-burstable.slice/cri-containerd-" + id + ".scope", "cri-containerd-" + id + ".scope",
+         id, List{"kubepods.slice", "kubepods-burstable.slice", "cri-containerd-" + id + ".scope"}},
+        {"/system.slice/containerd.service/kubepods-besteffort-pod1.slice:cri-containerd:" + id, "containerd.service",
+         id, List{"system.slice", "containerd.service"}},
         {"/kubepods/besteffort/pod6d5e/" + id, "", id, {}},
         {"/kubepods.slice/crio-" + id + ".scope/container", "crio-" + id + ".scope", id,
          List{"kubepods.slice", "crio-" + id + ".scope"}},
@@ -55,8 +63,8 @@ std::vector<Case> cases()
          List{"machine.slice", "libpod-conmon-" + id + ".scope"}},
         {"/libpod_parent/libpod-" + id, "", id, {}},
         {"/docker/" + id + "/docker/" + other_id, "", other_id, {}},
-        {"/docker/" + id.substr(1), "", "", {}},       // 63 digits
-        {"/docker/0" + id, "", "", {}},                // 65
+        {"/docker/" + id.substr(1), "", "", {}},         // 63 digits
+        {"/docker/0" + id, "", "", {}},                  // 65
         {"/docker/" + std::string(64, 'A'), "", "", {}}, // ids are lower case
         {"/.service", "", "", {}},
         {"/service", "", "", {}},
@@ -91,11 +99,14 @@ TEST(CgroupPath, WhatAUserOrAContainerNamesIsNotTheAdministrators)
 TEST(Utf8, ReplacesWhatIsNone)
 {
     const std::string replaced = "\xef\xbf\xbd";
-    EXPECT_EQ(as_utf8("gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n"), "gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n");
-    EXPECT_EQ(as_utf8("a\xff" "b"), "a" + replaced + "b");
-    EXPECT_EQ(as_utf8("\xc0\xaf"), replaced + replaced);             // overlong '/'
+    EXPECT_EQ(as_utf8("gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n"),
+              "gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n");
+    EXPECT_EQ(as_utf8("a\xff"
+                      "b"),
+              "a" + replaced + "b");
+    EXPECT_EQ(as_utf8("\xc0\xaf"), replaced + replaced);                // overlong '/'
     EXPECT_EQ(as_utf8("\xed\xa0\x80"), replaced + replaced + replaced); // surrogate
-    EXPECT_EQ(as_utf8("x\xe2\x82"), "x" + replaced + replaced);      // cut short
+    EXPECT_EQ(as_utf8("x\xe2\x82"), "x" + replaced + replaced);         // cut short
     EXPECT_EQ(as_utf8(""), "");
 }
 

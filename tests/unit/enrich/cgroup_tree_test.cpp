@@ -10,7 +10,7 @@ namespace {
 
 std::uint64_t inode(const std::string& path)
 {
-    struct stat status{};
+    struct stat status {};
     return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
 }
 

@@ -6,33 +6,37 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace bulkhead::agent {
 
+class FileOperations;
+
 // The agent's records on disk: an append-only log in segment files, bounded in bytes, format in docs/spool-format.md.
-// append() numbers records (seq, from 1, without holes, for ever) and stamps agent and boot id are the caller's. When the
-// bound is reached the oldest segment goes, acknowledged or not; unacknowledged records that are lost so, and records that could not be
-// written (disk full), become one gap record as soon as it can be written. A torn tail after a crash is cut off.
-// Thread-safe.
+// append() numbers records (seq, from 1, without holes, for ever); agent and boot id are the caller's to stamp. When
+// the bound is reached the oldest segment goes, acknowledged or not. Records that are lost so, damaged or never written
+// (disk full) become one gap record, with the host and ids of the record that follows, as soon as it can be written. A
+// torn tail after a crash is cut off. Thread-safe.
 class Spool {
 public:
     virtual ~Spool() = default;
 
-    // Numbers the record and appends it. Never blocks on the network; may block on the disk. On a disk error the record is
-    // counted as lost and the error returned; a gap record follows when the disk is back.
+    // Numbers the record and appends it; strings that are no UTF-8 are repaired. Never blocks on the network; may block
+    // on the disk. On a disk error the record is counted as lost and the error returned; a gap record follows when the
+    // disk is back.
     virtual Status append(v1::Record record) = 0;
     // fdatasync what was appended. The daemon calls it once a second and at its end.
     virtual Status sync() = 0;
 
-    // Up to `limit` records with seq > `after`, in order; waits up to `timeout` for the first one. Empty: none yet.
+    // Up to `limit` records and about 1 MiB with seq > `after`, in order; waits up to `timeout` for the first one.
+    // Empty: none yet. What is handed out is on the disk: after a power failure no number is given to a second record.
     virtual Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
                                                  std::chrono::milliseconds timeout) = 0;
-    // The controller has everything up to `seq`. Kept across restarts. Acknowledged records stay readable (local history)
-    // until their segment is needed.
+    // The controller has everything up to `seq`. Kept across restarts. Acknowledged records stay readable (local
+    // history) until their segment is needed. A number that was never given out means that this folder is older than
+    // what the controller knows (restored, or made anew): numbering goes on behind it.
     virtual Status acknowledge(std::uint64_t seq) = 0;
 
     [[nodiscard]] virtual std::uint64_t acknowledged() const = 0;
@@ -47,7 +51,10 @@ struct SpoolOptions {
     std::uint64_t max_bytes = 256ULL << 20;
     std::uint64_t segment_bytes = 8ULL << 20;
 };
-// Opens or creates. A segment that cannot be read is set aside (".damaged") and its records reported as a gap.
+// Opens or creates. A damaged segment is set aside (".damaged"); its records before the damage are kept, the others
+// reported as a gap.
+// One process at a time has a folder open; another one gets an Error (failed). `files` outlives the spool.
 [[nodiscard]] Result<std::unique_ptr<Spool>> open_spool(const SpoolOptions& options);
+[[nodiscard]] Result<std::unique_ptr<Spool>> open_spool(const SpoolOptions& options, FileOperations& files);
 
 } // namespace bulkhead::agent

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/spool/spool_log.h"
+
+#include "agent/spool/record_frame.h"
+#include "common/core/clock.h"
+#include "common/core/log.h"
+#include "common/record/utf8.h"
+
+#include <algorithm>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::size_t read_chunk_bytes = 1U << 20;
+static_assert(read_chunk_bytes > frame_header_bytes + max_payload_bytes, "a chunk holds at least one frame");
+
+std::int64_t now_us()
+{
+    return std::chrono::duration_cast<std::chrono::microseconds>(system_clock().wall().time_since_epoch()).count();
+}
+
+// One stretch of one segment, read without the lock.
+struct Stretch {
+    SegmentFile::Position position;
+    std::uint64_t end_offset = 0;
+    std::uint64_t from = 0, end_seq = 0;
+    std::size_t limit = 0, byte_limit = 0;
+};
+
+struct StretchRead {
+    std::vector<v1::Record> records;
+    std::size_t bytes = 0;
+    std::optional<std::uint64_t> bad_seq; // where reading stopped because of damage
+    bool unparsable = false;              // the frame at bad_seq is whole, but holds no record of that number
+};
+
+StretchRead read_stretch(FileOperations& files, int fd, const Stretch& stretch)
+{
+    StretchRead result;
+    auto [seq, offset] = stretch.position;
+    while (seq < stretch.end_seq && result.records.size() < stretch.limit && result.bytes < stretch.byte_limit) {
+        const auto want = std::min<std::uint64_t>(read_chunk_bytes, stretch.end_offset - offset);
+        const auto chunk = files.read_at(fd, static_cast<std::size_t>(want), offset);
+        std::string_view bytes = chunk ? std::string_view(*chunk) : std::string_view();
+        const auto before = seq;
+        while (const auto frame = seq < stretch.end_seq ? decode_frame(bytes) : std::nullopt) {
+            if (result.records.size() == stretch.limit || result.bytes >= stretch.byte_limit)
+                break;
+            if (seq >= stretch.from) {
+                v1::Record record;
+                if (!record.ParseFromArray(frame->payload.data(), static_cast<int>(frame->payload.size())) ||
+                    record.seq() != seq) {
+                    result.bad_seq = seq;
+                    result.unparsable = true;
+                    return result;
+                }
+                result.records.push_back(std::move(record));
+                result.bytes += frame->size;
+            }
+            bytes.remove_prefix(frame->size);
+            offset += frame->size;
+            ++seq;
+        }
+        if (seq == before) {
+            result.bad_seq = std::max(seq, stretch.from);
+            return result;
+        }
+    }
+    return result;
+}
+
+} // namespace
+
+SpoolLog::SpoolLog(FileOperations& files, SpoolOptions options, UniqueFd lock, UniqueFd dir, StateFile state,
+                   Recovered recovered)
+    : files_(files), options_(std::move(options)), lock_(std::move(lock)), dir_(std::move(dir)),
+      state_file_(std::move(state)), segments_(std::move(recovered.segments)), acknowledged_(recovered.acknowledged),
+      next_(recovered.next_seq), lost_(state_file_.state().lost)
+{
+    losses_.add_unnumbered(state_file_.state().unreported);
+    for (const auto& range : recovered.lost) {
+        losses_.add_range(range);
+        lost_ += range.count;
+    }
+    for (const auto& segment : segments_)
+        bytes_ += segment->bytes();
+    unsynced_.assign(segments_.begin(), segments_.end()); // written by a process that may have died before its sync
+}
+
+SpoolLog::~SpoolLog()
+{
+    if (const auto status = sync(); !status)
+        log_error("spool: {}", status.error().message);
+}
+
+Status SpoolLog::append(v1::Record record)
+{
+    record::make_utf8(record);
+    const std::lock_guard lock(mutex_);
+    stamp_.set_host(record.host());
+    stamp_.set_agent_id(record.agent_id());
+    stamp_.set_boot_id(record.boot_id());
+    stamped_ = true;
+    auto status = report_losses(record.time_us());
+    if (status)
+        status = write(record);
+    if (!status) {
+        // A gap record that is lost itself must not take its count with it.
+        losses_.add_unnumbered(1 + record.lost().count());
+        ++lost_;
+    }
+    appended_.notify_all();
+    return status;
+}
+
+Status SpoolLog::write(v1::Record& record)
+{
+    record.set_seq(next_);
+    const auto payload = record.SerializeAsString();
+    if (payload.empty() || payload.size() > max_payload_bytes)
+        return fail(ErrorKind::failed, "spool: a record of {} bytes; at most {} fit", payload.size(),
+                    max_payload_bytes);
+    const bool is_gap = record.kind() == v1::Record::GAP;
+    const auto frame = encode_frame(payload, is_gap);
+    BULKHEAD_CHECK(make_room(frame.size()));
+    BULKHEAD_CHECK(segments_.back()->append(files_, frame, is_gap ? &record.lost() : nullptr));
+    bytes_ += frame.size();
+    ++next_;
+    return {};
+}
+
+Status SpoolLog::make_room(std::size_t frame_bytes)
+{
+    const bool usable = !segments_.empty() && segments_.back()->next_seq() == next_;
+    const bool full = usable && segments_.back()->next_seq() > segments_.back()->first_seq() &&
+                      segments_.back()->bytes() + frame_bytes > options_.segment_bytes;
+    if (!usable || full) {
+        BULKHEAD_CHECK(roll());
+    }
+    while (bytes_ + frame_bytes > options_.max_bytes && segments_.size() > 1)
+        drop_oldest();
+    return {};
+}
+
+Status SpoolLog::roll()
+{
+    BULKHEAD_TRY(auto segment, SegmentFile::create(files_, segment_path(options_.dir, next_), {next_, acknowledged_}));
+    if (!segments_.empty())
+        unsynced_.push_back(segments_.back());
+    bytes_ += segment->bytes();
+    segments_.push_back(std::move(segment));
+    dir_changed_ = true;
+    return {};
+}
+
+void SpoolLog::drop_oldest()
+{
+    const auto segment = segments_.front();
+    // First, so that a restart does not take what was delivered for lost.
+    if (auto saved = save_state(); !saved)
+        log_error("spool: {}", saved.error().message);
+    if (auto removed = files_.remove(segment->path()); !removed)
+        log_error("spool: {}", removed.error().message);
+    segments_.pop_front();
+    std::erase(unsynced_, segment);
+    bytes_ -= segment->bytes();
+    if (segment->next_seq() > segment->first_seq())
+        lose(segment->first_seq(), segment->next_seq() - 1, segment->gaps());
+}
+
+// Counts what of a range was not delivered. What gap records in it had told must be told again.
+void SpoolLog::lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps)
+{
+    Losses::Range range{std::max(from, acknowledged_ + 1), to, 0};
+    if (range.from > range.to)
+        return;
+    range.count = range.to - range.from + 1;
+    lost_ += range.count;
+    for (const auto& gap : gaps) {
+        if (gap.seq < range.from || gap.seq > to)
+            continue;
+        range.count += gap.lost.count();
+        if (gap.lost.from_seq() != 0)
+            range.from = std::min(range.from, gap.lost.from_seq());
+    }
+    losses_.add_range(range);
+}
+
+Status SpoolLog::report_losses(std::int64_t time_us)
+{
+    while (!losses_.empty()) {
+        auto gap = stamp_;
+        gap.set_kind(v1::Record::GAP);
+        gap.set_time_us(time_us);
+        *gap.mutable_lost() = losses_.take();
+        gap.set_count(1);
+        const auto lost = gap.lost();
+        if (auto status = write(gap); !status) {
+            losses_.put_back(lost);
+            return status;
+        }
+    }
+    return {};
+}
+
+Status SpoolLog::save_state()
+{
+    return state_file_.write({acknowledged_, next_, lost_, losses_.unnumbered()});
+}
+
+Status SpoolLog::sync_records()
+{
+    const std::lock_guard one_at_a_time(sync_mutex_);
+    std::vector<std::shared_ptr<SegmentFile>> segments;
+    std::uint64_t target = 0;
+    bool dir_changed = false;
+    {
+        const std::lock_guard lock(mutex_);
+        if (durable_next_ == next_ && unsynced_.empty() && !dir_changed_)
+            return {};
+        segments = unsynced_;
+        if (!segments_.empty())
+            segments.push_back(segments_.back());
+        target = next_;
+        dir_changed = dir_changed_;
+    }
+    for (const auto& segment : segments) {
+        if (auto status = files_.sync(segment->fd()); !status)
+            return tl::unexpected(std::move(status).error().within(segment->path()));
+    }
+    if (dir_changed) {
+        BULKHEAD_CHECK(files_.sync(dir_.get()));
+    }
+    const std::lock_guard lock(mutex_);
+    durable_next_ = target;
+    std::erase_if(unsynced_, [&](const auto& segment) {
+        return std::find(segments.begin(), segments.end(), segment) != segments.end();
+    });
+    // A segment that was begun meanwhile is not in `segments`; its name is synced next time.
+    dir_changed_ = dir_changed_ && (!dir_changed || (!segments_.empty() && segments_.back() != segments.back()));
+    return {};
+}
+
+Status SpoolLog::sync()
+{
+    Status reported;
+    {
+        const std::lock_guard lock(mutex_);
+        if (stamped_ && !losses_.empty()) {
+            reported = report_losses(now_us());
+            appended_.notify_all();
+        }
+    }
+    BULKHEAD_CHECK(sync_records());
+    {
+        const std::lock_guard lock(mutex_);
+        BULKHEAD_CHECK(save_state());
+    }
+    BULKHEAD_CHECK(state_file_.sync());
+    return reported;
+}
+
+std::shared_ptr<SegmentFile> SpoolLog::segment_of(std::uint64_t seq) const
+{
+    const auto found = std::partition_point(segments_.begin(), segments_.end(),
+                                            [&](const auto& segment) { return segment->next_seq() <= seq; });
+    return found == segments_.end() ? nullptr : *found;
+}
+
+Result<std::vector<v1::Record>> SpoolLog::read(std::uint64_t after, std::size_t limit,
+                                               std::chrono::milliseconds timeout)
+{
+    std::vector<v1::Record> result;
+    std::unique_lock lock(mutex_);
+    const auto available = [&] { return next_ - 1 > after && segment_of(after + 1) != nullptr; };
+    if (limit == 0 || !appended_.wait_for(lock, timeout, available))
+        return result;
+    if (durable_next_ < next_) {
+        lock.unlock();
+        // On a failing disk records go out all the same: they matter more than their numbers after a power failure.
+        if (auto status = sync_records(); !status)
+            log_error("spool: {}", status.error().message);
+        lock.lock();
+    }
+    const auto end = next_;
+    auto next = after + 1;
+    std::size_t bytes = 0;
+    while (result.size() < limit && bytes < read_chunk_bytes && next < end) {
+        const auto segment = segment_of(next);
+        if (segment == nullptr)
+            break;
+        const auto from = std::max(next, segment->first_seq());
+        const Stretch stretch{segment->position_before(from),     segment->bytes(),      from,
+                              std::min(segment->next_seq(), end), limit - result.size(), read_chunk_bytes - bytes};
+        lock.unlock();
+        auto read = read_stretch(files_, segment->fd(), stretch);
+        lock.lock();
+        bytes += read.bytes;
+        next = from + read.records.size();
+        std::move(read.records.begin(), read.records.end(), std::back_inserter(result));
+        if (read.bad_seq && read.unparsable) {
+            log_error("spool: {}: number {} holds no record", segment->path(), *read.bad_seq);
+            lose(*read.bad_seq, *read.bad_seq, {});
+            next = *read.bad_seq + 1;
+        } else if (read.bad_seq) {
+            replace_damaged(segment);
+            break;
+        }
+    }
+    return result;
+}
+
+void SpoolLog::replace_damaged(const std::shared_ptr<SegmentFile>& segment)
+{
+    const auto place = std::find(segments_.begin(), segments_.end(), segment);
+    if (place == segments_.end())
+        return; // it was dropped meanwhile
+    auto repaired = repair_segment(files_, options_.dir, segment->path());
+    if (!repaired) {
+        log_error("spool: {}: {}", segment->path(), repaired.error().message);
+        repaired = nullptr;
+    }
+    const auto kept_until = *repaired ? (*repaired)->next_seq() : segment->first_seq();
+    bytes_ -= segment->bytes();
+    if (*repaired) {
+        bytes_ += (*repaired)->bytes();
+        *place = *repaired;
+    } else {
+        segments_.erase(place);
+    }
+    if (kept_until < segment->next_seq())
+        lose(kept_until, segment->next_seq() - 1, segment->gaps());
+}
+
+Status SpoolLog::acknowledge(std::uint64_t seq)
+{
+    const std::lock_guard lock(mutex_);
+    if (seq <= acknowledged_)
+        return {};
+    if (seq > max_seq)
+        return fail(ErrorKind::invalid, "spool: acknowledged number {} cannot be", seq);
+    if (seq >= next_)
+        skip_numbers_to(seq + 1);
+    acknowledged_ = seq;
+    return save_state();
+}
+
+void SpoolLog::skip_numbers_to(std::uint64_t next_seq)
+{
+    log_warning("spool: the controller has records up to {}, this folder only {}: it was restored or made anew; "
+                "numbering goes on at {}",
+                next_seq - 1, next_ - 1, next_seq);
+    // Under these numbers the controller has other records and takes ours for repetitions.
+    if (next_ > 1)
+        lose(acknowledged_ + 1, next_ - 1, {});
+    next_ = next_seq;
+}
+
+std::uint64_t SpoolLog::acknowledged() const
+{
+    const std::lock_guard lock(mutex_);
+    return acknowledged_;
+}
+
+std::uint64_t SpoolLog::first_seq() const
+{
+    const std::lock_guard lock(mutex_);
+    const auto first = segment_of(0);
+    return first == nullptr || first->next_seq() == first->first_seq() ? next_ : first->first_seq();
+}
+
+std::uint64_t SpoolLog::next_seq() const
+{
+    const std::lock_guard lock(mutex_);
+    return next_;
+}
+
+std::uint64_t SpoolLog::bytes() const
+{
+    const std::lock_guard lock(mutex_);
+    return bytes_;
+}
+
+std::uint64_t SpoolLog::lost() const
+{
+    const std::lock_guard lock(mutex_);
+    return lost_;
+}
+
+} // namespace bulkhead::agent

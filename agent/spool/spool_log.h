@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/spool/losses.h"
+#include "agent/spool/recovery.h"
+#include "agent/spool/segment.h"
+#include "agent/spool/spool.h"
+#include "agent/spool/state_file.h"
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+namespace bulkhead::agent {
+
+class SpoolLog final : public Spool {
+public:
+    // `lock` holds the folder's lock for as long as this lives; `dir` is open on it.
+    SpoolLog(FileOperations& files, SpoolOptions options, UniqueFd lock, UniqueFd dir, StateFile state,
+             Recovered recovered);
+    ~SpoolLog() override;
+
+    Status append(v1::Record record) override;
+    Status sync() override;
+    Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
+                                         std::chrono::milliseconds timeout) override;
+    Status acknowledge(std::uint64_t seq) override;
+
+    [[nodiscard]] std::uint64_t acknowledged() const override;
+    [[nodiscard]] std::uint64_t first_seq() const override;
+    [[nodiscard]] std::uint64_t next_seq() const override;
+    [[nodiscard]] std::uint64_t bytes() const override;
+    [[nodiscard]] std::uint64_t lost() const override;
+
+private:
+    // All below with mutex_ held, unless said otherwise.
+    Status write(v1::Record& record);
+    Status make_room(std::size_t frame_bytes);
+    Status roll();
+    void drop_oldest();
+    void lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps);
+    Status report_losses(std::int64_t time_us);
+    Status save_state();
+    void skip_numbers_to(std::uint64_t next_seq);
+    void replace_damaged(const std::shared_ptr<SegmentFile>& segment);
+    [[nodiscard]] std::shared_ptr<SegmentFile> segment_of(std::uint64_t seq) const; // or the next one held
+
+    Status sync_records(); // without mutex_
+
+    FileOperations& files_;
+    const SpoolOptions options_;
+    const UniqueFd lock_, dir_;
+
+    std::mutex sync_mutex_; // taken before mutex_
+    mutable std::mutex mutex_;
+    std::condition_variable appended_;
+    StateFile state_file_;
+    std::deque<std::shared_ptr<SegmentFile>> segments_;
+    std::vector<std::shared_ptr<SegmentFile>> unsynced_; // rolled since the last sync
+    bool dir_changed_ = true;
+    Losses losses_;
+    bool stamped_ = false;
+    v1::Record stamp_; // host and ids of the newest record, for gap records
+    std::uint64_t acknowledged_ = 0, next_ = 1, durable_next_ = 1, bytes_ = 0, lost_ = 0;
+};
+
+} // namespace bulkhead::agent

@@ -82,8 +82,8 @@ bool is_dead(const Hook& hook, const PinnedLink& link)
 
 Status check_place(const Hook& hook, const std::string& path, const PinnedLink& link, const AttachPoint& where)
 {
-    const bool right = hook.is_netns ? link.info.netns.netns_ino == where.netns_inode
-                                     : link.info.cgroup.cgroup_id == where.cgroup_id;
+    const bool right =
+        hook.is_netns ? link.info.netns.netns_ino == where.netns_inode : link.info.cgroup.cgroup_id == where.cgroup_id;
     if (right)
         return {};
     auto error = fail(ErrorKind::refused, "{}: this instance guards another {}", path,
@@ -115,8 +115,9 @@ Result<Link> attach(const Hook& hook, const AttachPoint& where)
     const int error = errno;
     auto failure = fail_errno(error, fmt::format("attach {}", hook.name));
     if (error == EPERM)
-        failure.value().mend = "another program is attached to this cgroup without BPF_F_ALLOW_MULTI (bpftool cgroup tree), "
-                               "or privileges are missing";
+        failure.value().mend =
+            "another program is attached to this cgroup without BPF_F_ALLOW_MULTI (bpftool cgroup tree), "
+            "or privileges are missing";
     return failure;
 }
 

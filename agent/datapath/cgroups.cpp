@@ -44,8 +44,10 @@ std::string unescape_octal(const std::string& text)
 // "<root>/a/b" -> "a/b"; empty for the root itself.
 std::string below(const std::string& root, const std::string& folder)
 {
-    const std::string relative = std::filesystem::path(folder).lexically_normal().lexically_relative(
-        std::filesystem::path(root).lexically_normal()).string();
+    const std::string relative = std::filesystem::path(folder)
+                                     .lexically_normal()
+                                     .lexically_relative(std::filesystem::path(root).lexically_normal())
+                                     .string();
     std::string trimmed = relative == "." ? std::string() : relative;
     while (trimmed.ends_with('/'))
         trimmed.pop_back();
@@ -135,7 +137,6 @@ std::string CgroupTree::find_folder(std::uint64_t id) const
 
 const bh_cgroup_path& CgroupTree::enclosing(std::uint64_t id)
 {
-    static constexpr bh_cgroup_path nothing{};
     if (const auto found = known_.find(id); found != known_.end())
         return found->second;
 
@@ -145,7 +146,7 @@ const bh_cgroup_path& CgroupTree::enclosing(std::uint64_t id)
     while (level < BH_CGROUP_LEVELS && !folder.empty()) {
         struct stat status {};
         if (::stat(folder.c_str(), &status) != 0)
-            return nothing; // removed while we looked
+            break; // removed while we looked
         path.id[level++] = status.st_ino;
         if (status.st_ino == root_id_)
             break;
@@ -154,9 +155,12 @@ const bh_cgroup_path& CgroupTree::enclosing(std::uint64_t id)
             break;
     }
     if (path.id[0] != id)
-        return nothing;
+        path = {{id}};
     if (known_.size() >= max_known)
         known_.clear();
+    // What was not found is not remembered: it may be gone, or a folder that is being made.
+    if (path.id[1] == 0 && id != root_id_)
+        return unknown_ = path;
     return known_.emplace(id, path).first->second;
 }
 

@@ -14,13 +14,14 @@ namespace bulkhead::agent {
 // Id of a cgroup v2 folder, as the kernel's programs see it. Fails when the folder is not on a cgroup2 file system.
 [[nodiscard]] Result<std::uint64_t> cgroup_id_of(const std::string& folder);
 
-// Answers which cgroups enclose a cgroup that is known by its id. Ids are never used twice while the kernel runs, so what
-// was found once stays true. Not thread-safe.
+// Answers which cgroups enclose a cgroup that is known by its id. Ids are never used twice while the kernel runs, so
+// what was found once stays true. Not thread-safe.
 class CgroupTree {
 public:
     static Result<CgroupTree> open(const std::string& root);
 
-    // The ids from this cgroup outwards; all zero when there is no such cgroup (any more).
+    // The ids from this cgroup outwards; only its own when there is no such cgroup (any more). Valid until the next
+    // call.
     [[nodiscard]] const bh_cgroup_path& enclosing(std::uint64_t id);
 
     [[nodiscard]] std::uint64_t root_id() const { return root_id_; }
@@ -28,14 +29,14 @@ public:
 private:
     CgroupTree(std::string root, UniqueFd root_fd, std::uint64_t root_id)
         : root_(std::move(root)), root_fd_(std::move(root_fd)), root_id_(root_id)
-    {
-    }
+    {}
     [[nodiscard]] std::string find_folder(std::uint64_t id) const;
 
     std::string root_;
     UniqueFd root_fd_;
     std::uint64_t root_id_ = 0;
     std::unordered_map<std::uint64_t, bh_cgroup_path> known_;
+    bh_cgroup_path unknown_{};
 };
 
 } // namespace bulkhead::agent

@@ -42,8 +42,9 @@ struct MapUse {
 
 using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
 
-// The kernel side of one agent. One instance owns one cgroup and the network namespace that the process runs in. Links and
-// maps are pinned: destroying this object leaves enforcement in place. Not thread-safe, except consume() beside the rest.
+// The kernel side of one agent. One instance owns one cgroup and the network namespace that the process runs in. Links
+// and maps are pinned: destroying this object leaves enforcement in place. Not thread-safe, except consume() beside the
+// rest.
 class Datapath {
 public:
     virtual ~Datapath() = default;
@@ -88,13 +89,13 @@ public:
 };
 
 struct DatapathOptions {
-    std::string cgroup;                                // a cgroup v2 folder; required
-    std::string pin_dir = "/sys/fs/bpf/bulkhead";      // below it, one folder an instance
-    std::string instance;                              // default: instance_name(cgroup)
+    std::string cgroup;                           // a cgroup v2 folder; required
+    std::string pin_dir = "/sys/fs/bpf/bulkhead"; // below it, one folder an instance
+    std::string instance;                         // default: instance_name(cgroup)
 };
 
-// "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents on
-// different cgroups of one machine do not touch each other.
+// "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents
+// on different cgroups of one machine do not touch each other.
 [[nodiscard]] std::string instance_name(const std::string& cgroup);
 
 // The cgroup v2 mount, also on hybrid hierarchies (/sys/fs/cgroup/unified).
@@ -103,9 +104,9 @@ struct DatapathOptions {
 // What this kernel and these privileges lack; empty: everything needed is there. Each entry is one line for the admin.
 [[nodiscard]] std::vector<std::string> missing_features(const DatapathOptions& options);
 
-// Loads the programs, or takes over what is pinned (links are updated in place, so there is no moment without a program;
-// maps, the planes in force among them, are kept). Enforces nothing new by itself. Fails whole: if any part cannot be
-// attached, what this call attached is removed again.
+// Loads the programs, or takes over what is pinned (links are updated in place, so there is no moment without a
+// program; maps, the planes in force among them, are kept). Enforces nothing new by itself. Fails whole: if any part
+// cannot be attached, what this call attached is removed again.
 [[nodiscard]] Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options);
 
 // Removes all pins of the instance, so that the kernel detaches. True when there was something.

@@ -111,7 +111,8 @@ Status KernelDatapath::switch_to(Pair next, std::uint32_t generation)
 {
     parts_.control.store({next.active.slot, next.shadow.slot, BH_ABI_VERSION, generation});
     const Pair previous = std::exchange(in_force_, std::move(next));
-    // Decisions under way may still read the old pair. If we cannot wait for them the old maps stay until the next change.
+    // Decisions under way may still read the old pair. If we cannot wait for them the old maps stay until the next
+    // change.
     BULKHEAD_CHECK(slots_.wait_for_readers(free_slots().back()));
     for (const Role* role : {&previous.active, &previous.shadow})
         if (role->slot != BH_SLOT_NONE)
@@ -161,7 +162,10 @@ Status KernelDatapath::clear()
     return switch_to({}, now.generation + 1);
 }
 
-bh_control KernelDatapath::control() const { return parts_.control.load(); }
+bh_control KernelDatapath::control() const
+{
+    return parts_.control.load();
+}
 
 Status KernelDatapath::judge(std::span<bh_judge_request> requests)
 {
@@ -192,7 +196,10 @@ bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
     return std::find(std::begin(path.id), std::end(path.id), parts_.enforced_cgroup) != std::end(path.id);
 }
 
-Status KernelDatapath::destroy_socket(const bh_walked_socket& socket) { return parts_.sock_diag.destroy(socket); }
+Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
+{
+    return parts_.sock_diag.destroy(socket);
+}
 
 Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
 {
@@ -227,8 +234,8 @@ Result<std::size_t> KernelDatapath::consume(const EventSink& sink, std::chrono::
 
 Counters KernelDatapath::counters()
 {
-    static constexpr const char* names[] = {"flow_events", "flow_lost",      "deny_events",    "deny_lost",
-                                            "allowed_out", "allowed_in",     "denied_out",     "denied_in",
+    static constexpr const char* names[] = {"flow_events",    "flow_lost",     "deny_events",    "deny_lost",
+                                            "allowed_out",    "allowed_in",    "denied_out",     "denied_in",
                                             "would_deny_out", "would_deny_in", "listeners_full", "udp_flows_full",
                                             "malformed"};
     static_assert(std::size(names) == BH_COUNTERS);
@@ -258,9 +265,9 @@ std::vector<MapUse> KernelDatapath::map_use()
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)
             return;
-        for (const auto& [what, entries] : {std::pair{"peers", role.plane->peer_count},
-                                            std::pair{"prefixes", role.plane->prefix_count},
-                                            std::pair{"entries", role.plane->entry_count}})
+        for (const auto& [what, entries] :
+             {std::pair{"peers", role.plane->peer_count}, std::pair{"prefixes", role.plane->prefix_count},
+              std::pair{"entries", role.plane->entry_count}})
             use.push_back({fmt::format("{}_{}", name, what), entries, entries});
     };
     plane("active", in_force_.active);
@@ -291,11 +298,14 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     }
     BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
     first_start.succeeded();
-    return std::make_unique<KernelDatapath>(KernelDatapath::Parts{
-        std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk), std::move(sock_diag),
-        std::move(cgroups), places.point.cgroup_id});
+    return std::make_unique<KernelDatapath>(
+        KernelDatapath::Parts{std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk),
+                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id});
 }
 
-Result<bool> detach_datapath(const DatapathOptions& options) { return PinFolder(options).remove(); }
+Result<bool> detach_datapath(const DatapathOptions& options)
+{
+    return PinFolder(options).remove();
+}
 
 } // namespace bulkhead::agent

@@ -51,7 +51,8 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
         found->second.sharers = listener.sharers;
 }
 
-// A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known before.
+// A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known
+// before.
 void keep_known_owner(bh_listener& walked, const bh_listener& known)
 {
     if (walked.owner.pid == 0 && known.cookie == walked.cookie) {
@@ -78,7 +79,8 @@ Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_bega
         if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0) {
             auto error = fail_errno(errno, "write the listener table");
             if (errno == E2BIG)
-                error.value().mend = "more ports are bound than the table holds; what is missing in it is judged without its process";
+                error.value().mend =
+                    "more ports are bound than the table holds; what is missing in it is judged without its process";
             return error;
         }
     }

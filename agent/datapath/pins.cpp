@@ -123,8 +123,7 @@ PinFolder::PinFolder(const DatapathOptions& options)
     : base_(options.pin_dir),
       path_(options.pin_dir + "/" +
             escape_name(options.instance.empty() ? instance_name(options.cgroup) : options.instance))
-{
-}
+{}
 
 Status PinFolder::prepare() const
 {

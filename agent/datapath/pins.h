@@ -30,12 +30,13 @@ private:
 };
 
 // What to do about pins that do not fit this program.
-inline constexpr const char* mend_pins = "remove what is pinned with `bulkheadd --detach` and start again; until then nothing is enforced";
+inline constexpr const char* mend_pins =
+    "remove what is pinned with `bulkheadd --detach` and start again; until then nothing is enforced";
 
 enum class PinnedMaps { none, adopted };
 
-// Makes the maps that are pinned the maps of the object that is about to be loaded. Pins that an interrupted first start
-// left without a control word enforce nothing and are removed.
+// Makes the maps that are pinned the maps of the object that is about to be loaded. Pins that an interrupted first
+// start left without a control word enforce nothing and are removed.
 [[nodiscard]] Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object);
 
 // After a first load. The control word comes last: where it is pinned, everything is.

@@ -20,7 +20,7 @@ namespace {
 
 // bpf(2) copies a whole batch; this bounds what it allocates at once.
 constexpr std::size_t batch_size = 8192;
-constexpr int kernel_enotsupp = 524; // include/linux/errno.h; reaches user space for want of a better one
+constexpr int kernel_enotsupp = 524;        // include/linux/errno.h; reaches user space for want of a better one
 constexpr std::uint32_t facet_rows = 65536; // BH_FACET_ROWS in bpf/maps.h
 
 Result<UniqueFd> create(bpf_map_type type, const char* name, std::size_t key, std::size_t value, std::size_t entries,
@@ -92,11 +92,11 @@ Result<UniqueFd> build_ports(const policy::PlaneImage& image)
     if (image.port_classes.size() != BH_PORT_CLASS_ENTRIES)
         return fail(ErrorKind::invalid, "a plane image has {} port classes, not {}", image.port_classes.size(),
                     BH_PORT_CLASS_ENTRIES);
-    BULKHEAD_TRY(auto fd, create(BPF_MAP_TYPE_ARRAY, "bh_ports", sizeof(__u32), sizeof(bh_port_classes),
-                                 BH_PORT_TABLES));
+    BULKHEAD_TRY(auto fd,
+                 create(BPF_MAP_TYPE_ARRAY, "bh_ports", sizeof(__u32), sizeof(bh_port_classes), BH_PORT_TABLES));
     for (__u32 table = 0; table < BH_PORT_TABLES; ++table)
-        if (bpf_map_update_elem(fd.get(), &table, image.port_classes.data() + std::size_t{table} * BH_PORTS,
-                                BPF_ANY) != 0)
+        if (bpf_map_update_elem(fd.get(), &table, image.port_classes.data() + std::size_t{table} * BH_PORTS, BPF_ANY) !=
+            0)
             return fail_errno(errno, "fill map bh_ports");
     return fd;
 }
@@ -109,13 +109,15 @@ Result<UniqueFd> build_entries(const policy::PlaneImage& image)
         keys.push_back(key);
         values.push_back(cell.entry);
     }
-    BULKHEAD_TRY(auto fd,
-                 create(BPF_MAP_TYPE_HASH, "bh_entries", sizeof(bh_entry_key), sizeof(bh_entry), keys.size()));
+    BULKHEAD_TRY(auto fd, create(BPF_MAP_TYPE_HASH, "bh_entries", sizeof(bh_entry_key), sizeof(bh_entry), keys.size()));
     BULKHEAD_CHECK(insert_all(fd.get(), "bh_entries", keys, values));
     return fd;
 }
 
-auto order(const bh_facet_key& key) { return std::tuple(key.facet, key.device, key.value); }
+auto order(const bh_facet_key& key)
+{
+    return std::tuple(key.facet, key.device, key.value);
+}
 
 } // namespace
 
@@ -170,8 +172,7 @@ PlaneSlots::PlaneSlots(const ::datapath& skeleton)
     : info_(bpf_map__fd(skeleton.maps.bh_plane_info)), peers_(bpf_map__fd(skeleton.maps.bh_plane_peers)),
       prefixes_(bpf_map__fd(skeleton.maps.bh_plane_prefixes)), ports_(bpf_map__fd(skeleton.maps.bh_plane_ports)),
       entries_(bpf_map__fd(skeleton.maps.bh_plane_entries)), facets_(bpf_map__fd(skeleton.maps.bh_plane_facets))
-{
-}
+{}
 
 Status PlaneSlots::fill(std::uint32_t slot, const PlaneMaps& plane) const
 {
@@ -198,8 +199,7 @@ Status PlaneSlots::wait_for_readers(std::uint32_t free_slot) const
 {
     // A change of a map of maps returns only after synchronize_rcu() (maybe_wait_bpf_programs in kernel/bpf/syscall.c),
     // and all hooks run inside RCU read sections.
-    BULKHEAD_TRY(const UniqueFd scratch,
-                 create(BPF_MAP_TYPE_HASH, "bh_scratch", sizeof(bh_address), sizeof(__u32), 1));
+    BULKHEAD_TRY(const UniqueFd scratch, create(BPF_MAP_TYPE_HASH, "bh_scratch", sizeof(bh_address), sizeof(__u32), 1));
     const int fd = scratch.get();
     if (bpf_map_update_elem(peers_, &free_slot, &fd, BPF_ANY) != 0)
         return fail_errno(errno, "wait for decisions under way");
@@ -220,8 +220,8 @@ Result<UniqueFd> PlaneSlots::facets_of(std::uint32_t slot) const
 
 Result<ControlWord> ControlWord::map(int fd)
 {
-    void* page = ::mmap(nullptr, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), PROT_READ | PROT_WRITE, MAP_SHARED,
-                        fd, 0);
+    void* page =
+        ::mmap(nullptr, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED)
         return fail_errno(errno, "map the control word");
     return ControlWord(static_cast<std::uint64_t*>(page));

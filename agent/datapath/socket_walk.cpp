@@ -40,8 +40,8 @@ Result<std::vector<Record>> read_iterator(const Link& link, const char* what)
     return records;
 }
 
-// Of several processes that hold a socket: not the one that only keeps it for others (pid 1, socket activation), then the
-// eldest by number (the master of a preforking server).
+// Of several processes that hold a socket: not the one that only keeps it for others (pid 1, socket activation), then
+// the eldest by number (the master of a preforking server).
 bool better_owner(const bh_subject& candidate, const bh_subject& current)
 {
     if ((candidate.pid == 1) != (current.pid == 1))

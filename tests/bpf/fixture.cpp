@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/fixture.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+namespace bulkhead::test
+{
+
+namespace
+{
+
+std::string name() { return "bulkhead-test-dp-" + std::to_string(::getpid()); }
+
+} // namespace
+
+void BpfTest::SetUp()
+{
+    if (::geteuid() != 0)
+        GTEST_SKIP() << "needs root: makes cgroups and network namespaces and loads programs";
+    world_ = std::make_unique<World>(agent::find_cgroup2_root().value() + "/" + name());
+    auto opened = open(options());
+    ASSERT_TRUE(opened) << opened.error().message;
+    datapath_ = std::move(*opened);
+}
+
+void BpfTest::TearDown()
+{
+    datapath_.reset();
+    if (!world_)
+        return;
+    std::error_code ignored;
+    const std::filesystem::path pins(options().pin_dir);
+    std::vector<std::string> instances;
+    for (const auto& folder : std::filesystem::directory_iterator(pins, ignored))
+        instances.push_back(folder.path().filename().string());
+    for (const auto& instance : instances)
+        EXPECT_TRUE(agent::detach_datapath(options(instance)));
+    EXPECT_FALSE(std::filesystem::exists(pins));
+}
+
+agent::DatapathOptions BpfTest::options(const std::string& instance) const
+{
+    return {world_->enforced.path(), "/sys/fs/bpf/" + name(), instance};
+}
+
+Result<std::unique_ptr<agent::Datapath>> BpfTest::open(const agent::DatapathOptions& options) const
+{
+    Result<std::unique_ptr<agent::Datapath>> result;
+    run_in(world_->wire.guarded, world_->elsewhere, [&] { result = agent::open_datapath(options); });
+    return result;
+}
+
+void BpfTest::realise(const TestPolicy& policy, agent::FacetTable facets)
+{
+    const auto generation = test::realise(*datapath_, policy, std::move(facets));
+    ASSERT_TRUE(generation) << generation.error().message;
+}
+
+std::optional<bh_event> BpfTest::wait_for(const Condition& condition)
+{
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    do {
+        while (!pending_.empty()) {
+            const bh_event event = pending_.front();
+            pending_.pop_front();
+            if (condition(event))
+                return event;
+        }
+        EXPECT_TRUE(datapath_->consume([&](const bh_event& event) { pending_.push_back(event); },
+                                       std::chrono::milliseconds(100)));
+    } while (!pending_.empty() || std::chrono::steady_clock::now() < deadline);
+    return std::nullopt;
+}
+
+std::vector<bh_event> BpfTest::drain()
+{
+    std::vector<bh_event> events(pending_.begin(), pending_.end());
+    pending_.clear();
+    while (datapath_->consume([&](const bh_event& event) { events.push_back(event); }, std::chrono::milliseconds(150))
+               .value() > 0) {
+    }
+    return events;
+}
+
+} // namespace bulkhead::test

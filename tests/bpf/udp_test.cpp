@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/fixture.h"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+
+#include <cerrno>
+
+namespace bulkhead::test
+{
+namespace
+{
+
+class Udp : public BpfTest
+{
+protected:
+    [[nodiscard]] std::size_t count(const std::vector<bh_event>& events, bh_event_type type) const
+    {
+        return static_cast<std::size_t>(
+            std::count_if(events.begin(), events.end(), [type](const bh_event& event) { return event.type == type; }));
+    }
+};
+
+TEST_F(Udp, ConnectedSocketsAreJudgedAtConnect)
+{
+    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "udp/53").allow(outbound, "fd77::2", "udp/53"));
+    guarded([&] {
+        EXPECT_EQ(udp_connect_error({"10.77.0.2", 53}), 0);
+        EXPECT_EQ(udp_connect_error({"10.77.0.3", 53}), EPERM);
+        EXPECT_EQ(udp_connect_error({"fd77::2", 53}), 0);
+        EXPECT_EQ(udp_connect_error({"fd77::3", 53}), EPERM);
+    });
+}
+
+TEST_F(Udp, ConnectedConversationIsOneConnectAndOneClose)
+{
+    realise(TestPolicy().default_action(outbound, permit));
+    UniqueFd server, client;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto cookie = cookie_of(client);
+    ASSERT_EQ(send_error(client, "question"), 0);
+    const auto question = receive(server);
+    ASSERT_EQ(question.text, "question");
+    ASSERT_EQ(reply_error(server, question, "answer"), 0);
+    EXPECT_EQ(receive(client).text, "answer");
+    const auto port = port_of(client);
+    client.reset();
+    const auto opened = wait_for([&](const bh_event& event) { return event.type == BH_EVENT_CONNECT; });
+    ASSERT_TRUE(opened);
+    EXPECT_EQ(opened->cookie, cookie);
+    EXPECT_EQ(opened->protocol, IPPROTO_UDP);
+    EXPECT_EQ(opened->remote_port, 53);
+    const auto closed = wait_for([&](const bh_event& event) { return event.type == BH_EVENT_UDP_CLOSE; });
+    ASSERT_TRUE(closed);
+    EXPECT_EQ(closed->cookie, cookie);
+    EXPECT_EQ(closed->local_port, port);
+    EXPECT_EQ(closed->remote_port, 53);
+}
+
+TEST_F(Udp, RepliesToUnconnectedSocketsPass)
+{
+    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse).allow(outbound, "10.77.0.2", "udp/53").allow(outbound, "fd77::2", "udp/53"));
+    for (const char* address : {"10.77.0.2", "fd77::2"}) {
+        UniqueFd server, stranger, client;
+        peer([&] {
+            server = bound(SOCK_DGRAM, {address, 53});
+            stranger = bound(SOCK_DGRAM, {address, 54});
+        });
+        guarded([&] {
+            client = make_socket(Address(address, 0).family(), SOCK_DGRAM); // gets its port at the first send
+            EXPECT_EQ(send_to_error(client, {address, 54}), EPERM);
+            ASSERT_EQ(send_to_error(client, {address, 53}, "question"), 0);
+        });
+        const auto question = receive(server);
+        ASSERT_EQ(question.text, "question");
+        EXPECT_EQ(reply_error(server, question, "answer"), 0);
+        EXPECT_EQ(receive(client).text, "answer");
+        EXPECT_EQ(reply_error(stranger, question, "intruder"), 0);
+        EXPECT_EQ(receive(client).text, "") << "another port of the same host is another conversation";
+    }
+}
+
+TEST_F(Udp, InboundConversationsAreJudgedAndTheirAnswersPass)
+{
+    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse).allow(inbound, "10.77.0.2", "udp/53"));
+    UniqueFd server, friendly, stranger;
+    guarded([&] { server = bound(SOCK_DGRAM, {"0.0.0.0", 53}); });
+    peer([&] {
+        friendly = bound(SOCK_DGRAM, {"10.77.0.2", 0});
+        stranger = bound(SOCK_DGRAM, {"10.77.0.3", 0});
+        ASSERT_EQ(connect_error(stranger, {"10.77.0.1", 53}), 0);
+    });
+    ASSERT_EQ(send_to_error(friendly, {"10.77.0.1", 53}, "question"), 0);
+    const auto question = receive(server);
+    ASSERT_EQ(question.text, "question");
+    EXPECT_EQ(reply_error(server, question, "answer"), 0) << "outbound is refused, but this is a reply";
+    EXPECT_EQ(receive(friendly).text, "answer");
+    ASSERT_EQ(send_error(stranger, "let me in"), 0);
+    EXPECT_EQ(receive(server).text, "");
+    EXPECT_EQ(send_error(stranger), ECONNREFUSED) << "port unreachable, as from a closed port";
+
+    const auto events = drain();
+    EXPECT_EQ(count(events, BH_EVENT_UDP_OPEN), 1U);
+    EXPECT_EQ(count(events, BH_EVENT_DENY), 1U);
+}
+
+TEST_F(Udp, ConversationIsToldOnce)
+{
+    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, permit));
+    UniqueFd server, client;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        for (int i = 0; i < 20; ++i)
+            ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    for (int i = 0; i < 20; ++i)
+        ASSERT_EQ(reply_error(server, receive(server), "answer"), 0);
+    const auto events = drain();
+    EXPECT_EQ(count(events, BH_EVENT_CONNECT), 1U);
+    EXPECT_EQ(count(events, BH_EVENT_UDP_OPEN), 0U);
+    EXPECT_EQ(datapath_->udp_flows().value().size(), 1U);
+}
+
+TEST_F(Udp, NewPolicyIsAskedForTheNextDatagram)
+{
+    realise(TestPolicy().default_action(outbound, permit));
+    UniqueFd client;
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    realise(TestPolicy().default_action(outbound, refuse));
+    EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}), EPERM);
+}
+
+TEST_F(Udp, ForgottenConversationIsJudgedAnew)
+{
+    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, refuse));
+    UniqueFd server, client;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto question = receive(server);
+    ASSERT_EQ(reply_error(server, question, "one"), 0);
+    EXPECT_EQ(receive(client).text, "one");
+    const auto flows = datapath_->udp_flows();
+    ASSERT_TRUE(flows);
+    ASSERT_EQ(flows->size(), 1U);
+    for (const auto& [key, flow] : *flows)
+        ASSERT_TRUE(datapath_->forget_udp_flow(key));
+    ASSERT_EQ(reply_error(server, question, "two"), 0);
+    EXPECT_EQ(receive(client).text, "");
+}
+
+TEST_F(Udp, ShadowRefusalIsToldOnceAConversation)
+{
+    TestPolicy policy;
+    policy.default_action(outbound, refuse, policy::plane_bit(policy::Plane::shadow));
+    realise(policy);
+    guarded([&] {
+        const UniqueFd client = make_socket(AF_INET, SOCK_DGRAM);
+        for (int i = 0; i < 10; ++i)
+            EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto events = drain();
+    EXPECT_EQ(count(events, BH_EVENT_DENY), 1U);
+    EXPECT_EQ(count(events, BH_EVENT_CONNECT), 1U);
+}
+
+} // namespace
+} // namespace bulkhead::test

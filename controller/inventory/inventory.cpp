@@ -10,10 +10,8 @@
 #include <algorithm>
 #include <tuple>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 constexpr int max_addresses = 1024;
 constexpr std::size_t max_text = 256;
@@ -72,8 +70,7 @@ std::string_view source_name(LabelSource source)
 }
 
 // Collects the labels of all sources and says which one won each key.
-class LabelMerge
-{
+class LabelMerge {
 public:
     explicit LabelMerge(Composition& composition) : composition_(composition) {}
 
@@ -182,6 +179,7 @@ bool Inventory::connected(const std::string& agent_id, const v1::Hello& hello)
     row.last_seen_us = unix_micros(clock_);
     row.agent_version = hello.agent_version().substr(0, max_text);
     row.kernel_release = hello.kernel_release().substr(0, max_text);
+    row.policy_version = hello.policy_version();
     auto labels = read_labels(row.workload, hello.labels());
     auto& held = labels_[row.workload][LabelSource::agent];
     const bool relabelled = held != labels;
@@ -210,6 +208,8 @@ void Inventory::answered(const std::string& agent_id, const v1::PolicyResult& re
         return;
     agent->dirty = true;
     agent->row.last_seen_us = unix_micros(clock_);
+    if (result.need_snapshot()) // neither yes nor no
+        return;
     agent->row.enforced = result.enforced();
     agent->row.refusal = result.enforced() ? "" : result.refusal().substr(0, 16 * max_text);
     if (result.enforced())

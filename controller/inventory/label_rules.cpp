@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 constexpr std::size_t max_name_bytes = 253; // RFC 1035, section 2.3.4, in text form
 constexpr std::size_t max_label_bytes = 256;

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/core/log.h"
+#include "controller/api/caller.h"
+#include "controller/api/record_query.h"
+#include "controller/api/services.h"
+#include "controller/policy/describe.h"
+#include "controller/store/audit.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace bulkhead::controller {
+namespace {
+
+constexpr std::uint32_t max_wait_ms = 60'000;
+constexpr int max_followers = 64; // each holds a thread
+
+std::vector<policy::SourceFile> to_sources(const v1::ApplyPolicyRequest& request)
+{
+    std::vector<policy::SourceFile> files;
+    for (const auto& file : request.files())
+        files.push_back({file.name(), file.text()});
+    return files;
+}
+
+class AdminService final : public v1::Admin::Service {
+public:
+    explicit AdminService(ApiParts parts) : parts_(parts), started_us_(unix_micros(parts.clock)) {}
+
+    grpc::Status ApplyPolicy(grpc::ServerContext* context, const v1::ApplyPolicyRequest* request,
+                             v1::ApplyPolicyReply* reply) override
+    {
+        const auto admin = require_admin(*context);
+        if (!admin)
+            return admin.error();
+        if (request->files().empty())
+            return {grpc::StatusCode::INVALID_ARGUMENT, "no policy file was given"};
+        const auto started = parts_.clock.monotonic();
+        auto applied = parts_.book.apply(to_sources(*request), request->message(), *admin);
+        if (!applied)
+            return to_grpc(applied.error());
+        for (auto& diagnostic : applied->diagnostics)
+            reply->add_diagnostics(std::move(diagnostic));
+        if (!reply->diagnostics().empty())
+            return grpc::Status::OK;
+        if (!applied->unchanged) {
+            parts_.feed.notify();
+            log_info("policy version {} applied by {}", applied->version, *admin);
+        }
+        reply->set_version(applied->version);
+        reply->set_unchanged(applied->unchanged);
+        const std::chrono::milliseconds patience(std::min(request->wait_ms(), max_wait_ms));
+        for (auto& result : parts_.distributor.wait_for_answers(applied->version, patience))
+            *reply->add_agents() = std::move(result);
+        const auto elapsed = parts_.clock.monotonic() - started;
+        reply->set_elapsed_us(
+            static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count()));
+        return grpc::Status::OK;
+    }
+
+    grpc::Status GetPolicy(grpc::ServerContext* context, const v1::GetPolicyRequest* request,
+                           v1::GetPolicyReply* reply) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        auto found = parts_.control.policy(request->version());
+        if (!found)
+            return to_grpc(found.error());
+        if (!*found)
+            return {grpc::StatusCode::NOT_FOUND,
+                    request->version() == 0 ? "no policy has been applied yet"
+                                            : fmt::format("there is no policy version {}", request->version())};
+        auto& policy = **found;
+        reply->set_version(policy.version);
+        reply->set_created_us(policy.created_us);
+        reply->set_author(policy.author);
+        reply->set_message(policy.message);
+        for (auto& source : policy.files) {
+            auto& file = *reply->add_files();
+            file.set_name(std::move(source.name));
+            file.set_text(std::move(source.text));
+        }
+        return grpc::Status::OK;
+    }
+
+    grpc::Status ListWorkloads(grpc::ServerContext* context, const v1::Empty*, v1::WorkloadList* reply) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        const auto world = parts_.book.world();
+        if (!world)
+            return no_world();
+        const auto agents = agents_by_workload();
+        for (const auto& workload : world->composition.workloads.workloads)
+            *reply->add_workloads() = with_agent(describe(workload, *world), agents);
+        return grpc::Status::OK;
+    }
+
+    grpc::Status LabelWorkload(grpc::ServerContext* context, const v1::LabelWorkloadRequest* request,
+                               v1::WorkloadInfo* reply) override
+    {
+        const auto admin = require_admin(*context);
+        if (!admin)
+            return admin.error();
+        if (!find_workload(request->name(), *reply).ok()) { // it may have enrolled this very moment
+            if (auto refreshed = parts_.book.refresh(); !refreshed)
+                return to_grpc(refreshed.error());
+            if (const auto known = find_workload(request->name(), *reply); !known.ok())
+                return known;
+        }
+        const policy::Labels set(request->set().begin(), request->set().end());
+        const std::vector<std::string> remove(request->remove().begin(), request->remove().end());
+        std::vector<std::string> words;
+        for (const auto& [key, value] : set)
+            words.push_back(key + "=" + value);
+        for (const auto& key : remove)
+            words.push_back(key + "-");
+        auto audit = make_audit(parts_.clock,
+                                {*admin, "workload.label", request->name(), fmt::format("{}", fmt::join(words, " "))});
+        if (auto labelled = parts_.inventory.label(request->name(), set, remove, std::move(audit)); !labelled)
+            return to_grpc(labelled.error());
+        parts_.feed.notify();
+        // Rebuilt here and not only by the distributor, so that the answer shows the labels as they are now.
+        if (auto refreshed = parts_.book.refresh(); !refreshed)
+            return to_grpc(refreshed.error());
+        return find_workload(request->name(), *reply);
+    }
+
+    grpc::Status ListSegments(grpc::ServerContext* context, const v1::Empty*, v1::SegmentList* reply) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        const auto world = parts_.book.world();
+        if (!world)
+            return no_world();
+        for (const auto& segment : world->policy->segments)
+            *reply->add_segments() = describe(segment, *world);
+        return grpc::Status::OK;
+    }
+
+    grpc::Status ListAgents(grpc::ServerContext* context, const v1::Empty*, v1::AgentList* reply) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        for (const auto& view : parts_.inventory.agents()) {
+            const auto last_seq = parts_.records.last_seq(view.row.id);
+            if (!last_seq)
+                return to_grpc(last_seq.error());
+            auto& agent = *reply->add_agents();
+            agent.set_name(view.row.workload);
+            agent.set_agent_id(view.row.id);
+            agent.set_connected(view.connected);
+            agent.set_last_seen_us(view.row.last_seen_us);
+            agent.set_policy_version(view.row.policy_version);
+            agent.set_enforced(view.row.enforced);
+            agent.set_refusal(view.row.refusal);
+            agent.set_agent_version(view.row.agent_version);
+            agent.set_kernel_release(view.row.kernel_release);
+            agent.set_certificate_expires_us(view.row.certificate_expires_us);
+            agent.set_records_spooled(view.row.records_spooled);
+            agent.set_records_lost(view.row.records_lost);
+            agent.set_last_seq(*last_seq);
+        }
+        return grpc::Status::OK;
+    }
+
+    grpc::Status CreateToken(grpc::ServerContext* context, const v1::CreateTokenRequest* request,
+                             v1::CreateTokenReply* reply) override
+    {
+        const auto admin = require_admin(*context);
+        if (!admin)
+            return admin.error();
+        auto token = parts_.enroller.create_token(*request, *admin);
+        if (!token)
+            return to_grpc(token.error());
+        parts_.feed.notify();
+        *reply = std::move(*token);
+        return grpc::Status::OK;
+    }
+
+    grpc::Status QueryRecords(grpc::ServerContext* context, const v1::RecordQuery* request,
+                              grpc::ServerWriter<v1::RecordBatch>* writer) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        const auto leave = [](std::atomic<int>* count) { --*count; };
+        const std::unique_ptr<std::atomic<int>, decltype(leave)> place(&followers_, leave);
+        if (++followers_ > max_followers)
+            return {grpc::StatusCode::RESOURCE_EXHAUSTED,
+                    fmt::format("{} queries run already; end one of them", max_followers)};
+        const RecordSink sink{[writer](const v1::RecordBatch& batch) { return writer->Write(batch); },
+                              [context] { return context->IsCancelled(); }};
+        auto done = query_records(parts_.records, parts_.feed, *request, sink);
+        return done ? grpc::Status::OK : to_grpc(done.error());
+    }
+
+    grpc::Status GetStatus(grpc::ServerContext* context, const v1::Empty*, v1::ControllerStatus* reply) override
+    {
+        if (const auto admin = require_admin(*context); !admin)
+            return admin.error();
+        const auto newest = parts_.records.newest_arrival();
+        if (!newest)
+            return to_grpc(newest.error());
+        const auto agents = parts_.inventory.agents();
+        reply->set_version(BULKHEAD_VERSION);
+        reply->set_policy_version(parts_.book.version());
+        reply->set_records(*newest);
+        reply->set_agents(static_cast<std::uint32_t>(agents.size()));
+        reply->set_agents_connected(static_cast<std::uint32_t>(
+            std::count_if(agents.begin(), agents.end(), [](const AgentView& view) { return view.connected; })));
+        reply->set_started_us(started_us_);
+        return grpc::Status::OK;
+    }
+
+private:
+    using AgentsByWorkload = std::map<std::string, AgentView>;
+
+    static grpc::Status no_world()
+    {
+        return {grpc::StatusCode::FAILED_PRECONDITION,
+                "the stored policy is not valid for this version of the controller; apply another"};
+    }
+
+    AgentsByWorkload agents_by_workload() const
+    {
+        AgentsByWorkload agents;
+        for (auto& view : parts_.inventory.agents())
+            agents[view.row.workload] = std::move(view);
+        return agents;
+    }
+
+    static v1::WorkloadInfo with_agent(v1::WorkloadInfo info, const AgentsByWorkload& agents)
+    {
+        if (const auto agent = agents.find(info.name()); agent != agents.end()) {
+            info.set_has_agent(true);
+            info.set_connected(agent->second.connected);
+            info.set_agent_id(agent->second.row.id);
+        }
+        return info;
+    }
+
+    grpc::Status find_workload(const std::string& name, v1::WorkloadInfo& info) const
+    {
+        const auto world = parts_.book.world();
+        if (!world)
+            return no_world();
+        const auto& workloads = world->composition.workloads.workloads;
+        const auto found = std::find_if(workloads.begin(), workloads.end(),
+                                        [&name](const policy::Workload& workload) { return workload.name == name; });
+        if (found == workloads.end())
+            return {grpc::StatusCode::NOT_FOUND, fmt::format("there is no workload '{}'", name)};
+        info = with_agent(describe(*found, *world), agents_by_workload());
+        return grpc::Status::OK;
+    }
+
+    ApiParts parts_;
+    const std::int64_t started_us_;
+    std::atomic<int> followers_{0};
+};
+
+} // namespace
+
+std::unique_ptr<grpc::Service> make_admin_service(ApiParts parts)
+{
+    return std::make_unique<AdminService>(parts);
+}
+
+} // namespace bulkhead::controller

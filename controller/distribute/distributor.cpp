@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/distribute/distributor.h"
+
+#include "common/core/log.h"
+#include "controller/store/audit.h"
+
+#include <algorithm>
+
+namespace bulkhead::controller {
+namespace {
+
+using std::chrono::steady_clock;
+// Several hosts often come together, and each says where it is: wait a little and compile once.
+constexpr std::chrono::milliseconds coalesce{20};
+constexpr std::chrono::seconds flush_interval{1};
+constexpr std::chrono::seconds answer_patience{30};
+
+bool says_nothing(const v1::PolicyUpdate& delta, const wire::HostState& from, const wire::HostState& to)
+{
+    return !delta.has_host_policy() && delta.upsert_identities().empty() && delta.remove_identities().empty() &&
+           delta.upsert_addresses().empty() && delta.remove_addresses().empty() &&
+           from.policy_version == to.policy_version && from.own_labels == to.own_labels;
+}
+
+} // namespace
+
+Distributor::Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock)
+    : book_(book), inventory_(inventory), store_(store), clock_(clock)
+{
+    book_.on_change([this] {
+        const std::lock_guard lock(mutex_);
+        world_changed_ = true;
+        wake_.notify_one();
+    });
+}
+
+Distributor::~Distributor()
+{
+    stop();
+}
+
+void Distributor::start()
+{
+    world_changed_ = true;
+    thread_ = std::thread([this] { run(); });
+}
+
+void Distributor::stop()
+{
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        wake_.notify_one();
+    }
+    if (thread_.joinable())
+        thread_.join();
+}
+
+void Distributor::post(Event event)
+{
+    const std::lock_guard lock(mutex_);
+    events_.push_back(std::move(event));
+    wake_.notify_one();
+}
+
+void Distributor::on_message(const std::shared_ptr<AgentLink>& link, v1::AgentMessage message)
+{
+    post(Message{link, std::move(message)});
+}
+
+void Distributor::on_gone(const std::shared_ptr<AgentLink>& link)
+{
+    post(Gone{link});
+}
+
+void Distributor::drop(const std::vector<std::string>& agent_ids)
+{
+    for (const auto& id : agent_ids)
+        post(Drop{id});
+}
+
+void Distributor::inventory_changed()
+{
+    const std::lock_guard lock(mutex_);
+    if (!refresh_at_)
+        refresh_at_ = steady_clock::now() + coalesce;
+    wake_.notify_one();
+}
+
+void Distributor::run()
+{
+    flushed_at_ = steady_clock::now();
+    for (;;) {
+        std::deque<Event> events;
+        bool world_changed = false;
+        bool stopping = false;
+        {
+            std::unique_lock lock(mutex_);
+            wake_.wait_until(lock, next_deadline(), [this] { return stopping_ || world_changed_ || !events_.empty(); });
+            events.swap(events_);
+            world_changed = std::exchange(world_changed_, false);
+            stopping = stopping_;
+        }
+        for (auto& event : events)
+            std::visit([this](auto& one) { handle(one); }, event);
+        refresh_if_due();
+        if (world_changed || world_ != book_.world())
+            push_all();
+        look_after_silent();
+        flush_if_due();
+        if (stopping)
+            break;
+    }
+    for (auto& [id, session] : sessions_)
+        session.link->close("the controller stops");
+    if (auto flushed = inventory_.flush(); !flushed)
+        log_error("{}", flushed.error().message);
+}
+
+// Called with mutex_ held.
+Distributor::Monotonic Distributor::next_deadline() const
+{
+    const auto regular = steady_clock::now() + flush_interval;
+    return refresh_at_ ? std::min(regular, *refresh_at_) : regular;
+}
+
+void Distributor::handle(Message& event)
+{
+    const auto& id = event.link->agent_id();
+    const auto known = sessions_.find(id);
+    const bool is_session = known != sessions_.end() && known->second.link == event.link;
+    if (event.message.has_hello()) {
+        on_hello(event.link, event.message.hello());
+    } else if (!is_session) {
+        event.link->close("say hello first");
+        return;
+    } else if (event.message.has_result()) {
+        on_result(known->second, event.message.result());
+    } else if (event.message.has_status()) {
+        if (inventory_.reported(id, event.message.status()))
+            inventory_changed();
+    }
+    event.link->read_next();
+}
+
+void Distributor::on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hello& hello)
+{
+    const auto& id = link->agent_id();
+    if (!inventory_.workload_of(id)) {
+        link->close("this agent's certificate is no longer accepted");
+        return;
+    }
+    auto& session = sessions_[id];
+    if (session.link && session.link != link)
+        session.link->close("replaced by a newer stream of the same agent");
+    session = Session{};
+    session.link = link;
+    // Held from an earlier stream to this process. After a restart of the controller nothing matches and a snapshot is
+    // sent, which the agent puts in force in one step.
+    if (const auto last = last_held_.find(id);
+        last != last_held_.end() && last->second->generation == hello.generation())
+        session.held = last->second;
+    {
+        const std::lock_guard lock(answers_mutex_);
+        present_.insert(id);
+        answers_.erase(id);
+    }
+    if (session.held) {
+        v1::PolicyResult standing;
+        standing.set_generation(session.held->generation);
+        standing.set_policy_version(session.held->policy_version);
+        standing.set_enforced(true);
+        note_answer(id, standing);
+    }
+    if (inventory_.connected(id, hello))
+        inventory_changed(); // what is sent then has its addresses
+    else
+        push(session);
+}
+
+void Distributor::on_result(Session& session, const v1::PolicyResult& result)
+{
+    const auto& id = session.link->agent_id();
+    inventory_.answered(id, result);
+    note_answer(id, result);
+    if (!session.in_flight || result.generation() != session.in_flight->generation)
+        return;
+    const auto answered = std::exchange(session.in_flight, nullptr);
+    if (result.enforced()) {
+        session.held = answered;
+        session.refused = nullptr;
+        last_held_[id] = answered;
+    } else {
+        // Whether it kept the rejected state as its base is its own affair: the next update is whole.
+        session.held = nullptr;
+        last_held_.erase(id);
+        log_warning("{}: policy version {} refused: {}", id, result.policy_version(), result.refusal());
+        // A snapshot that was answered so would be answered so again.
+        session.refused = result.need_snapshot() && !session.in_flight_is_snapshot ? nullptr : answered;
+    }
+    push(session);
+}
+
+void Distributor::note_answer(const std::string& agent_id, const v1::PolicyResult& result)
+{
+    if (result.need_snapshot())
+        return; // not its last word
+    const std::lock_guard lock(answers_mutex_);
+    answers_[agent_id] = result;
+    answered_.notify_all();
+}
+
+void Distributor::handle(const Gone& event)
+{
+    const auto& id = event.link->agent_id();
+    const auto known = sessions_.find(id);
+    if (known == sessions_.end() || known->second.link != event.link)
+        return;
+    sessions_.erase(known);
+    inventory_.disconnected(id);
+    const std::lock_guard lock(answers_mutex_);
+    present_.erase(id);
+    answered_.notify_all();
+}
+
+void Distributor::handle(const Drop& event)
+{
+    last_held_.erase(event.agent_id);
+    if (const auto known = sessions_.find(event.agent_id); known != sessions_.end())
+        known->second.link->close("this agent's certificate is no longer accepted");
+}
+
+void Distributor::refresh_if_due()
+{
+    {
+        const std::lock_guard lock(mutex_);
+        if (!refresh_at_ || *refresh_at_ > steady_clock::now())
+            return;
+        refresh_at_.reset();
+    }
+    if (auto refreshed = book_.refresh(); !refreshed) {
+        log_error("{}; trying again", refreshed.error().message);
+        const std::lock_guard lock(mutex_);
+        refresh_at_ = steady_clock::now() + flush_interval;
+    }
+}
+
+void Distributor::report_contests(const World& world)
+{
+    for (const auto& contest : world.composition.contested) {
+        if (contested_.contains(contest))
+            continue;
+        const auto text = fmt::format("claims {}, which {} has; it stays with {}", contest.address.to_string(),
+                                      contest.owner, contest.owner);
+        log_warning("{} {}", contest.claimant, text);
+        const auto audit = make_audit(clock_, {controller_agent_id, "address.contested", contest.claimant, text});
+        if (auto stored = store_.append_audit(audit); !stored)
+            log_error("{}", stored.error().message);
+    }
+    contested_ = world.composition.contested;
+}
+
+void Distributor::push_all()
+{
+    world_ = book_.world();
+    messages_.clear();
+    if (!world_)
+        return;
+    report_contests(*world_);
+    for (auto& [id, session] : sessions_)
+        push(session);
+}
+
+void Distributor::push(Session& session)
+{
+    if (!world_ || session.in_flight)
+        return;
+    const auto target = world_->state_for(session.link->agent_id());
+    if (!target || target == session.held || target == session.refused)
+        return;
+    send(session, target);
+}
+
+void Distributor::send(Session& session, const State& target)
+{
+    const auto message = message_for(session.held, target);
+    if (!message)
+        return;
+    session.in_flight = target;
+    session.in_flight_is_snapshot = message->update().snapshot();
+    session.sent_at = steady_clock::now();
+    session.link->send(message);
+}
+
+// Null: there is nothing to say. Agents with the same labels share the message.
+std::shared_ptr<const v1::ControllerMessage> Distributor::message_for(const State& from, const State& to)
+{
+    const auto [position, is_new] = messages_.try_emplace({from, to});
+    if (is_new) {
+        auto update = from ? wire::delta_between(*from, *to) : wire::snapshot_of(*to);
+        if (!from || !says_nothing(update, *from, *to)) {
+            auto message = std::make_shared<v1::ControllerMessage>();
+            *message->mutable_update() = std::move(update);
+            position->second = std::move(message);
+        }
+    }
+    return position->second;
+}
+
+// An agent that has not answered for long may have lost the update: when there is a newer one it gets that, whole.
+void Distributor::look_after_silent()
+{
+    for (auto& [id, session] : sessions_) {
+        if (!session.in_flight || steady_clock::now() - session.sent_at < answer_patience)
+            continue;
+        if (!world_ || world_->state_for(id) == session.in_flight)
+            continue;
+        log_warning("{}: no answer to policy version {} for {} s", id, session.in_flight->policy_version,
+                    answer_patience.count());
+        session.in_flight = nullptr;
+        session.held = nullptr;
+        push(session);
+    }
+}
+
+void Distributor::flush_if_due()
+{
+    if (steady_clock::now() - flushed_at_ < flush_interval)
+        return;
+    flushed_at_ = steady_clock::now();
+    if (auto flushed = inventory_.flush(); !flushed)
+        log_error("{}; trying again", flushed.error().message);
+}
+
+std::vector<v1::AgentResult> Distributor::wait_for_answers(std::uint64_t version, std::chrono::milliseconds timeout)
+{
+    std::unique_lock lock(answers_mutex_);
+    const auto expected = present_;
+    const auto has_answered = [&](const std::string& id) {
+        const auto answer = answers_.find(id);
+        return answer != answers_.end() && answer->second.policy_version() >= version;
+    };
+    answered_.wait_for(lock, timeout, [&] {
+        return std::all_of(expected.begin(), expected.end(),
+                           [&](const std::string& id) { return !present_.contains(id) || has_answered(id); });
+    });
+    std::vector<v1::AgentResult> results;
+    for (const auto& view : inventory_.agents()) {
+        auto& result = results.emplace_back();
+        result.set_name(view.row.workload);
+        result.set_agent_id(view.row.id);
+        result.set_connected(present_.contains(view.row.id));
+        if (has_answered(view.row.id)) {
+            result.set_answered(true);
+            *result.mutable_result() = answers_[view.row.id];
+        }
+    }
+    return results;
+}
+
+} // namespace bulkhead::controller

@@ -17,8 +17,8 @@ namespace {
 constexpr std::size_t max_folders = 4096;
 constexpr std::size_t max_entries = 200'000;
 constexpr std::size_t max_paths = 8192;
-constexpr auto max_time = std::chrono::milliseconds(500);
-constexpr auto retry_incomplete = std::chrono::seconds(60);
+constexpr auto max_time = std::chrono::seconds(1);
+constexpr auto retry_incomplete = std::chrono::seconds(15);
 constexpr auto settled_after = std::chrono::seconds(2); // coarser than any file system's time stamps
 
 bool is_literal(std::string_view component)
@@ -86,6 +86,8 @@ private:
             waiting.pop_back();
             for (const auto& entry : read(folder)) {
                 auto path = folder + "/" + entry.name;
+                if (path == "/proc" || path == "/sys" || path == "/dev") // endless, and no programs in them
+                    continue;
                 if (entry.type == DT_DIR || (entry.type == DT_UNKNOWN && is_folder(path, false)))
                     waiting.push_back(std::move(path));
                 else if (policy::glob_matches(pattern_, path))

@@ -60,12 +60,15 @@ bool has_cgroup_condition(const policy::ProcessCondition& condition)
     return condition.unit || condition.container;
 }
 
-policy::ProcessCondition cgroup_part(const policy::ProcessCondition& condition)
+// The conditions without what is no matter of cgroups; the numbers of the classes stay.
+Conditions cgroup_parts(const Conditions& conditions)
 {
-    policy::ProcessCondition part;
-    part.unit = condition.unit;
-    part.container = condition.container;
-    return part;
+    Conditions parts(conditions.size());
+    for (std::size_t i = 0; i < conditions.size(); ++i) {
+        parts[i].unit = conditions[i].unit;
+        parts[i].container = conditions[i].container;
+    }
+    return parts;
 }
 
 bool same_digest(const std::string& wanted, const std::optional<std::string>& actual)
@@ -162,6 +165,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
     // Below a folder that was given to somebody else (Delegate=, chown), names are his.
     std::map<std::string, std::string> named_by_admin; // of a folder's children: how much of their path counts, if cut
     std::optional<std::uint32_t> admin;
+    const auto parts = cgroup_parts(conditions);
     ClassVector matched;
     const bool complete = walk_cgroups(mount_, below_, max_cgroups, [&](const CgroupFolder& folder) {
         admin = admin.value_or(folder.owner);
@@ -174,8 +178,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         policy::ProcessFacts facts;
         facts.units = std::move(names.units);
         facts.container = std::move(names.container);
-        const auto classes = classes_where(
-            conditions, [&facts](const auto& condition) { return policy::holds(cgroup_part(condition), facts); });
+        const auto classes = classes_where(parts, [&facts](const auto& part) { return policy::holds(part, facts); });
         matched |= classes;
         if (classes != by_default)
             table.push_back(row(BH_FACET_CGROUP, 0, folder.id, classes));
@@ -206,12 +209,19 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
             if (const auto file = identify_file(path, own_mountinfo); file && file->is_program())
                 all.push_back({path, path, own_mountinfo, *file});
     }
-    const auto wanted = [&patterns](const std::string& path) {
-        return std::any_of(patterns.begin(), patterns.end(),
-                           [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
+    std::map<std::string, bool> asked; // many processes run few programs
+    const auto wanted = [&](const std::string& path) {
+        const auto [answer, fresh] = asked.try_emplace(path, false);
+        if (fresh)
+            answer->second = std::any_of(patterns.begin(), patterns.end(),
+                                         [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
+        return answer->second;
     };
+    std::set<std::pair<std::string, FileIdentity>> seen;
     for (auto& running : running_programs(proc_, below_, wanted))
-        all.push_back({std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file});
+        if (seen.emplace(running.path, running.file).second)
+            all.push_back(
+                {std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file});
     return all;
 }
 

@@ -6,10 +6,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 std::uint8_t strict_planes(Mode mode)
 {
@@ -95,8 +93,7 @@ struct HostCompiler::Parts {
     }
 };
 
-namespace
-{
+namespace {
 
 // One host's rules on their way; process conditions are numbered at the end, when all are known.
 struct Draft {
@@ -169,8 +166,7 @@ void add_defaults(HostPolicy& host, const std::vector<const Segment*>& own)
 
 HostCompiler::HostCompiler(const PolicySet& policy, const std::vector<Identity>& identities)
     : parts_(std::make_unique<Parts>(policy, identities))
-{
-}
+{}
 
 HostCompiler::~HostCompiler() = default;
 

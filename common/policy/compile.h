@@ -7,8 +7,7 @@
 #include <functional>
 #include <memory>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Gives the number of a label set; the controller's is backed by its store, tests count up from 1.
 using IdentityNumbering = std::function<IdentityId(const Labels&, const std::string& named_workload)>;
@@ -40,8 +39,7 @@ struct Identities {
 
 // The same for many hosts: what does not depend on the host is worked out once. Borrows policy and identities; not
 // thread-safe, for it remembers which identities a selector names.
-class HostCompiler
-{
+class HostCompiler {
 public:
     HostCompiler(const PolicySet& policy, const std::vector<Identity>& identities);
     ~HostCompiler();

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // What documents say before names mean anything: the hand-over from the readers to resolve().
 

@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 std::string SourceRef::to_string() const
 {

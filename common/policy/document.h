@@ -12,8 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Where something was written. Lines and columns count from 1; 0: not from a file.
 struct SourceRef {

@@ -8,16 +8,13 @@
 #include <algorithm>
 #include <array>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 using Kind = YamlNode::Kind;
 
-constexpr std::array<std::string_view, 11> segment_keys{"segment", "description", "owner",    "selector",
-                                                        "mode",    "inbound",     "outbound", "sessions",
-                                                        "allow",   "deny",        "expect"};
+constexpr std::array<std::string_view, 10> segment_keys{"segment", "description", "owner",    "selector", "mode",
+                                                        "inbound", "outbound",    "sessions", "allow",    "deny"};
 
 bool is_segment_key(std::string_view key)
 {
@@ -219,11 +216,13 @@ void read_definitions(const NodeReader& reader, const YamlNode& node, Declared& 
                    {"selector", nothing},
                    {"services", [&](const YamlNode& value) { read_services(reader, value, declared); }},
                    {"addresses", [&](const YamlNode& value) { read_addresses(reader, value, declared); }},
-                   {"workloads", [&](const YamlNode& value) {
+                   {"workloads",
+                    [&](const YamlNode& value) {
                         for (const auto& item :
                              reader.items(value, "'workloads'", "- {name: legacy-1, ip: [10.1.7.7]}"))
                             read_workload(reader, item, declared);
-                    }}});
+                    }}},
+                  {"expect"});
     const auto is_version = [](const YamlMember& member) { return member.key.text == "version"; };
     if (std::all_of(node.members.begin(), node.members.end(), is_version))
         reader.error(node, "there is nothing in this document",
@@ -244,16 +243,9 @@ void read_document(const NodeReader& reader, const YamlNode& node, Declared& dec
     }
     if (node.find("version") == nullptr)
         reader.error(node, "a document without 'version'", "begin with the line version: 1");
-    const bool expects_only = node.find("expect") != nullptr &&
-                              std::none_of(node.members.begin(), node.members.end(), [](const auto& member) {
-                                  return is_segment_key(member.key.text) && member.key.text != "expect";
-                              });
     const bool has_segment = std::any_of(node.members.begin(), node.members.end(),
                                          [](const auto& member) { return is_segment_key(member.key.text); });
-    if (expects_only)
-        reader.error(node.members.front().key, "'expect' is not in this version of Bulkhead",
-                     "remove it; a later version will bring it");
-    else if (has_segment)
+    if (has_segment)
         read_segment(reader, node, declared);
     else
         read_definitions(reader, node, declared);

@@ -5,10 +5,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 // Everything that a question needs, spelled out. No caches and no indexes: whoever doubts an answer can follow it.
 struct Question {

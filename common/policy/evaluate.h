@@ -4,8 +4,7 @@
 #include "common/policy/host_policy.h"
 #include "common/policy/plane_image.h"
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // The reference evaluator: the meaning of a policy, slow and obvious, straight from the documents. It shares nothing
 // with compile and lower, so that it can contradict them. The kernel's answers are tested against it.

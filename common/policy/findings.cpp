@@ -9,10 +9,8 @@
 #include <algorithm>
 #include <numeric>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 constexpr std::size_t longest_word = 64; // of what we try to guess
 constexpr std::size_t most_candidates = 2000;

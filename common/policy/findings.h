@@ -7,12 +7,10 @@
 #include <unordered_map>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Collects what parse() finds, at most max_findings a file.
-class Findings
-{
+class Findings {
 public:
     void add(SourceRef where, std::string message, std::string mend = {});
     // False when the file's list is full: work that only makes a message nicer can be saved.

@@ -4,10 +4,8 @@
 #include <optional>
 #include <vector>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 struct Token {
     enum class Kind { literal, one, star, double_star, set } kind = Kind::literal;

@@ -4,8 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // glob(7) on a whole path: `?` and `*` match anything but '/', `**` matches '/' too, `[a-z]`, `[!a-z]` one character of
 // a set (never '/'), `\` takes the next character as it is. Pure; time is bounded by pattern length x path length.

@@ -6,8 +6,7 @@
 #include <cstdint>
 #include <unordered_map>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Number of one distinct label set (plus the workload's name where some rule names that workload). Stable while the
 // controller lives: it numbers label sets once and keeps them in its store. 0 is "unknown".

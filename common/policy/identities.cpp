@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <unordered_set>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 std::unordered_set<std::string> names_in_rules(const PolicySet& policy)
 {

@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <array>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 struct Found {
     std::array<const PlaneImage::Cell*, 4> cells{}; // nullptr: no such entry

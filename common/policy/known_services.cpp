@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 ServiceAtom tcp(std::uint16_t port)
 {

@@ -6,8 +6,7 @@
 #include <span>
 #include <string_view>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 struct KnownService {
     std::string_view name;

@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 template <typename Map>
 void append_found(std::vector<std::uint32_t>& out, const Map& map, const std::string& key)

@@ -7,12 +7,10 @@
 #include <unordered_map>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Finds the identities that a selector names without asking each of them. Borrows the identities.
-class IdentityIndex
-{
+class IdentityIndex {
 public:
     explicit IdentityIndex(const std::vector<Identity>& identities);
 
@@ -31,8 +29,7 @@ private:
 };
 
 // Finds the segments that a label set belongs to without asking each of them. Borrows the segments.
-class SegmentIndex
-{
+class SegmentIndex {
 public:
     explicit SegmentIndex(const std::vector<Segment>& segments);
 

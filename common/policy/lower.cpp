@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <map>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 struct PeerSetLess {
     bool operator()(const PeerSet* a, const PeerSet* b) const

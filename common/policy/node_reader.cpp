@@ -7,10 +7,8 @@
 #include <charconv>
 #include <unordered_set>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 using Kind = YamlNode::Kind;
 
@@ -90,8 +88,9 @@ bool NodeReader::fields(const YamlNode& node, std::string_view what, const std::
 
 std::optional<std::string> NodeReader::prose(const YamlNode& node, std::string_view what) const
 {
-    if (node.kind == Kind::scalar && !node.text.empty())
-        return node.text;
+    const auto end = node.text.find_last_not_of('\n'); // a block (`|`) ends in a line break that nobody means
+    if (node.kind == Kind::scalar && end != std::string::npos)
+        return node.text.substr(0, end + 1);
     if (node.kind == Kind::null || node.kind == Kind::scalar)
         error(node, fmt::format("{} has no value", what), "give it one, or remove the key");
     else
@@ -181,6 +180,9 @@ std::optional<Cidr> NodeReader::cidr(const Text& text) const
         error(*text.node, fmt::format("{} has bits set after the prefix", text.text),
               fmt::format("write {}, or {} for that one address", meant->to_string(),
                           text.text.substr(0, text.text.find('/'))));
+    } else if (const auto address = IpAddress::parse(text.text.substr(0, text.text.find('/')))) {
+        error(*text.node, fmt::format("'{}' has no good prefix length", shown(text.text)),
+              fmt::format("write 0 to {} after the '/'", address->is_v4() ? 32 : 128));
     } else {
         error(*text.node, fmt::format("'{}' is neither an address nor a CIDR", shown(text.text)),
               "write for example 10.9.0.0/24, \"2001:db8:9::/64\" or 192.0.2.1");

@@ -10,13 +10,11 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Takes values out of YAML nodes of one file. What does not fit becomes a finding and the answer is empty; a node that
 // has been complained about already is passed over in silence.
-class NodeReader
-{
+class NodeReader {
 public:
     struct Field {
         std::string_view key;
@@ -29,8 +27,7 @@ public:
 
     NodeReader(std::shared_ptr<const std::string> file, Findings& findings)
         : file_(std::move(file)), findings_(findings)
-    {
-    }
+    {}
 
     [[nodiscard]] SourceRef at(const YamlNode& node) const { return {file_, node.line, node.column}; }
     void error(const YamlNode& node, std::string message, std::string mend = {}) const;

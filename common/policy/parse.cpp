@@ -7,10 +7,8 @@
 
 #include <fmt/format.h>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 void read_file(const SourceFile& file, const std::shared_ptr<const std::string>& name, Findings& findings,
                Declared& declared)

@@ -6,8 +6,7 @@
 
 #include <span>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 struct SourceFile {
     std::string name; // as the user wrote it; used in messages only

@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 // A distinct prefix of the rules, in bits of the 16-byte form.
 struct PrefixNode {
@@ -85,8 +83,7 @@ void shield_v4(std::vector<PrefixNode>& nodes)
         nodes.insert(at, std::move(shield));
 }
 
-class Classifier
-{
+class Classifier {
 public:
     Classifier(const std::vector<const PeerSet*>& sets, PlaneImage& image) : sets_(sets), image_(image) {}
 

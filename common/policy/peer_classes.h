@@ -5,8 +5,7 @@
 
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Partitions addresses by the set of peer sets that contain them, and writes the exact and prefix tables of an image.
 // `sets` are distinct and none of them is `any`. Returns, for each set, the classes that it is made of.

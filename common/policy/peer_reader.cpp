@@ -3,10 +3,8 @@
 
 #include <fmt/format.h>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 using Kind = YamlNode::Kind;
 
@@ -88,7 +86,8 @@ std::optional<PeerRef> read_peer(const NodeReader& reader, const YamlNode& node,
     }
     bool good = false;
     const auto name_into = [&](std::optional<std::string>& target, std::string_view what, std::size_t longest = 63) {
-        return NodeReader::Field{what, [&target, &good, &reader, what, longest](const YamlNode& value) {
+        return NodeReader::Field{what, [&target, &good, &reader, &peer, what, longest](const YamlNode& value) {
+                                     peer.where = reader.at(value); // where a name that nobody knows is shown
                                      target = reader.name(value, what, longest);
                                      good = target.has_value();
                                  }};

@@ -8,8 +8,7 @@
 #include <bitset>
 #include <unordered_map>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // The contents of one plane's kernel maps, exactly as they will be written, and what is needed to say which rule a
 // verdict came from. Immutable once lowered; safe to read from any thread.

@@ -10,10 +10,8 @@
 #include <cerrno>
 #include <memory>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 struct CloseDirectory {
     void operator()(DIR* directory) const { ::closedir(directory); }
@@ -35,8 +33,7 @@ Result<std::string> read_text(const std::string& path)
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (!fd)
         return unreadable(path, errno);
-    struct stat status {
-    };
+    struct stat status {};
     if (::fstat(fd.get(), &status) != 0)
         return unreadable(path, errno);
     if (!S_ISREG(status.st_mode))
@@ -86,8 +83,7 @@ Result<std::vector<std::string>> files_of_folder(const std::string& path)
 
 Result<std::vector<std::string>> files_of(const std::string& path)
 {
-    struct stat status {
-    };
+    struct stat status {};
     if (::stat(path.c_str(), &status) != 0)
         return unreadable(path, errno);
     if (S_ISDIR(status.st_mode))

@@ -7,10 +7,8 @@
 #include <limits>
 #include <set>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 struct Boundary {
     std::uint32_t port = 0; // from here on (BH_PORTS: past the end)
@@ -37,13 +35,11 @@ std::vector<std::pair<std::uint32_t, std::uint32_t>> spans_of(const std::vector<
     return joined;
 }
 
-class PortSweep
-{
+class PortSweep {
 public:
     PortSweep(Direction direction, Protocol protocol, PlaneImage& image, std::vector<std::vector<PortClass>>& classes)
         : direction_(direction), protocol_(protocol), image_(image), classes_(classes)
-    {
-    }
+    {}
 
     Status run(std::vector<Boundary> boundaries)
     {

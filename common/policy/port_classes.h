@@ -5,8 +5,7 @@
 
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // One (protocol, port class) half of an entry key.
 struct PortClass {

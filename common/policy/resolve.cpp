@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <unordered_map>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 template <typename T>
 void sort_unique(std::vector<T>& values)
@@ -21,8 +19,7 @@ void sort_unique(std::vector<T>& values)
 }
 
 // Remembers where names were given first; a second time is a finding that names both places.
-class UniqueNames
-{
+class UniqueNames {
 public:
     UniqueNames(std::string_view what, Findings& findings) : what_(what), findings_(findings) {}
 
@@ -54,8 +51,7 @@ private:
     std::unordered_map<std::string, SourceRef> places_;
 };
 
-class Resolver
-{
+class Resolver {
 public:
     explicit Resolver(Findings& findings) : findings_(findings) {}
 

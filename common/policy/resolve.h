@@ -4,8 +4,7 @@
 #include "common/policy/declared.h"
 #include "common/policy/findings.h"
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Gives names their meaning and finds what only shows across documents: unknown and duplicate names, contradictions.
 // The result is meaningful when nothing was found.

@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <array>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 // What names a cgroup; systemd.unit(5).
 constexpr std::array<std::string_view, 6> unit_suffixes{".service", ".scope", ".slice", ".socket", ".mount", ".swap"};

@@ -4,8 +4,7 @@
 #include "common/policy/declared.h"
 #include "common/policy/node_reader.h"
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // `selector:` and `labels:`. nullopt after a finding.
 [[nodiscard]] std::optional<LabelSelector> read_selector(const NodeReader& reader, const YamlNode& node,

@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <charconv>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 constexpr PortRange all_ports{0, 65535};
 

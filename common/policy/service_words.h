@@ -6,8 +6,7 @@
 
 #include <optional>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Names that `services:` documents define, expanded.
 using ServiceNames = std::map<std::string, std::vector<ServiceAtom>>;

@@ -5,8 +5,7 @@
 #include <iterator>
 #include <string_view>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 SignatureTable::SignatureTable()
 {

@@ -5,12 +5,10 @@
 #include <unordered_map>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // Numbers distinct sets of small integers, so that sets are compared and united by number. 0 is the empty set.
-class SignatureTable
-{
+class SignatureTable {
 public:
     using Id = std::uint32_t;
     using Members = std::vector<std::uint32_t>; // sorted, without duplicates

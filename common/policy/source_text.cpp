@@ -5,10 +5,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 unsigned byte_at(std::string_view text, std::size_t i)
 {

@@ -6,8 +6,7 @@
 #include <optional>
 #include <string_view>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // The first byte that policy text cannot have: not UTF-8 (RFC 3629), or a control character other than tab and newline.
 [[nodiscard]] std::optional<YamlFinding> first_bad_byte(std::string_view text);

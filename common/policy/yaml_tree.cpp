@@ -15,18 +15,14 @@
 #include <streambuf>
 #include <unordered_map>
 
-namespace bulkhead::policy
-{
-namespace
-{
+namespace bulkhead::policy {
+namespace {
 
 // Thrown by our event handler to leave yaml-cpp in the middle of a document; the finding is made already.
-struct Abandoned {
-};
+struct Abandoned {};
 
 // Builds trees from yaml-cpp's events, so that its own node graph, which would expand aliases, never exists.
-class TreeBuilder final : public YAML::EventHandler
-{
+class TreeBuilder final : public YAML::EventHandler {
 public:
     TreeBuilder(int first_line, std::size_t& nodes, YamlFile& file) : line_(first_line), nodes_(nodes), file_(file)
     {
@@ -93,6 +89,8 @@ public:
 
     // Where the document that is being read begins.
     [[nodiscard]] int document_line() const { return begun_.line; }
+    // The innermost list or map that is not complete; nullptr: none.
+    [[nodiscard]] const YamlNode* unfinished() const { return open_.empty() ? nullptr : &open_.back().node; }
 
 private:
     struct Open {
@@ -183,6 +181,10 @@ private:
                        "keep one of them");
             return;
         }
+        if (value.kind == YamlNode::Kind::null) { // yaml-cpp puts it at the next token, maybe lines away
+            value.line = map.key.line;
+            value.column = map.key.column;
+        }
         map.node.members.push_back({std::move(map.key), std::move(value)});
     }
 
@@ -197,10 +199,8 @@ private:
 struct Translation {
     std::string_view theirs, ours, mend;
 };
-constexpr std::array<Translation, 10> translations{{
+constexpr std::array<Translation, 8> translations{{
     {"illegal EOF in scalar", "a quote is opened and never closed", "close the quote"},
-    {"end of map flow not found", "'{' is not closed, or a ',' is missing here", "close or separate it"},
-    {"end of sequence flow not found", "'[' is not closed, or a ',' is missing here", "close or separate it"},
     {"the referenced anchor is not defined", "aliases (*name) are not used in policies", "write the value out"},
     {"unknown token", "a value cannot begin with this character", "put the value in quotes"},
     {"illegal document indicator in scalar", "a quote is opened and not closed before the next document",
@@ -223,22 +223,37 @@ std::string_view line_at(std::string_view text, int line)
     return text.substr(0, text.find('\n'));
 }
 
-YamlFinding explain(const YAML::Exception& exception, std::string_view chunk, int first_line)
+// A bracket that is never closed is noticed somewhere behind it, often at the end of the file.
+void blame_bracket(YamlFinding& finding, const YamlNode& opened)
+{
+    finding.message = fmt::format("the '{}' of line {}, column {} is not closed, or a ',' is missing here",
+                                  opened.kind == YamlNode::Kind::map ? '{' : '[', opened.line, opened.column);
+    finding.mend = "close it, or separate its items with ','";
+    if (finding.column == 1) {
+        finding.line = opened.line;
+        finding.column = opened.column;
+    }
+}
+
+YamlFinding explain(const YAML::Exception& exception, std::string_view chunk, int first_line,
+                    const TreeBuilder& builder)
 {
     const int line = exception.mark.is_null() ? 0 : exception.mark.line;
     const int column = exception.mark.is_null() ? 0 : exception.mark.column;
     YamlFinding finding{first_line + line, column + 1, {}, {}};
     const auto source = line_at(chunk, line + 1);
     const auto tab = source.substr(0, source.find_first_not_of(" \t")).find('\t');
+    const auto known = std::find_if(translations.begin(), translations.end(),
+                                    [&exception](const auto& t) { return t.theirs == exception.msg; });
+    const bool bracket =
+        exception.msg == "end of map flow not found" || exception.msg == "end of sequence flow not found";
     if (tab != std::string_view::npos) {
         finding.column = static_cast<int>(tab) + 1;
         finding.message = "a tab in the indentation";
         finding.mend = "indent with spaces";
-        return finding;
-    }
-    const auto known = std::find_if(translations.begin(), translations.end(),
-                                    [&exception](const auto& t) { return t.theirs == exception.msg; });
-    if (known != translations.end()) {
+    } else if (bracket && builder.unfinished() != nullptr) {
+        blame_bracket(finding, *builder.unfinished());
+    } else if (known != translations.end()) {
         finding.message = known->ours;
         finding.mend = known->mend;
     } else {
@@ -267,8 +282,7 @@ std::size_t next_document(std::string_view chunk, int line, int& skipped)
 }
 
 // Lets yaml-cpp read text where it lies.
-class ViewBuffer final : public std::streambuf
-{
+class ViewBuffer final : public std::streambuf {
 public:
     explicit ViewBuffer(std::string_view text)
     {
@@ -292,7 +306,10 @@ int read_documents(std::string_view chunk, int first_line, std::size_t& nodes, Y
     } catch (const Abandoned&) {
         return builder.document_line() - first_line;
     } catch (const YAML::Exception& exception) {
-        file.findings.push_back(explain(exception, chunk, first_line));
+        file.findings.push_back(explain(exception, chunk, first_line, builder));
+        // yaml-cpp takes what comes before such an error for a whole document of one word.
+        if (!file.documents.empty() && file.documents.back().kind == YamlNode::Kind::scalar)
+            file.documents.pop_back();
         return std::max(file.findings.back().line, builder.document_line()) - first_line;
     }
 }

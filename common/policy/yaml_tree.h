@@ -5,8 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 struct YamlMember;
 

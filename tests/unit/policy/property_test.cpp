@@ -9,8 +9,7 @@
 #include <algorithm>
 #include <ostream>
 
-namespace bulkhead::policy
-{
+namespace bulkhead::policy {
 
 // GoogleTest finds it by the argument's namespace.
 static void PrintTo(const Evaluation& evaluation, std::ostream* out)
@@ -19,8 +18,7 @@ static void PrintTo(const Evaluation& evaluation, std::ostream* out)
          << evaluation.rule << "'";
 }
 
-namespace
-{
+namespace {
 
 constexpr int worlds = 1500;
 constexpr int hosts_a_world = 2;
@@ -56,8 +54,7 @@ Compiled compiled(const PolicySet& policy, const Inventory& inventory, const Wor
     return result;
 }
 
-class Property : public testing::Test
-{
+class Property : public testing::Test {
 protected:
     void SetUp() override
     {

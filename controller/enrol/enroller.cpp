@@ -89,7 +89,9 @@ Result<v1::CreateTokenReply> Enroller::create_token(const v1::CreateTokenRequest
     token.labels = policy::Labels(request.labels().begin(), request.labels().end());
     BULKHEAD_CHECK(check_labels(token.labels));
     token.expires_us = unix_micros(clock_) + static_cast<std::int64_t>(seconds) * 1'000'000;
-    BULKHEAD_TRY(const auto secret, random_bytes(secret_bytes));
+    // As text: EnrolRequest carries it in a protobuf string, which must be UTF-8.
+    BULKHEAD_TRY(const auto random, random_bytes(secret_bytes));
+    const auto secret = to_hex(random);
     token.secret_hash = hash_of(secret);
     BULKHEAD_TRY(auto fingerprint, tls::certificate_fingerprint(authority_.certificate_pem));
     const auto message = fmt::format("{} use(s), for {} s, labels {}", token.uses, seconds,

@@ -67,17 +67,23 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
     return 0;
 }
 
-/* True when the key was this socket's, or is shared and so might have been. */
+/*
+ * True when the key was this socket's, or is shared and so might have been. After the socket that the entry names has left
+ * a shared key, the cookie is 0: any of those that stay.
+ */
 static __always_inline int bh_leave_listener(const struct bh_listener_key* key, __u64 cookie)
 {
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
-    if (!held || (held->cookie != cookie && held->sharers == 0))
+    if (!held || (held->cookie != cookie && held->cookie != 0 && held->sharers == 0))
         return 0;
     int told = held->state == BH_LISTENER_LISTENING;
-    if (held->sharers > 0)
+    if (held->sharers > 0) {
         __sync_fetch_and_add(&held->sharers, (__u32)-1);
-    else
+        if (held->cookie == cookie)
+            held->cookie = 0;
+    } else {
         bpf_map_delete_elem(&bh_listeners, key);
+    }
     if (told)
         bh_tell_listener(BH_EVENT_UNLISTEN, key, cookie, NULL);
     return 1;

@@ -6,12 +6,15 @@
 #include "agent/datapath/pins.h"
 #include "agent/datapath/programs.h"
 #include "common/core/clock.h"
+#include "common/core/log.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace bulkhead::agent {
 
@@ -79,10 +82,19 @@ KernelDatapath::KernelDatapath(Parts parts) : parts_(std::move(parts)), slots_(*
     in_force_.shadow.slot = control.shadow_slot;
 }
 
-std::vector<std::uint8_t> KernelDatapath::free_slots() const
+std::vector<std::uint32_t> KernelDatapath::Pair::slots() const
 {
-    std::vector<std::uint8_t> free;
-    for (std::uint8_t slot = 0; slot < BH_SLOTS; ++slot)
+    std::vector<std::uint32_t> slots;
+    for (const Role* role : {&active, &shadow})
+        if (role->slot != BH_SLOT_NONE)
+            slots.push_back(role->slot);
+    return slots;
+}
+
+std::vector<std::uint32_t> KernelDatapath::free_slots() const
+{
+    std::vector<std::uint32_t> free;
+    for (std::uint32_t slot = 0; slot < BH_SLOTS; ++slot)
         if (slot != in_force_.active.slot && slot != in_force_.shadow.slot)
             free.push_back(slot);
     return free;
@@ -94,7 +106,7 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
     const auto facets = std::make_shared<const UniqueFd>(std::move(table));
     const auto free = free_slots();
     Pair pair;
-    const auto build = [&](Role& role, const policy::PlaneImage* image, std::uint8_t slot) -> Status {
+    const auto build = [&](Role& role, const policy::PlaneImage* image, std::uint32_t slot) -> Status {
         if (image == nullptr)
             return {};
         BULKHEAD_TRY(role.plane, build_plane(*image, facets));
@@ -109,33 +121,41 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
 
 Status KernelDatapath::switch_to(Pair next, std::uint32_t generation)
 {
-    parts_.control.store({next.active.slot, next.shadow.slot, BH_ABI_VERSION, generation});
+    parts_.control.store(
+        {static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION, generation});
     const Pair previous = std::exchange(in_force_, std::move(next));
-    // Decisions under way may still read the old pair. If we cannot wait for them the old maps stay until the next
-    // change.
-    BULKHEAD_CHECK(slots_.wait_for_readers(free_slots().back()));
-    for (const Role* role : {&previous.active, &previous.shadow})
-        if (role->slot != BH_SLOT_NONE)
-            slots_.vacate(role->slot);
+    // Decisions under way may still read the old pair. If they cannot be waited for, it stays until the next change.
+    BULKHEAD_CHECK(slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
+                                           in_force_.active.plane ? in_force_.active.slot : spare_slot(previous)));
+    slots_.vacate(free_slots());
     return {};
+}
+
+// For a pair without an active plane, which needs no more than one slot: one that neither pair uses.
+std::uint32_t KernelDatapath::spare_slot(const Pair& previous) const
+{
+    const auto used = previous.slots();
+    for (const std::uint32_t slot : free_slots())
+        if (std::find(used.begin(), used.end(), slot) == used.end())
+            return slot;
+    return BH_SLOTS - 1; // cannot be: 2 + 1 < 4
 }
 
 Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
 {
     const std::uint32_t generation = parts_.control.load().generation + 1;
-    for (const std::uint8_t slot : free_slots())
-        slots_.vacate(slot); // left by an agent that died on the way
+    slots_.vacate(free_slots()); // left by an agent that died on the way
     BULKHEAD_TRY(Pair next, build_pair(realisation, generation));
-    for (const Role* role : {&next.active, &next.shadow}) {
-        if (!role->plane)
-            continue;
-        if (auto filled = slots_.fill(role->slot, *role->plane); !filled) {
-            slots_.vacate(next.active.slot);
-            slots_.vacate(next.shadow.slot);
-            return tl::unexpected(std::move(filled).error());
-        }
+    PlaneSlots::Filling filling;
+    for (const Role* role : {&next.active, &next.shadow})
+        if (role->plane)
+            filling.emplace_back(role->slot, &*role->plane);
+    if (auto filled = slots_.fill(filling); !filled) {
+        slots_.vacate(next.slots());
+        return tl::unexpected(std::move(filled).error());
     }
-    (void)switch_to(std::move(next), generation); // the switch itself cannot fail
+    if (auto switched = switch_to(std::move(next), generation); !switched)
+        log_warning("the previous planes stay in memory: {}", switched.error().message); // the switch is done
     return generation;
 }
 

@@ -45,15 +45,17 @@ public:
 private:
     // One role of the control word: the slot, and the maps in it when this process filled it.
     struct Role {
-        std::uint8_t slot = BH_SLOT_NONE;
+        std::uint32_t slot = BH_SLOT_NONE;
         std::optional<PlaneMaps> plane;
     };
     struct Pair {
         Role active, shadow;
+        [[nodiscard]] std::vector<std::uint32_t> slots() const;
     };
     Result<Pair> build_pair(const Realisation& realisation, std::uint32_t generation);
     Status switch_to(Pair next, std::uint32_t generation);
-    [[nodiscard]] std::vector<std::uint8_t> free_slots() const;
+    [[nodiscard]] std::vector<std::uint32_t> free_slots() const;
+    [[nodiscard]] std::uint32_t spare_slot(const Pair& previous) const;
 
     Parts parts_;
     PlaneSlots slots_;

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <set>
 #include <tuple>
@@ -174,36 +175,66 @@ PlaneSlots::PlaneSlots(const ::datapath& skeleton)
       entries_(bpf_map__fd(skeleton.maps.bh_plane_entries)), facets_(bpf_map__fd(skeleton.maps.bh_plane_facets))
 {}
 
-Status PlaneSlots::fill(std::uint32_t slot, const PlaneMaps& plane) const
+namespace {
+
+// Every change of a map of maps waits for a grace period of RCU (about 10 ms). Side by side, all wait for the same one.
+Status at_once(const std::vector<std::function<Status()>>& changes)
 {
-    if (bpf_map_update_elem(info_, &slot, &plane.info, BPF_ANY) != 0)
-        return fail_errno(errno, "write bh_plane_info");
-    const std::pair<int, int> pairs[] = {{peers_, plane.peers.get()},
-                                         {prefixes_, plane.prefixes.get()},
-                                         {ports_, plane.ports.get()},
-                                         {entries_, plane.entries.get()},
-                                         {facets_, plane.facets->get()}};
-    for (const auto& [outer, inner] : pairs)
-        if (bpf_map_update_elem(outer, &slot, &inner, BPF_ANY) != 0)
-            return fail_errno(errno, fmt::format("put a plane into slot {}", slot));
-    return {};
+    std::vector<std::future<Status>> under_way;
+    under_way.reserve(changes.size());
+    for (const auto& change : changes)
+        under_way.push_back(std::async(std::launch::async, change));
+    Status whole;
+    for (auto& one : under_way)
+        if (auto status = one.get(); !status)
+            whole = std::move(status);
+    return whole;
 }
 
-void PlaneSlots::vacate(std::uint32_t slot) const
+} // namespace
+
+Status PlaneSlots::fill(const Filling& slots) const
 {
-    for (const int outer : {peers_, prefixes_, ports_, entries_, facets_})
-        (void)bpf_map_delete_elem(outer, &slot); // ENOENT: it was free
+    std::vector<std::function<Status()>> changes;
+    for (const auto& [slot, plane] : slots) {
+        if (bpf_map_update_elem(info_, &slot, &plane->info, BPF_ANY) != 0)
+            return fail_errno(errno, "write bh_plane_info");
+        const std::array<int, 5> inners = {plane->peers.get(), plane->prefixes.get(), plane->ports.get(),
+                                           plane->entries.get(), plane->facets->get()};
+        for (std::size_t i = 0; i < inners.size(); ++i)
+            changes.emplace_back([slot = slot, outer = outers()[i], inner = inners[i]]() -> Status {
+                if (bpf_map_update_elem(outer, &slot, &inner, BPF_ANY) != 0)
+                    return fail_errno(errno, fmt::format("put a plane into slot {}", slot));
+                return {};
+            });
+    }
+    return at_once(changes);
 }
 
-Status PlaneSlots::wait_for_readers(std::uint32_t free_slot) const
+void PlaneSlots::vacate(const std::vector<std::uint32_t>& slots) const
+{
+    std::vector<std::function<Status()>> changes;
+    for (const std::uint32_t slot : slots)
+        for (const int outer : outers())
+            changes.emplace_back([slot, outer]() -> Status {
+                (void)bpf_map_delete_elem(outer, &slot); // ENOENT: it was free
+                return {};
+            });
+    (void)at_once(changes);
+}
+
+Status PlaneSlots::wait_for_readers(const UniqueFd* peers, std::uint32_t slot) const
 {
     // A change of a map of maps returns only after synchronize_rcu() (maybe_wait_bpf_programs in kernel/bpf/syscall.c),
     // and all hooks run inside RCU read sections.
-    BULKHEAD_TRY(const UniqueFd scratch, create(BPF_MAP_TYPE_HASH, "bh_scratch", sizeof(bh_address), sizeof(__u32), 1));
-    const int fd = scratch.get();
-    if (bpf_map_update_elem(peers_, &free_slot, &fd, BPF_ANY) != 0)
+    UniqueFd scratch;
+    if (peers == nullptr) {
+        BULKHEAD_TRY(scratch, create(BPF_MAP_TYPE_HASH, "bh_scratch", sizeof(bh_address), sizeof(__u32), 1));
+        peers = &scratch;
+    }
+    const int inner = peers->get();
+    if (bpf_map_update_elem(peers_, &slot, &inner, BPF_ANY) != 0)
         return fail_errno(errno, "wait for decisions under way");
-    (void)bpf_map_delete_elem(peers_, &free_slot);
     return {};
 }
 

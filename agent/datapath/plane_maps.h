@@ -5,6 +5,7 @@
 #include "agent/datapath/datapath.h"
 #include "common/core/unique_fd.h"
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -30,16 +31,19 @@ class PlaneSlots {
 public:
     explicit PlaneSlots(const ::datapath& skeleton);
 
-    // The slot must be in no role. On failure some outers may be filled: vacate it.
-    [[nodiscard]] Status fill(std::uint32_t slot, const PlaneMaps& plane) const;
-    // Frees the slot's inner maps. Call only after wait_for_readers() since the slot left its role.
-    void vacate(std::uint32_t slot) const;
-    // Returns when every decision that was under way at the call has ended.
-    [[nodiscard]] Status wait_for_readers(std::uint32_t free_slot) const;
+    using Filling = std::vector<std::pair<std::uint32_t, const PlaneMaps*>>;
+    // The slots must be in no role. On failure some outers may be filled: vacate the slots.
+    [[nodiscard]] Status fill(const Filling& slots) const;
+    // Frees the slots' inner maps. Call only after wait_for_readers() since the slots left their roles.
+    void vacate(const std::vector<std::uint32_t>& slots) const;
+    // Returns when every decision that was under way at the call has ended. Puts `peers` into `slot` once more, where
+    // it is already; without one, an empty map into a slot that is free (vacate it).
+    [[nodiscard]] Status wait_for_readers(const UniqueFd* peers, std::uint32_t slot) const;
     // The facet table of a slot that another process filled (a taken-over plane). Needs CAP_SYS_ADMIN.
     [[nodiscard]] Result<UniqueFd> facets_of(std::uint32_t slot) const;
 
 private:
+    [[nodiscard]] std::array<int, 5> outers() const { return {peers_, prefixes_, ports_, entries_, facets_}; }
     int info_, peers_, prefixes_, ports_, entries_, facets_;
 };
 

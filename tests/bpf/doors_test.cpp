@@ -5,14 +5,10 @@
 
 #include <cerrno>
 
-namespace bulkhead::test
-{
-namespace
-{
+namespace bulkhead::test {
+namespace {
 
-class Doors : public BpfTest
-{
-};
+class Doors : public BpfTest {};
 
 TEST_F(Doors, WithoutAPolicyNothingIsRefused)
 {
@@ -56,7 +52,10 @@ TEST_F(Doors, OutboundTcpOverIpv6IsJudgedAtConnect)
 
 TEST_F(Doors, Ipv4MappedAddressIsTheIpv4Address)
 {
-    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "tcp/80").allow(outbound, "10.77.0.2", "udp/53"));
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .allow(outbound, "10.77.0.2", "tcp/80")
+                .allow(outbound, "10.77.0.2", "udp/53"));
     UniqueFd server;
     peer([&] { server = listening({"10.77.0.2", 80}); });
     guarded([&] {
@@ -72,7 +71,10 @@ TEST_F(Doors, Ipv4MappedAddressIsTheIpv4Address)
 
 TEST_F(Doors, InboundTcpIsRefusedLikeAClosedPort)
 {
-    realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.77.0.2", "tcp/80").allow(inbound, "fd77::2", "tcp/80"));
+    realise(TestPolicy()
+                .default_action(inbound, refuse)
+                .allow(inbound, "10.77.0.2", "tcp/80")
+                .allow(inbound, "fd77::2", "tcp/80"));
     UniqueFd v4, v6, ssh;
     guarded([&] {
         v4 = listening({"10.77.0.1", 80});
@@ -147,11 +149,17 @@ TEST_F(Doors, ListenerWithoutBindIsKnown)
 
 TEST_F(Doors, DenyWinsOverAllow)
 {
-    realise(TestPolicy().default_action(outbound, permit).allow(outbound, "10.77.0.2", "tcp/80").deny(outbound, "10.77.0.0/24", "tcp/79-81"));
+    realise(TestPolicy()
+                .default_action(outbound, permit)
+                .allow(outbound, "10.77.0.2", "tcp/80")
+                .deny(outbound, "10.77.0.0/24", "tcp/79-81"));
     UniqueFd server;
     peer([&] { server = listening({"0.0.0.0", 80}); });
     guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), EPERM); });
-    realise(TestPolicy().default_action(outbound, permit).rule(policy::HostAction::failsafe, outbound, "10.77.0.2", "tcp/80").deny(outbound, "any", "tcp/80"));
+    realise(TestPolicy()
+                .default_action(outbound, permit)
+                .rule(policy::HostAction::failsafe, outbound, "10.77.0.2", "tcp/80")
+                .deny(outbound, "any", "tcp/80"));
     guarded([&] {
         EXPECT_EQ(tcp_error({"10.77.0.2", 80}), 0);
         EXPECT_EQ(tcp_error({"10.77.0.3", 80}), EPERM);
@@ -195,9 +203,8 @@ TEST_F(Doors, ShadowPlaneOnlyReports)
     EXPECT_EQ(out->shadow_verdict, BH_DENIED);
     EXPECT_EQ(out->shadow_reason, BH_REASON_DEFAULT);
     peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0); });
-    const auto in = wait_for([](const bh_event& event) {
-        return event.type == BH_EVENT_DENY && event.direction == BH_INBOUND;
-    });
+    const auto in =
+        wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY && event.direction == BH_INBOUND; });
     ASSERT_TRUE(in);
     EXPECT_EQ(in->verdict, BH_ALLOWED);
     EXPECT_EQ(in->shadow_verdict, BH_DENIED);

@@ -10,10 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
-namespace bulkhead::test
-{
-namespace
-{
+namespace bulkhead::test {
+namespace {
 
 bool same(const bh_address& a, std::string_view b)
 {
@@ -21,8 +19,7 @@ bool same(const bh_address& a, std::string_view b)
     return std::memcmp(&a, &other, sizeof(a)) == 0;
 }
 
-class Events : public BpfTest
-{
+class Events : public BpfTest {
 protected:
     // Sends `out` bytes from the client, `in` bytes back, and closes: the client first.
     static void converse(UniqueFd& client, UniqueFd& server, std::size_t out, std::size_t in)
@@ -193,12 +190,16 @@ TEST_F(Events, NoEntryStaysBehindInTheListenerTable)
             EXPECT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
             EXPECT_EQ(datapath_->map_use().front().entries, 0U);
         }
-        { (void)bound(SOCK_STREAM, {"10.77.0.1", 1235}); }
+        {
+            (void)bound(SOCK_STREAM, {"10.77.0.1", 1235});
+        }
         { // connect(2) narrows the wildcard that it was entered with
             const UniqueFd datagrams = bound(SOCK_DGRAM, {"0.0.0.0", 1236});
             EXPECT_EQ(connect_error(datagrams, {"10.77.0.2", 53}), 0);
         }
-        { EXPECT_EQ(0, send_to_error(make_socket(AF_INET6, SOCK_DGRAM), {"fd77::2", 53})); }
+        {
+            EXPECT_EQ(0, send_to_error(make_socket(AF_INET6, SOCK_DGRAM), {"fd77::2", 53}));
+        }
         { // two sockets on one key
             UniqueFd sockets[2];
             for (auto& socket : sockets) {

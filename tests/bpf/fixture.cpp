@@ -5,13 +5,14 @@
 
 #include <filesystem>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
-namespace
-{
+namespace {
 
-std::string name() { return "bulkhead-test-dp-" + std::to_string(::getpid()); }
+std::string name()
+{
+    return "bulkhead-test-dp-" + std::to_string(::getpid());
+}
 
 } // namespace
 

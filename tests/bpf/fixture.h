@@ -14,8 +14,7 @@
 #include <optional>
 #include <vector>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 inline constexpr auto inbound = policy::Direction::inbound;
 inline constexpr auto outbound = policy::Direction::outbound;
@@ -23,8 +22,7 @@ inline constexpr auto permit = policy::Action::allow;
 inline constexpr auto refuse = policy::Action::deny;
 
 // One guarded host and one peer that nothing guards, joined by a wire. Skips without root.
-class BpfTest : public testing::Test
-{
+class BpfTest : public testing::Test {
 protected:
     void SetUp() override;
     void TearDown() override;

@@ -5,11 +5,9 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
-namespace
-{
+namespace {
 
 std::uint16_t number(std::string_view text)
 {
@@ -65,7 +63,10 @@ TestPolicy& TestPolicy::process_classes(std::size_t count)
     return *this;
 }
 
-policy::PlaneImage TestPolicy::plane(policy::Plane which) const { return policy::lower(policy_, which, {}).value(); }
+policy::PlaneImage TestPolicy::plane(policy::Plane which) const
+{
+    return policy::lower(policy_, which, {}).value();
+}
 
 Result<std::uint32_t> realise(agent::Datapath& datapath, const TestPolicy& policy, agent::FacetTable facets)
 {

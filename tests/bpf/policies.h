@@ -8,14 +8,13 @@
 #include <string_view>
 #include <vector>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // A host policy in few words: TestPolicy().deny_by_default(inbound).allow(inbound, "10.77.0.2", "tcp/80").
-class TestPolicy
-{
+class TestPolicy {
 public:
-    TestPolicy& default_action(policy::Direction direction, policy::Action action, std::uint8_t planes = policy::both_planes);
+    TestPolicy& default_action(policy::Direction direction, policy::Action action,
+                               std::uint8_t planes = policy::both_planes);
     // `peers`: an address, a prefix, or "any"; `service`: "tcp/80", "udp/1000-2000"; process class 0: any.
     TestPolicy& rule(policy::HostAction action, policy::Direction direction, std::string_view peers,
                      std::string_view service, std::uint16_t process_class = 0,

@@ -1,2 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
+// Rules that look at the process: whose user, cgroup and executable the kernel reads itself.
 #include "tests/bpf/fixture.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace bulkhead::test {
+namespace {
+
+constexpr __u64 any_process = 1;
+constexpr __u64 the_class = 2; // bit 1: process class 1
+
+class Process : public BpfTest {
+protected:
+    // Class 1 has one condition, on `facet`: it holds of `value` and of nothing else.
+    static agent::FacetTable only(bh_facet facet, __u64 value, __u32 device = 0)
+    {
+        agent::FacetTable table;
+        for (const __u32 each : {BH_FACET_USER, BH_FACET_CGROUP, BH_FACET_EXECUTABLE})
+            table.push_back(
+                {{0, 0, each | BH_FACET_DEFAULT}, {{each == facet ? any_process : any_process | the_class, 0, 0, 0}}});
+        table.push_back({{value, device, facet}, {{any_process | the_class, 0, 0, 0}}});
+        return table;
+    }
+
+    static TestPolicy only_the_class_may_go_out()
+    {
+        TestPolicy policy;
+        policy.process_classes(1).default_action(outbound, refuse);
+        policy.rule(policy::HostAction::allow, outbound, "10.77.0.2", "tcp/80", 1);
+        return policy;
+    }
+
+    [[nodiscard]] int guarded_error() const
+    {
+        int error = -1;
+        guarded([&] { error = tcp_error({"10.77.0.2", 80}); });
+        return error;
+    }
+    static constexpr int passed = ECONNREFUSED; // nobody listens there
+};
+
+TEST_F(Process, User)
+{
+    realise(only_the_class_may_go_out(), only(BH_FACET_USER, 4711));
+    EXPECT_EQ(guarded_error(), EPERM);
+    guarded([&] {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            if (::setuid(4711) != 0)
+                ::_exit(255);
+            ::_exit(tcp_error({"10.77.0.2", 80}));
+        }
+        int status = 0;
+        ASSERT_EQ(::waitpid(child, &status, 0), child);
+        EXPECT_EQ(WEXITSTATUS(status), passed) << "setuid needs no message to anybody";
+    });
+    realise(only_the_class_may_go_out(), only(BH_FACET_USER, ::geteuid()));
+    EXPECT_EQ(guarded_error(), passed);
+}
+
+TEST_F(Process, Executable)
+{
+    struct stat exe {};
+    ASSERT_EQ(::stat("/proc/self/exe", &exe), 0);
+    const auto device = static_cast<__u32>(major(exe.st_dev) << 20 | minor(exe.st_dev)); // the kernel's own dev_t
+    realise(only_the_class_may_go_out(), only(BH_FACET_EXECUTABLE, exe.st_ino, device));
+    EXPECT_EQ(guarded_error(), passed);
+    realise(only_the_class_may_go_out(), only(BH_FACET_EXECUTABLE, exe.st_ino, device + 1));
+    EXPECT_EQ(guarded_error(), EPERM);
+}
+
+TEST_F(Process, InnermostCgroupWithARowDecides)
+{
+    realise(only_the_class_may_go_out(), only(BH_FACET_CGROUP, world_->enforced.id()));
+    EXPECT_EQ(guarded_error(), passed);
+    EXPECT_FALSE(HasFailure());
+
+    const Cgroup unit(world_->enforced.path() + "/unit"), worker(unit.path() + "/worker");
+    int error = -1;
+    const auto from_worker = [&] {
+        run_in(world_->wire.guarded, worker, [&] { error = tcp_error({"10.77.0.2", 80}); });
+        return error;
+    };
+    EXPECT_EQ(from_worker(), passed) << "two levels below the row";
+    auto facets = only(BH_FACET_CGROUP, world_->enforced.id());
+    facets.push_back({{unit.id(), 0, BH_FACET_CGROUP}, {{any_process, 0, 0, 0}}});
+    ASSERT_TRUE(datapath_->update_facets(facets));
+    EXPECT_EQ(from_worker(), EPERM);
+    EXPECT_EQ(guarded_error(), passed);
+    facets.pop_back();
+    ASSERT_TRUE(datapath_->update_facets(facets));
+    EXPECT_EQ(from_worker(), passed) << "a row that is gone is gone";
+
+    bh_judge_request request{};
+    request.remote = abi_address("10.77.0.2");
+    request.port = 80;
+    request.protocol = 6;
+    request.subject.cgroup_id = worker.id();
+    ASSERT_TRUE(datapath_->judge({&request, 1}));
+    EXPECT_EQ(request.verdict, BH_ALLOWED);
+    EXPECT_EQ(request.classes.word[0], any_process | the_class);
+    request.subject.cgroup_id = world_->elsewhere.id();
+    ASSERT_TRUE(datapath_->judge({&request, 1}));
+    EXPECT_EQ(request.verdict, BH_DENIED);
+}
+
+TEST_F(Process, InboundIsJudgedByTheListenersOwner)
+{
+    const Cgroup unit(world_->enforced.path() + "/unit"), worker(unit.path() + "/worker");
+    TestPolicy policy;
+    policy.process_classes(1).default_action(inbound, refuse);
+    policy.rule(policy::HostAction::allow, inbound, "any", "tcp/80-81", 1);
+    policy.rule(policy::HostAction::allow, inbound, "any", "udp/80-81", 1);
+    realise(policy, only(BH_FACET_CGROUP, unit.id()));
+    UniqueFd right, wrong, right_datagrams, wrong_datagrams;
+    run_in(world_->wire.guarded, worker, [&] {
+        right = listening({"10.77.0.1", 80});
+        right_datagrams = bound(SOCK_DGRAM, {"10.77.0.1", 80});
+    });
+    guarded([&] {
+        wrong = listening({"10.77.0.1", 81});
+        wrong_datagrams = bound(SOCK_DGRAM, {"10.77.0.1", 81});
+    });
+    UniqueFd sender;
+    const auto expect_right_only = [&] {
+        peer([&] {
+            EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0);
+            EXPECT_EQ(tcp_error({"10.77.0.1", 81}), ECONNREFUSED);
+            sender = make_socket(AF_INET, SOCK_DGRAM);
+            EXPECT_EQ(send_to_error(sender, {"10.77.0.1", 80}), 0);
+            EXPECT_EQ(send_to_error(sender, {"10.77.0.1", 81}), 0);
+        });
+        EXPECT_EQ(receive(right_datagrams).text, "x");
+        EXPECT_EQ(receive(wrong_datagrams).text, "");
+    };
+    expect_right_only();
+
+    // The same after a walk has found both held by this process, which is in neither cgroup now.
+    run_in(world_->wire.guarded, worker,
+           [&] { EXPECT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value())); });
+    peer([&] {
+        EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0);
+        EXPECT_EQ(tcp_error({"10.77.0.1", 81}), 0) << "its owner is in the unit at the time of the walk";
+    });
+}
+
+TEST_F(Process, DenyOfAClassWins)
+{
+    TestPolicy policy;
+    policy.process_classes(1).default_action(outbound, permit);
+    policy.rule(policy::HostAction::deny, outbound, "any", "tcp/80", 1);
+    policy.allow(outbound, "10.77.0.2", "tcp/80");
+    realise(policy, only(BH_FACET_USER, ::geteuid()));
+    EXPECT_EQ(guarded_error(), EPERM);
+    realise(policy, only(BH_FACET_USER, 4711));
+    EXPECT_EQ(guarded_error(), passed);
+}
+
+} // namespace
+} // namespace bulkhead::test

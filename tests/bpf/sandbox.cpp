@@ -13,11 +13,9 @@
 #include <fstream>
 #include <stdexcept>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
-namespace
-{
+namespace {
 
 [[noreturn]] void throw_errno(const std::string& what)
 {
@@ -100,7 +98,10 @@ Netns::Netns()
     enter(home.get());
 }
 
-std::uint32_t Netns::inode() const { return static_cast<std::uint32_t>(status_of(fd()).st_ino); }
+std::uint32_t Netns::inode() const
+{
+    return static_cast<std::uint32_t>(status_of(fd()).st_ino);
+}
 
 void run_in(const Netns& netns, const Cgroup& cgroup, const std::function<void()>& work)
 {
@@ -130,7 +131,8 @@ void ip(const Netns& netns, const std::string& arguments)
 Wire::Wire()
 {
     const std::string other = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(peer.fd());
-    ip(guarded, "link add bh0 address 02:77:00:00:00:01 type veth peer name bh0 address 02:77:00:00:00:02 netns " + other);
+    ip(guarded,
+       "link add bh0 address 02:77:00:00:00:01 type veth peer name bh0 address 02:77:00:00:00:02 netns " + other);
     for (const Netns* netns : {&guarded, &peer})
         ip(*netns, "link set lo up");
     ip(guarded, "addr add 10.77.0.1/24 dev bh0");

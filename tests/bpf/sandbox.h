@@ -6,12 +6,10 @@
 #include <functional>
 #include <string>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // A cgroup v2 folder of this test process alone; removed at the end (what is still in it is moved to the root first).
-class Cgroup
-{
+class Cgroup {
 public:
     explicit Cgroup(const std::string& path);
     ~Cgroup();
@@ -26,8 +24,7 @@ private:
 };
 
 // A network namespace without a name: gone with its last descriptor, socket and process.
-class Netns
-{
+class Netns {
 public:
     Netns();
     [[nodiscard]] int fd() const { return fd_.get(); }
@@ -43,8 +40,8 @@ void run_in(const Netns& netns, const Cgroup& cgroup, const std::function<void()
 // In the namespace: ip(8). Throws when it fails.
 void ip(const Netns& netns, const std::string& arguments);
 
-// Two namespaces joined by a veth pair. 10.77.0.1 and fd77::1 are the guarded host's; 10.77.0.2, .3 and fd77::2, ::3 the
-// peer's. Neighbours are entered by hand, so that no first packet waits or is lost.
+// Two namespaces joined by a veth pair. 10.77.0.1 and fd77::1 are the guarded host's; 10.77.0.2, .3 and fd77::2, ::3
+// the peer's. Neighbours are entered by hand, so that no first packet waits or is lost.
 struct Wire {
     Netns guarded, peer;
     Wire();

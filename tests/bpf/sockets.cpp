@@ -11,11 +11,9 @@
 #include <stdexcept>
 #include <system_error>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
-namespace
-{
+namespace {
 
 [[noreturn]] void throw_errno(const std::string& what)
 {
@@ -23,8 +21,14 @@ namespace
 }
 
 // The sockets interface takes every address type through this one cast.
-const sockaddr* generic(const sockaddr_storage& storage) { return reinterpret_cast<const sockaddr*>(&storage); }
-sockaddr* generic(sockaddr_storage& storage) { return reinterpret_cast<sockaddr*>(&storage); }
+const sockaddr* generic(const sockaddr_storage& storage)
+{
+    return reinterpret_cast<const sockaddr*>(&storage);
+}
+sockaddr* generic(sockaddr_storage& storage)
+{
+    return reinterpret_cast<sockaddr*>(&storage);
+}
 
 } // namespace
 
@@ -48,7 +52,10 @@ Address::Address(std::string_view text, std::uint16_t port)
     }
 }
 
-const sockaddr* Address::get() const { return generic(storage); }
+const sockaddr* Address::get() const
+{
+    return generic(storage);
+}
 
 UniqueFd make_socket(int family, int type)
 {
@@ -99,9 +106,15 @@ int send_error(const UniqueFd& socket, std::string_view text)
     return ::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
-int tcp_error(const Address& to) { return connect_error(make_socket(to.family(), SOCK_STREAM), to); }
+int tcp_error(const Address& to)
+{
+    return connect_error(make_socket(to.family(), SOCK_STREAM), to);
+}
 
-int udp_connect_error(const Address& to) { return connect_error(make_socket(to.family(), SOCK_DGRAM), to); }
+int udp_connect_error(const Address& to)
+{
+    return connect_error(make_socket(to.family(), SOCK_DGRAM), to);
+}
 
 Datagram receive(const UniqueFd& socket, std::chrono::milliseconds within)
 {

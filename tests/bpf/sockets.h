@@ -10,8 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace bulkhead::test
-{
+namespace bulkhead::test {
 
 // An address to connect, bind or send to, of the socket family that it is written for: "10.77.0.1", "fd77::1", and
 // "::ffff:10.77.0.1" for IPv4 through an AF_INET6 socket.

@@ -1,2 +1,136 @@
 // SPDX-License-Identifier: Apache-2.0
+// What an onlooker sees while planes change.
 #include "tests/bpf/fixture.h"
+
+#include <atomic>
+#include <cerrno>
+#include <thread>
+
+namespace bulkhead::test {
+namespace {
+
+class Switch : public BpfTest {};
+
+TEST_F(Switch, OfTwoPoliciesEachDecisionSeesOneWhole)
+{
+    // Each policy lets exactly one of two ports pass, by different numbers of everything, and refuses by a rule.
+    TestPolicy odd, even;
+    odd.default_action(outbound, refuse)
+        .allow(outbound, "10.77.0.0/24", "udp/1000-1001")
+        .deny(outbound, "any", "udp/1000");
+    even.default_action(outbound, permit).deny(outbound, "10.77.0.2", "udp/1001");
+    realise(odd);
+    ASSERT_EQ(datapath_->control().generation % 2, 1U);
+
+    UniqueFd socket;
+    guarded([&] { socket = make_socket(AF_INET, SOCK_DGRAM); });
+    std::atomic<bool> stop = false;
+    std::atomic<int> wrong = 0, seen_odd = 0, seen_even = 0;
+    std::thread onlooker([&] {
+        const Address first("10.77.0.2", 1000), second("10.77.0.2", 1001);
+        while (!stop) {
+            const auto generation = datapath_->control().generation;
+            const bool allows_first = send_to_error(socket, first) == 0;
+            const bool allows_second = send_to_error(socket, second) == 0;
+            if (datapath_->control().generation != generation)
+                continue; // a switch in between: nothing can be said of the pair
+            const bool is_odd = generation % 2 == 1;
+            (is_odd ? seen_odd : seen_even)++;
+            if (allows_first == is_odd || allows_second != is_odd)
+                wrong++;
+        }
+    });
+    for (int i = 0; i < 60; ++i)
+        ASSERT_TRUE(test::realise(*datapath_, i % 2 == 0 ? even : odd));
+    stop = true;
+    onlooker.join();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_GT(seen_odd, 100);
+    EXPECT_GT(seen_even, 100);
+    EXPECT_EQ(datapath_->counters().at("malformed"), 0U) << "no decision found a plane taken away";
+}
+
+TEST_F(Switch, AllowedByBothNeverFails)
+{
+    TestPolicy a, b;
+    a.default_action(outbound, refuse).allow(outbound, "10.77.0.2", "tcp/80");
+    b.default_action(outbound, permit).deny(outbound, "10.77.0.3", "tcp/80");
+    realise(a);
+    UniqueFd server;
+    peer([&] { server = listening({"0.0.0.0", 80}); });
+    std::atomic<bool> stop = false;
+    std::atomic<int> wrong = 0, done = 0;
+    guarded([&] {
+        std::thread client([&] {
+            while (!stop) {
+                wrong += tcp_error({"10.77.0.2", 80}) != 0;
+                wrong += tcp_error({"10.77.0.3", 80}) != EPERM;
+                (void)::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC);
+                ++done;
+            }
+        });
+        for (int i = 0; i < 40; ++i)
+            EXPECT_TRUE(test::realise(*datapath_, i % 2 == 0 ? b : a));
+        stop = true;
+        client.join();
+    });
+    EXPECT_EQ(wrong, 0);
+    EXPECT_GT(done, 40);
+}
+
+TEST_F(Switch, FailedRealisationChangesNothing)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    const auto before = datapath_->control();
+    auto broken = TestPolicy().plane(policy::Plane::active);
+    broken.port_classes.resize(17);
+    const auto whole = TestPolicy().plane(policy::Plane::shadow);
+    const auto result = datapath_->realise({&whole, &broken, {}});
+    ASSERT_FALSE(result);
+    EXPECT_EQ(datapath_->control().generation, before.generation);
+    EXPECT_EQ(datapath_->control().active_slot, before.active_slot);
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), EPERM); });
+    realise(TestPolicy().default_action(outbound, permit));
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), ECONNREFUSED); });
+}
+
+TEST_F(Switch, TooManyFacetsAreRefusedWhole)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    agent::FacetTable facets(70000);
+    for (std::size_t i = 0; i < facets.size(); ++i)
+        facets[i].key = {i, 0, BH_FACET_USER};
+    const auto plane = TestPolicy().plane(policy::Plane::active);
+    EXPECT_FALSE(datapath_->realise({&plane, &plane, facets}));
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), EPERM); });
+}
+
+TEST_F(Switch, HundredThousandAddressesAreRealised)
+{
+    policy::HostPolicy host;
+    host.defaults[0][0] = host.defaults[1][0] = {refuse, "test"};
+    policy::HostRule rule;
+    rule.id = "test/many";
+    rule.peers.identities = {1};
+    rule.services = {{policy::Protocol::tcp, {80, 80}}};
+    host.rules = {rule};
+    policy::AddressBook book;
+    for (std::uint32_t i = 0; i < 100000; ++i)
+        book[IpAddress::from_v4(0x0a800000 + i)] = {1, "w"};
+    const auto active = policy::lower(host, policy::Plane::active, book).value();
+    const auto shadow = policy::lower(host, policy::Plane::shadow, book).value();
+    ASSERT_TRUE(datapath_->realise({&active, &shadow, {}}));
+    bh_judge_request requests[2]{};
+    requests[0].remote = abi_address("10.129.134.159"); // the last
+    requests[1].remote = abi_address("10.129.134.160");
+    for (auto& request : requests) {
+        request.port = 80;
+        request.protocol = 6;
+    }
+    ASSERT_TRUE(datapath_->judge(requests));
+    EXPECT_EQ(requests[0].verdict, BH_ALLOWED);
+    EXPECT_EQ(requests[1].verdict, BH_DENIED);
+}
+
+} // namespace
+} // namespace bulkhead::test

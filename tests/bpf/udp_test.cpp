@@ -7,13 +7,10 @@
 
 #include <cerrno>
 
-namespace bulkhead::test
-{
-namespace
-{
+namespace bulkhead::test {
+namespace {
 
-class Udp : public BpfTest
-{
+class Udp : public BpfTest {
 protected:
     [[nodiscard]] std::size_t count(const std::vector<bh_event>& events, bh_event_type type) const
     {
@@ -24,7 +21,10 @@ protected:
 
 TEST_F(Udp, ConnectedSocketsAreJudgedAtConnect)
 {
-    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "udp/53").allow(outbound, "fd77::2", "udp/53"));
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .allow(outbound, "10.77.0.2", "udp/53")
+                .allow(outbound, "fd77::2", "udp/53"));
     guarded([&] {
         EXPECT_EQ(udp_connect_error({"10.77.0.2", 53}), 0);
         EXPECT_EQ(udp_connect_error({"10.77.0.3", 53}), EPERM);
@@ -64,7 +64,11 @@ TEST_F(Udp, ConnectedConversationIsOneConnectAndOneClose)
 
 TEST_F(Udp, RepliesToUnconnectedSocketsPass)
 {
-    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse).allow(outbound, "10.77.0.2", "udp/53").allow(outbound, "fd77::2", "udp/53"));
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, refuse)
+                .allow(outbound, "10.77.0.2", "udp/53")
+                .allow(outbound, "fd77::2", "udp/53"));
     for (const char* address : {"10.77.0.2", "fd77::2"}) {
         UniqueFd server, stranger, client;
         peer([&] {
@@ -87,7 +91,10 @@ TEST_F(Udp, RepliesToUnconnectedSocketsPass)
 
 TEST_F(Udp, InboundConversationsAreJudgedAndTheirAnswersPass)
 {
-    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse).allow(inbound, "10.77.0.2", "udp/53"));
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, refuse)
+                .allow(inbound, "10.77.0.2", "udp/53"));
     UniqueFd server, friendly, stranger;
     guarded([&] { server = bound(SOCK_DGRAM, {"0.0.0.0", 53}); });
     peer([&] {

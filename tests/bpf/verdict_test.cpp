@@ -9,17 +9,14 @@
 #include <cstring>
 #include <map>
 
-namespace bulkhead::test
-{
-namespace
-{
+namespace bulkhead::test {
+namespace {
 
 constexpr int hosts = 240;
 constexpr int attempts_a_host = 60; // 14,400 attempts, each in both planes
 
 // Stand-ins for what a kernel would know of a process: one number a distinct user, cgroup and executable.
-class Population
-{
+class Population {
 public:
     bh_subject subject(const policy::ProcessFacts& facts)
     {
@@ -110,9 +107,7 @@ bh_judge_request request_of(const policy::Attempt& attempt, const bh_subject& su
     return request;
 }
 
-class Verdict : public BpfTest
-{
-};
+class Verdict : public BpfTest {};
 
 TEST_F(Verdict, KernelAnswersAsTheEvaluatorAndThePlanesDo)
 {
@@ -125,11 +120,11 @@ TEST_F(Verdict, KernelAnswersAsTheEvaluatorAndThePlanesDo)
     for (int h = 0; h < hosts && !HasFailure(); ++h) {
         const auto scenario = random.scenario();
         const auto own = random.host(scenario);
-        const auto identities = policy::build_identities(scenario.policy, scenario.inventory, harness::counting_numbers());
+        const auto identities =
+            policy::build_identities(scenario.policy, scenario.inventory, harness::counting_numbers());
         const auto host = policy::compile_host(scenario.policy, identities.identities, own.labels, own.name).value();
-        const policy::PlaneImage planes[2] = {
-            policy::lower(host, policy::Plane::active, identities.addresses).value(),
-            policy::lower(host, policy::Plane::shadow, identities.addresses).value()};
+        const policy::PlaneImage planes[2] = {policy::lower(host, policy::Plane::active, identities.addresses).value(),
+                                              policy::lower(host, policy::Plane::shadow, identities.addresses).value()};
         Population population;
         ASSERT_TRUE(datapath_->realise({&planes[0], &planes[1], population.rows(host.processes)}));
         by_process += planes[0].info.has_processes;
@@ -142,15 +137,13 @@ TEST_F(Verdict, KernelAnswersAsTheEvaluatorAndThePlanesDo)
                                                    {request.shadow_verdict, request.shadow_reason}};
             for (const auto plane : {policy::Plane::active, policy::Plane::shadow}) {
                 const auto index = static_cast<std::size_t>(plane);
-                const auto expected =
-                    policy::evaluate(scenario.policy, scenario.inventory, own, plane, attempt);
+                const auto expected = policy::evaluate(scenario.policy, scenario.inventory, own, plane, attempt);
                 EXPECT_EQ(kernel[index], std::pair(int{expected.verdict}, int{expected.reason}))
                     << "plane " << index << ", rule " << expected.rule << "\n"
                     << harness::to_text(attempt) << "\n"
                     << harness::to_text(scenario);
-                const auto from_planes =
-                    policy::judge(planes[index], host, attempt.direction, attempt.protocol, attempt.peer, attempt.port,
-                                  bits(request.classes));
+                const auto from_planes = policy::judge(planes[index], host, attempt.direction, attempt.protocol,
+                                                       attempt.peer, attempt.port, bits(request.classes));
                 EXPECT_EQ(kernel[index], std::pair(int{from_planes.verdict}, int{from_planes.reason}))
                     << harness::to_text(attempt);
                 ++reasons[kernel[index].second];

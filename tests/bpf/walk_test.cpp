@@ -1,2 +1,181 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/fixture.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace bulkhead::test {
+namespace {
+
+class Walk : public BpfTest {
+protected:
+    // Sockets are those of the namespace of the thread that walks.
+    [[nodiscard]] std::vector<agent::WalkedSocket> walk() const
+    {
+        std::vector<agent::WalkedSocket> sockets;
+        outsider([&] { sockets = datapath_->walk_sockets().value(); });
+        return sockets;
+    }
+    [[nodiscard]] std::optional<agent::WalkedSocket> find(std::uint64_t cookie) const
+    {
+        for (const auto& walked : walk())
+            if (walked.socket.cookie == cookie)
+                return walked;
+        return std::nullopt;
+    }
+    void adopt() const
+    {
+        outsider([&] { EXPECT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value())); });
+    }
+};
+
+TEST_F(Walk, FindsConnectionsListenersAndDatagramSocketsWithOwners)
+{
+    UniqueFd theirs, client, server, udp, unbound;
+    peer([&] { theirs = listening({"10.77.0.2", 80}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_STREAM);
+        ASSERT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
+        server = listening({"::", 8080});
+        udp = bound(SOCK_DGRAM, {"10.77.0.1", 5353});
+    });
+    const UniqueFd accepted_end = accepted(theirs);
+    ASSERT_EQ(send_error(client, "twelve bytes"), 0);
+    ASSERT_EQ(receive(accepted_end).text, "twelve bytes");
+
+    const auto connection = find(cookie_of(client));
+    ASSERT_TRUE(connection);
+    EXPECT_EQ(connection->socket.protocol, IPPROTO_TCP);
+    EXPECT_EQ(connection->socket.state, TCP_ESTABLISHED);
+    EXPECT_EQ(connection->socket.local_port, port_of(client));
+    EXPECT_EQ(connection->socket.remote_port, 80);
+    EXPECT_EQ(connection->socket.bytes_out, 12U);
+    EXPECT_EQ(connection->socket.cgroup_id, world_->enforced.id());
+    EXPECT_EQ(connection->owner.pid, static_cast<__u32>(::getpid()));
+    EXPECT_STREQ(connection->owner.comm, "bpf_walk");
+    const auto remote = abi_address("10.77.0.2");
+    EXPECT_EQ(std::memcmp(&connection->socket.remote, &remote, sizeof(remote)), 0);
+
+    const auto listener = find(cookie_of(server));
+    ASSERT_TRUE(listener);
+    EXPECT_EQ(listener->socket.state, TCP_LISTEN);
+    EXPECT_EQ(listener->socket.local_port, 8080);
+    EXPECT_EQ(listener->socket.family, AF_INET6);
+    EXPECT_EQ(listener->socket.v6only, 0);
+
+    const auto datagrams = find(cookie_of(udp));
+    ASSERT_TRUE(datagrams);
+    EXPECT_EQ(datagrams->socket.protocol, IPPROTO_UDP);
+    EXPECT_EQ(datagrams->socket.local_port, 5353);
+    EXPECT_EQ(datagrams->owner.pid, static_cast<__u32>(::getpid()));
+    EXPECT_FALSE(find(cookie_of(accepted_end))) << "another namespace";
+}
+
+TEST_F(Walk, DestroyedSocketsAreGoneForBothEnds)
+{
+    for (const char* address : {"10.77.0.2", "fd77::2", "::ffff:10.77.0.2"}) {
+        UniqueFd theirs, client;
+        const std::string plain = std::string(address).substr(std::string_view(address).starts_with("::ffff:") ? 7 : 0);
+        peer([&] { theirs = listening({plain, 80}); });
+        guarded([&] {
+            client = make_socket(Address(address, 0).family(), SOCK_STREAM);
+            ASSERT_EQ(connect_error(client, {address, 80}), 0);
+        });
+        const UniqueFd server = accepted(theirs);
+        auto walked = find(cookie_of(client));
+        ASSERT_TRUE(walked) << address;
+        auto other = walked->socket;
+        other.cookie += 1;
+        EXPECT_TRUE(datapath_->destroy_socket(other));
+        EXPECT_EQ(send_error(client), 0) << "another socket's cookie destroys nothing";
+        const auto destroyed = datapath_->destroy_socket(walked->socket);
+        ASSERT_TRUE(destroyed) << destroyed.error().message;
+        EXPECT_EQ(send_error(client), ECONNABORTED) << address;
+        char byte = 0;
+        while (::read(server.get(), &byte, 1) > 0) {
+        }
+        EXPECT_EQ(errno, ECONNRESET) << address;
+        EXPECT_TRUE(datapath_->destroy_socket(walked->socket)) << "gone already is no error";
+    }
+}
+
+TEST_F(Walk, ConnectedDatagramSocketsCanBeDestroyed)
+{
+    UniqueFd client;
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto walked = find(cookie_of(client));
+    ASSERT_TRUE(walked);
+    EXPECT_EQ(walked->socket.state, TCP_ESTABLISHED);
+    ASSERT_TRUE(datapath_->destroy_socket(walked->socket));
+    EXPECT_NE(send_error(client), 0);
+}
+
+TEST_F(Walk, ListenersThatWereThereBeforeAreAdopted)
+{
+    datapath_.reset();
+    ASSERT_TRUE(agent::detach_datapath(options()));
+    UniqueFd ours, theirs, datagrams;
+    guarded([&] {
+        ours = listening({"0.0.0.0", 80});
+        datagrams = bound(SOCK_DGRAM, {"0.0.0.0", 53});
+    });
+    outsider([&] { theirs = listening({"0.0.0.0", 81}); });
+    auto opened = open(options());
+    ASSERT_TRUE(opened);
+    datapath_ = std::move(*opened);
+    realise(TestPolicy().default_action(inbound, refuse));
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0) << "not yet known to be in scope"; });
+    adopt();
+    EXPECT_EQ(datapath_->map_use().front().entries, 2U);
+    UniqueFd sender;
+    peer([&] {
+        EXPECT_EQ(tcp_error({"10.77.0.1", 80}), ECONNREFUSED);
+        EXPECT_EQ(tcp_error({"10.77.0.1", 81}), 0);
+        sender = make_socket(AF_INET, SOCK_DGRAM);
+        EXPECT_EQ(send_to_error(sender, {"10.77.0.1", 53}), 0);
+    });
+    EXPECT_EQ(receive(datagrams).text, "");
+    const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->subject.pid, static_cast<__u32>(::getpid()));
+    ours.reset(); // by its release hook, although it was adopted
+    EXPECT_EQ(datapath_->map_use().front().entries, 1U);
+}
+
+TEST_F(Walk, AdoptionRemovesWhatIsGoneAndKeepsWhatIsNewer)
+{
+    UniqueFd gone;
+    guarded([&] { gone = listening({"10.77.0.1", 80}); });
+    std::vector<agent::WalkedSocket> before;
+    outsider([&] { before = datapath_->walk_sockets().value(); });
+    UniqueFd newer;
+    guarded([&] { newer = listening({"10.77.0.1", 81}); });
+    std::erase_if(before, [&](const auto& walked) { return walked.socket.cookie == cookie_of(gone); });
+    ASSERT_TRUE(datapath_->adopt_listeners(before));
+    EXPECT_EQ(datapath_->map_use().front().entries, 1U);
+    realise(TestPolicy().default_action(inbound, refuse));
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 81}), ECONNREFUSED); });
+}
+
+TEST_F(Walk, ScopeIsTheEnforcedCgroupAndAllBelow)
+{
+    const std::string below = world_->enforced.path() + "/below";
+    const Cgroup child(below);
+    EXPECT_TRUE(datapath_->in_scope(world_->enforced.id()));
+    EXPECT_TRUE(datapath_->in_scope(child.id()));
+    EXPECT_FALSE(datapath_->in_scope(world_->elsewhere.id()));
+    EXPECT_FALSE(datapath_->in_scope(1));
+    EXPECT_FALSE(datapath_->in_scope(~0ULL));
+}
+
+} // namespace
+} // namespace bulkhead::test

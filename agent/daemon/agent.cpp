@@ -25,6 +25,22 @@ void log_each_line(const std::string& text)
     }
 }
 
+// For status and records, which show a refusal in one line.
+std::string in_one_line(const std::string& text)
+{
+    std::string line;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '\n') {
+            line += text[i];
+            continue;
+        }
+        line += "; ";
+        while (i + 1 < text.size() && text[i + 1] == ' ')
+            ++i;
+    }
+    return line;
+}
+
 } // namespace
 
 Agent::Agent(const Invocation& invocation)
@@ -42,9 +58,11 @@ Result<std::unique_ptr<Agent>> Agent::start(const Invocation& invocation)
     std::unique_ptr<Agent> agent(new Agent(invocation));
     BULKHEAD_CHECK(agent->prepare());
     BULKHEAD_CHECK(agent->check_folder_first());
-    BULKHEAD_CHECK(agent->open_parts());
+    BULKHEAD_CHECK(agent->open_records());
+    BULKHEAD_CHECK(
+        agent->open_kernel()); // nothing was attached before this, and nothing below fails but a first policy
     BULKHEAD_CHECK(agent->bring_into_force());
-    BULKHEAD_CHECK(agent->serve());
+    BULKHEAD_CHECK(agent->look_for_changes());
     return agent;
 }
 
@@ -62,7 +80,12 @@ Status Agent::prepare()
         agent_id_ = *enrolled;
     BULKHEAD_TRY(signals_, open_signals());
     BULKHEAD_TRY(loop_, ControlLoop::create());
-    return {};
+    return config_.controller.empty() ? Status{} : check_uplink(uplink_options());
+}
+
+UplinkOptions Agent::uplink_options() const
+{
+    return {config_.controller, config_.state_dir, hostname_, config_.labels, join_token_};
 }
 
 // A folder that is bad at the very first start is an error of the command line; later it is something to live through.
@@ -80,7 +103,7 @@ Status Agent::check_folder_first()
     return {};
 }
 
-Status Agent::open_parts()
+Status Agent::open_records()
 {
     spool_ = make_patient_spool(
         [this] {
@@ -92,6 +115,17 @@ Status Agent::open_parts()
         clock_);
     records_ = std::make_unique<RecordWriter>(*spool_, clock_);
     records_->set_origin(hostname_, agent_id_, boot_id_);
+    LocalQuestions questions{[this] { return loop_->call([this] { return local_status(); }); },
+                             [this] {
+                                 const auto view = loop_->call([this] { return enforcer_->view(); });
+                                 return view ? *view : nullptr;
+                             }};
+    BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
+    return {};
+}
+
+Status Agent::open_kernel()
+{
     BULKHEAD_TRY(const auto options, datapath_options(config_));
     BULKHEAD_TRY(datapath_, open_datapath(options));
     BULKHEAD_TRY(const auto root, find_cgroup2_root());
@@ -111,17 +145,21 @@ Status Agent::open_parts()
 
 Status Agent::bring_into_force()
 {
+    losses_.emplace(config_.state_dir, boot_id_);
+    events_->with([&](FlowAssembler& assembler) { assembler.set_loss_baseline(losses_->reported()); });
     started_ = true;
     records_->audit("agent.start", hostname_, fmt::format("bulkheadd {} for {}", BULKHEAD_VERSION, cgroup_));
     // An error leaves what the kernel enforces; a newer policy may do better than the saved one.
     if (const auto resumed = enforcer_->resume(host_.failsafes(), {"failsafe/controller"}); !resumed)
         refuse(resumed.error(), "saved policy", true);
+    host_.assume_controller(enforcer_->failsafes());
     if (!config_.policy_dir.empty()) {
         if (enforcer_->source() == PolicySource::folder)
             folder_policy_.remember(enforcer_->state());
         reload_folder(true);
         if (!enforcer_->has_policy() && !enforcer_->plane_in_force()) {
-            const Error error{ErrorKind::invalid, enforcer_->refusal(), {}};
+            const Error error{
+                ErrorKind::invalid, config_.policy_dir + ": invalid, and there is no policy from before", {}};
             enforcer_.reset();
             datapath_.reset();
             BULKHEAD_TRY(const auto options, datapath_options(config_));
@@ -133,27 +171,13 @@ Status Agent::bring_into_force()
     return {};
 }
 
-Status Agent::serve()
+Status Agent::look_for_changes()
 {
-    LocalQuestions questions{[this] { return loop_->call([this] { return local_status(); }); },
-                             [this] {
-                                 const auto view = loop_->call([this] { return enforcer_->view(); });
-                                 return view ? *view : nullptr;
-                             }};
-    BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
     if (!config_.controller.empty()) {
-        const UplinkOptions options{config_.controller, config_.state_dir, hostname_, config_.labels, join_token_};
-        BULKHEAD_TRY(uplink_, start_uplink(options, *this, *spool_));
+        BULKHEAD_TRY(uplink_, start_uplink(uplink_options(), *this, *spool_));
     }
-    if (!config_.policy_dir.empty()) {
-        BULKHEAD_TRY(auto watch, FolderWatch::create(config_.policy_dir));
-        folder_watch_ = std::move(watch);
-        loop_->watch(folder_watch_->fd(), [this] {
-            if (folder_watch_->read_events())
-                reload_folder_soon();
-        });
-        reload_folder_soon(); // what changed between the first reading and the watch
-    }
+    if (!config_.policy_dir.empty())
+        watch_folder();
     if (config_.controller.empty() && config_.policy_dir.empty())
         log_warning(
             "neither a controller nor a policy folder is configured: flows are recorded, and a policy that is in "
@@ -163,6 +187,21 @@ Status Agent::serve()
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
     return {};
+}
+
+void Agent::watch_folder()
+{
+    auto watch = FolderWatch::create(config_.policy_dir);
+    if (!watch) {
+        log_warning("changes of {} are noticed on SIGHUP only: {}", config_.policy_dir, watch.error().message);
+        return;
+    }
+    folder_watch_ = std::move(*watch);
+    loop_->watch(folder_watch_->fd(), [this] {
+        if (folder_watch_->read_events())
+            reload_folder_soon();
+    });
+    reload_folder_soon(); // what changed between the first reading and the watch
 }
 
 Status Agent::run()
@@ -226,18 +265,35 @@ void Agent::second_passed()
     if (folder_watch_ && folder_watch_->check_folder())
         reload_folder_soon();
     enforcer_->tick();
-    auto flows = datapath_->udp_flows();
-    if (!flows && flows.error().message != udp_error_)
-        log_warning("cannot read UDP conversations: {}", flows.error().message);
-    udp_error_ = flows ? std::string() : flows.error().message;
-    const auto counters = datapath_->counters();
-    events_->with(
-        [&](FlowAssembler& assembler) { assembler.tick(counters, flows ? *flows : decltype(flows)::value_type{}); });
+    report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
         notify_watchdog();
     notify_status(summary());
+}
+
+void Agent::report_flows()
+{
+    if (events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
+        walk_sockets();
+    auto flows = datapath_->udp_flows();
+    if (!flows && flows.error().message != kernel_error_)
+        log_warning("cannot read UDP conversations: {}", flows.error().message);
+    kernel_error_ = flows ? std::string() : flows.error().message;
+    const auto counters = datapath_->counters();
+    events_->with(
+        [&](FlowAssembler& assembler) { assembler.tick(counters, flows ? *flows : decltype(flows)::value_type{}); });
+    if (const auto kept = losses_->keep(counters); !kept)
+        log_debug("{}", kept.error().message); // costs a second report after a restart
+}
+
+void Agent::walk_sockets()
+{
+    if (const auto sockets = datapath_->walk_sockets(); sockets)
+        events_->with([&](FlowAssembler& assembler) { assembler.on_walk(*sockets); });
+    else
+        log_warning("cannot walk sockets: {}", sockets.error().message);
 }
 
 void Agent::reload_folder_soon()
@@ -263,12 +319,15 @@ void Agent::reload_folder(bool say_again)
                       compiled->identities == held.identities && compiled->own_labels == held.own_labels;
     compiled->policy_version = held.policy_version + (same ? 0 : 1);
     const auto version = compiled->policy_version;
+    const bool mends = !enforcer_->refusal().empty();
     const auto begun = clock_.monotonic();
     if (const auto enforced = enforcer_->enforce(std::move(*compiled), PolicySource::folder); !enforced) {
         refuse(enforced.error(), config_.policy_dir, say_again);
         return;
     }
     refresh_host();
+    if (same && mends)
+        log_info("{} is valid again, and what is in force already: version {}", config_.policy_dir, version);
     if (same)
         return;
     log_info("policy version {} of {} is in force ({:.1f} ms)", version, config_.policy_dir,
@@ -278,14 +337,15 @@ void Agent::reload_folder(bool say_again)
 
 void Agent::refuse(const Error& error, const std::string& object, bool say_again)
 {
-    if (error.message == enforcer_->refusal() && !say_again)
+    const auto why = in_one_line(error.message);
+    if (why == enforcer_->refusal() && !say_again)
         return;
-    enforcer_->refuse(error.message);
+    enforcer_->refuse(why);
     log_each_line(error.message);
     log_error("policy from {} is refused; {}", object,
               enforcer_->plane_in_force() ? fmt::format("version {} stays in force", enforcer_->state().policy_version)
                                           : std::string("nothing is enforced"));
-    records_->audit("policy.refuse", object, error.message);
+    records_->audit("policy.refuse", object, why);
 }
 
 OwnWorkload Agent::own_workload() const
@@ -297,12 +357,13 @@ void Agent::on_view(std::shared_ptr<const PolicyView> view)
 {
     events_->with([&](FlowAssembler& assembler) { assembler.set_policy(std::move(view)); });
     refresh_host();
+    loop_->post([this] { walk_sockets(); }); // when the switch is over
 }
 
 void Agent::on_cut(const ForbiddenSession& session)
 {
     events_->with([&](FlowAssembler& assembler) {
-        assembler.on_cut(session.socket.socket, session.direction, session.verdict, session.socket.owner);
+        assembler.on_cut(session.socket.socket, session.direction, session.verdict, session.verdict.subject);
     });
 }
 

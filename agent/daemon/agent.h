@@ -10,6 +10,7 @@
 #include "agent/daemon/host_watch.h"
 #include "agent/daemon/record_writer.h"
 #include "agent/local/local_server.h"
+#include "agent/state/reported_losses.h"
 #include "agent/uplink/uplink.h"
 
 #include <atomic>
@@ -36,9 +37,12 @@ private:
     // Start, in this order.
     Status prepare();
     Status check_folder_first();
-    Status open_parts();
+    Status open_records();
+    Status open_kernel();
     Status bring_into_force();
-    Status serve();
+    Status look_for_changes();
+    void watch_folder();
+    [[nodiscard]] UplinkOptions uplink_options() const;
     void stop_parts();
 
     // Policy from a folder.
@@ -58,6 +62,8 @@ private:
 
     void on_view(std::shared_ptr<const PolicyView> view);
     void on_cut(const ForbiddenSession& session);
+    void report_flows();
+    void walk_sockets();
     void refuse(const Error& error, const std::string& object, bool say_again);
     void refresh_host();
     void second_passed();
@@ -76,6 +82,7 @@ private:
     std::unique_ptr<ControlLoop> loop_; // thread-safe
     HostWatch host_;
     PolicyState saved_;
+    std::optional<ReportedLosses> losses_;
     FolderPolicy folder_policy_;
     std::optional<FolderWatch> folder_watch_;
     bool reload_planned_ = false;
@@ -93,7 +100,7 @@ private:
     std::unique_ptr<LocalServer> local_;
     std::unique_ptr<Uplink> uplink_;
 
-    std::string udp_error_; // the last one that was logged
+    std::string kernel_error_; // the last one of reading the kernel's tables that was logged
     std::uint64_t passes_seen_ = 0;
     std::optional<Error> fatal_;
 };

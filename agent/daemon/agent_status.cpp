@@ -58,6 +58,8 @@ v1::LocalStatus Agent::local_status()
     };
     for (const auto& [name, value] : datapath_->counters())
         add_counter(name, value);
+    for (const auto& [name, value] : events_->with([](FlowAssembler& assembler) { return assembler.counters(); }))
+        add_counter(name, value);
     add_counter("open_flows", events_->with([](FlowAssembler& assembler) { return assembler.open_flows(); }));
     for (const auto& use : datapath_->map_use()) {
         auto& map = *status.add_maps();

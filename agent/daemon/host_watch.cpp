@@ -42,6 +42,16 @@ HostWatch::Changes HostWatch::tick(bool controller_connected)
     return changes;
 }
 
+void HostWatch::assume_controller(const std::vector<policy::HostRule>& failsafes)
+{
+    if (!controller_ || !inputs_.controller.empty())
+        return;
+    for (const auto& rule : failsafes)
+        if (rule.id == "failsafe/controller")
+            for (const auto& cidr : rule.peers.cidrs)
+                inputs_.controller.push_back(cidr.address);
+}
+
 bool HostWatch::read_addresses()
 {
     auto now = own_addresses();

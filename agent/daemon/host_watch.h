@@ -21,6 +21,8 @@ public:
     // reached.
     Changes tick(bool controller_connected);
     void look_at_all_soon() { seconds_ = 0; }
+    // Takes the controller's addresses from failsafes that were saved, for as long as its name has not resolved.
+    void assume_controller(const std::vector<policy::HostRule>& failsafes);
 
     [[nodiscard]] const std::vector<IpAddress>& addresses() const { return addresses_; }
     [[nodiscard]] std::vector<policy::HostRule> failsafes() const { return failsafe_rules(inputs_); }

@@ -91,7 +91,7 @@ std::string describe_peers(const policy::PeerSet& peers, const PolicyView& view)
         return "any";
     std::vector<std::string> words;
     for (const auto& cidr : peers.cidrs)
-        words.push_back(cidr.to_string());
+        words.push_back(cidr == Cidr::host(cidr.address) ? cidr.address.to_string() : cidr.to_string());
     std::set<std::string> workloads;
     for (const auto& [address, entry] : view.addresses)
         if (std::binary_search(peers.identities.begin(), peers.identities.end(), entry.identity))

@@ -43,12 +43,10 @@ public:
     void read_acknowledgements()
     {
         for (v1::IngestAck ack; stream_.Read(&ack);) {
-            // Nothing that was not sent can be stored, whatever the peer says.
-            const auto seq = std::min<std::uint64_t>(ack.seq(), sent_);
-            if (seq > acknowledged_) {
-                if (const auto kept = spool_.acknowledge(seq); !kept)
+            if (ack.seq() > acknowledged_) {
+                if (const auto kept = spool_.acknowledge(ack.seq()); !kept)
                     log_warning("cannot note what the controller has: {}", kept.error().message);
-                acknowledged_ = seq;
+                acknowledged_ = ack.seq();
             }
             cancellation_.notify();
         }
@@ -59,8 +57,10 @@ public:
     void send()
     {
         while (!over_ && !cancellation_.cancelled()) {
+            // The controller may know more than this folder does, when that was restored from a backup.
+            sent_ = std::max<std::uint64_t>(sent_, acknowledged_);
             if (sent_ - acknowledged_ >= window) {
-                cancellation_.wait(1s, [this] { return over_ || sent_ - acknowledged_ < window; });
+                cancellation_.wait(1s, [this] { return over_ || sent_ < acknowledged_ + window; });
                 continue;
             }
             auto records = spool_.read(sent_, records_per_read, wait_for_records);
@@ -83,7 +83,7 @@ private:
     Spool& spool_;
     const std::string& agent_id_;
     Cancellation& cancellation_;
-    std::atomic<std::uint64_t> sent_, acknowledged_;
+    std::atomic<std::uint64_t> sent_, acknowledged_; // each written by one thread
     std::atomic<bool> over_{false};
 };
 

@@ -221,22 +221,37 @@ private:
     std::thread thread_; // last: it uses all of the above
 };
 
-} // namespace
-
-Result<std::unique_ptr<Uplink>> start_uplink(const UplinkOptions& options, UplinkHost& host, Spool& spool)
+// None: enrol. With a certificate that is too old to renew, a token is what it was given for.
+Result<std::optional<Credentials>> credentials_to_use(const UplinkOptions& options)
 {
     BULKHEAD_TRY(auto credentials, load_credentials(options.state_dir));
     if (credentials && system_clock::now() >= credentials->not_after && !options.join_token.empty())
-        credentials.reset(); // too old to renew: the token is what it was given for
+        credentials.reset();
+    return credentials;
+}
+
+} // namespace
+
+Status check_uplink(const UplinkOptions& options)
+{
+    BULKHEAD_TRY(const auto credentials, credentials_to_use(options));
+    if (credentials)
+        return {};
+    if (options.join_token.empty())
+        return fail(ErrorKind::invalid,
+                    "this host is not enrolled at a controller (mend: make a token with 'bulkheadctl "
+                    "agent token create' and start with --join TOKEN or --join-file FILE)");
+    if (const auto token = tls::decode_join_token(options.join_token); !token)
+        return fail(ErrorKind::invalid, "the join token cannot be used: {}", token.error().message);
+    return {};
+}
+
+Result<std::unique_ptr<Uplink>> start_uplink(const UplinkOptions& options, UplinkHost& host, Spool& spool)
+{
+    BULKHEAD_CHECK(check_uplink(options));
+    BULKHEAD_TRY(auto credentials, credentials_to_use(options));
     if (credentials && !options.join_token.empty())
         log_info("already enrolled as {}: the join token is not used", credentials->agent_id);
-    if (!credentials) {
-        if (options.join_token.empty())
-            return fail(ErrorKind::invalid,
-                        "this host is not enrolled at a controller (mend: make a token with 'bulkheadctl agent "
-                        "token create' and start with --join TOKEN or --join-file FILE)");
-        BULKHEAD_CHECK(tls::decode_join_token(options.join_token));
-    }
     return std::make_unique<RunningUplink>(options, std::move(credentials), host, spool);
 }
 

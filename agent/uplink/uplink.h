@@ -44,7 +44,10 @@ public:
     [[nodiscard]] virtual bool connected() const = 0;
 };
 
-// Borrows host and spool for its life. Fails (invalid) when the host is neither enrolled nor has a token.
+// Fails (invalid) when the host is neither enrolled nor has a token that can be read.
+[[nodiscard]] Status check_uplink(const UplinkOptions& options);
+
+// Borrows host and spool for its life. Fails like check_uplink().
 [[nodiscard]] Result<std::unique_ptr<Uplink>> start_uplink(const UplinkOptions& options, UplinkHost& host,
                                                            Spool& spool);
 

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/daemon/enforcer.h"
+
+#include "agent/daemon/failsafe.h"
+#include "tests/harness/fake_clock.h"
+#include "tests/harness/temp_dir.h"
+#include "tests/unit/agent/scripted_datapath.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bulkhead::agent {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class CountingSubjects final : public SubjectResolver {
+public:
+    FacetTable resolve(const std::vector<policy::ProcessCondition>&) override { return table; }
+    [[nodiscard]] std::vector<std::string> unmatched() const override { return {}; }
+    FacetTable table;
+};
+
+wire::HostState state_of(std::uint64_t version, const std::string& rule_id = "web/in")
+{
+    wire::HostState state;
+    state.generation = version;
+    state.policy_version = version;
+    state.policy.segments = {"web"};
+    state.policy.defaults[0][1] = state.policy.defaults[1][1] = {policy::Action::deny, "web"};
+    policy::HostRule rule;
+    rule.id = rule_id;
+    rule.direction = policy::Direction::inbound;
+    rule.peers.identities = {1};
+    rule.services = {{policy::Protocol::tcp, {80, 80}}};
+    state.policy.rules = {rule};
+    state.identities[1] = {1, {{"role", "api"}}, "", {"api"}};
+    state.addresses[*IpAddress::parse("192.0.2.1")] = {1, "api-1"};
+    state.own_labels = {{"role", "web"}};
+    return state;
+}
+
+std::vector<policy::HostRule> failsafes(const char* controller = nullptr)
+{
+    FailsafeInputs inputs;
+    inputs.management = {*Cidr::parse("192.0.2.0/24")};
+    inputs.controller_port = 7443;
+    if (controller != nullptr)
+        inputs.controller = {*IpAddress::parse(controller)};
+    return failsafe_rules(inputs);
+}
+
+constexpr const char* boot = "0e0f3a1c-boot";
+
+// One life of an agent's enforcer; a second one over the same folder and kernel is a restart.
+struct Life {
+    Life(test::ScriptedDatapath& datapath, const std::string& dir, const std::string& boot_id = boot)
+        : kernel(datapath), saved(dir), sessions(datapath, clock, [](auto) { return std::nullopt; }),
+          enforcer(datapath, subjects, sessions, saved, boot_id,
+                   {[this](auto view) { views.push_back(std::move(view)); }, [](const auto&) {}})
+    {}
+    Status resume(std::vector<policy::HostRule> rules = failsafes()) { return enforcer.resume(std::move(rules), {}); }
+
+    test::ScriptedDatapath& kernel;
+    test::FakeClock clock;
+    CountingSubjects subjects;
+    PolicyState saved;
+    SessionKeeper sessions;
+    std::vector<std::shared_ptr<const PolicyView>> views;
+    Enforcer enforcer;
+};
+
+class EnforcerTest : public ::testing::Test {
+protected:
+    test::TempDir dir;
+    test::ScriptedDatapath kernel;
+};
+
+TEST_F(EnforcerTest, AFreshHostEnforcesNothing)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    EXPECT_EQ(kernel.switches, 0U);
+    EXPECT_FALSE(life.enforcer.has_policy());
+    EXPECT_FALSE(life.enforcer.plane_in_force());
+    ASSERT_TRUE(life.enforcer.view());
+    EXPECT_EQ(kernel.adoptions, 1U); // listeners older than the programs
+}
+
+TEST_F(EnforcerTest, TheWordsOfAGenerationAreKnownBeforeItsEventsCome)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    std::uint32_t known = 0;
+    kernel.during_switch = [&] { known = life.views.back()->generation; };
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    EXPECT_EQ(known, 1U);
+    EXPECT_EQ(kernel.word.generation, 1U);
+    EXPECT_EQ(life.views.back()->policy_version, 1U);
+}
+
+TEST_F(EnforcerTest, AnUnexpectedGenerationStillHasItsWordsAndIsSaved)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        kernel.skip_generations = 5;
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        EXPECT_EQ(life.enforcer.view()->generation, kernel.word.generation);
+    }
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_TRUE(second.enforcer.has_policy());
+}
+
+TEST_F(EnforcerTest, FailsafesAreInEveryPolicyAndNotInItsState)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    EXPECT_THAT(life.enforcer.view()->policy.rules, Contains(Field(&policy::HostRule::id, "failsafe/ssh")));
+    EXPECT_THAT(life.enforcer.state().policy.rules, Not(Contains(Field(&policy::HostRule::id, "failsafe/ssh"))));
+}
+
+TEST_F(EnforcerTest, ARefusedSwitchChangesNothing)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    kernel.refusal = "map is full";
+    ASSERT_FALSE(life.enforcer.enforce(state_of(2, "web/other"), PolicySource::controller));
+    EXPECT_EQ(life.enforcer.refusal(), "map is full");
+    EXPECT_EQ(life.enforcer.state(), state_of(1));
+    EXPECT_EQ(life.views.back()->policy_version, 1U);
+    EXPECT_EQ(life.views.back()->generation, kernel.word.generation);
+
+    Life second(kernel, dir.path());
+    kernel.refusal.reset();
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(1)); // nor on disk
+
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    EXPECT_EQ(life.enforcer.refusal(), "");
+}
+
+TEST_F(EnforcerTest, TheSamePolicyAgainSwitchesNothing)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    auto same = state_of(1);
+    same.generation = 9;
+    same.policy_version = 8;
+    ASSERT_TRUE(life.enforcer.enforce(same, PolicySource::controller));
+    EXPECT_EQ(kernel.switches, 1U);
+    EXPECT_EQ(life.enforcer.state().generation, 9U);
+    EXPECT_EQ(life.views.back()->policy_version, 8U); // but records name the newer version
+    EXPECT_EQ(life.views.back()->generation, 1U);
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state().generation, 9U);
+}
+
+TEST_F(EnforcerTest, ARestartTakesOverWithoutASwitchAndKnowsTheRules)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(3), PolicySource::folder));
+    }
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(kernel.switches, 1U);
+    EXPECT_EQ(second.enforcer.state(), state_of(3));
+    EXPECT_EQ(second.enforcer.source(), PolicySource::folder);
+    EXPECT_EQ(second.enforcer.view()->generation, kernel.word.generation);
+    EXPECT_THAT(second.enforcer.view()->policy.rules, Contains(Field(&policy::HostRule::id, "web/in")));
+}
+
+TEST_F(EnforcerTest, AfterARebootTheSavedPolicyIsRealised)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(3), PolicySource::controller));
+    }
+    test::ScriptedDatapath rebooted;
+    Life second(rebooted, dir.path(), "another-boot");
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(rebooted.switches, 1U);
+    EXPECT_EQ(second.enforcer.state(), state_of(3));
+}
+
+TEST_F(EnforcerTest, KilledBetweenTheSwitchAndTheSaveItStillKnowsWhatIsInForce)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    }
+    PolicyState saved(dir.path()); // the next switch, up to the kill
+    ASSERT_TRUE(saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes()}));
+    kernel.pin(2);
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(2, "web/other"));
+    EXPECT_FALSE(std::filesystem::exists(dir / "policy.next.pb")); // put in its place
+}
+
+TEST_F(EnforcerTest, KilledBeforeTheSwitchTheOldOneIsInForce)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    }
+    PolicyState saved(dir.path());
+    ASSERT_TRUE(saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes()}));
+    Life second(kernel, dir.path()); // the kernel is still at 1
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(1));
+}
+
+TEST_F(EnforcerTest, PlanesWithoutSavedWordsGoOn)
+{
+    kernel.pin(7);
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    EXPECT_EQ(kernel.switches, 0U);
+    EXPECT_FALSE(life.enforcer.has_policy());
+    EXPECT_TRUE(life.enforcer.plane_in_force());
+    EXPECT_EQ(life.enforcer.view()->generation, 7U);
+}
+
+TEST_F(EnforcerTest, GenerationsOfAnotherBootMeanNothing)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    }
+    Life second(kernel, dir.path(), "another-boot"); // planes of generation 1 that somebody else made
+    ASSERT_TRUE(second.resume());
+    EXPECT_FALSE(second.enforcer.has_policy());
+}
+
+TEST_F(EnforcerTest, ADamagedFileIsSetAsideAndThePlanesGoOn)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    }
+    dir.file("policy.pb", "BHPOL1\nnonsense that is long enough to hold a checksum, but holds none at all");
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_TRUE(second.enforcer.plane_in_force());
+    EXPECT_FALSE(second.enforcer.has_policy());
+    EXPECT_TRUE(std::filesystem::exists(dir / "policy.pb.damaged"));
+    EXPECT_FALSE(std::filesystem::exists(dir / "policy.pb"));
+}
+
+TEST_F(EnforcerTest, ADiskThatCannotBeWrittenDoesNotKeepAPolicyFromBeingEnforced)
+{
+    Life life(kernel, dir / "no/such/folder");
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    EXPECT_EQ(kernel.switches, 1U);
+    EXPECT_EQ(life.enforcer.refusal(), "");
+}
+
+TEST_F(EnforcerTest, ChangedFailsafesAreRealisedAtOnceAndAtARestart)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        ASSERT_TRUE(life.enforcer.set_failsafes(failsafes()));
+        EXPECT_EQ(kernel.switches, 1U); // the same ones
+        ASSERT_TRUE(life.enforcer.set_failsafes(failsafes("198.51.100.1")));
+        EXPECT_EQ(kernel.switches, 2U);
+        EXPECT_THAT(life.enforcer.view()->policy.rules, Contains(Field(&policy::HostRule::id, "failsafe/controller")));
+    }
+    Life second(kernel, dir.path());
+    ASSERT_TRUE(second.resume(failsafes("198.51.100.2")));
+    EXPECT_EQ(kernel.switches, 3U);
+    EXPECT_EQ(second.enforcer.failsafes(), failsafes("198.51.100.2"));
+}
+
+TEST_F(EnforcerTest, TheControllersAddressIsKeptUntilItsNameResolves)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume(failsafes("198.51.100.1")));
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    }
+    Life restarted(kernel, dir.path());
+    ASSERT_TRUE(restarted.enforcer.resume(failsafes(), {"failsafe/controller"}));
+    EXPECT_EQ(restarted.enforcer.failsafes(), failsafes("198.51.100.1"));
+    EXPECT_EQ(kernel.switches, 1U);
+
+    test::ScriptedDatapath rebooted;
+    Life after_boot(rebooted, dir.path(), "another-boot");
+    ASSERT_TRUE(after_boot.enforcer.resume(failsafes(), {"failsafe/controller"}));
+    EXPECT_EQ(after_boot.enforcer.failsafes(), failsafes("198.51.100.1"));
+}
+
+TEST_F(EnforcerTest, FacetsAreRewrittenOnlyWhenTheyChange)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    life.enforcer.tick();
+    EXPECT_THAT(kernel.facet_updates, IsEmpty());
+    FacetRow row;
+    row.key.value = 1000;
+    row.classes.word[0] = 3;
+    life.subjects.table = {row};
+    life.enforcer.tick();
+    life.enforcer.tick();
+    ASSERT_EQ(kernel.facet_updates.size(), 1U);
+    EXPECT_EQ(kernel.facet_updates[0][0].key.value, 1000U);
+}
+
+} // namespace
+} // namespace bulkhead::agent

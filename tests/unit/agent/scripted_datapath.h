@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/datapath.h"
+
+#include <functional>
+#include <optional>
+
+namespace bulkhead::test {
+
+// A kernel that remembers what was realised, refuses when told to, and calls back in the middle of a switch.
+class ScriptedDatapath final : public agent::Datapath {
+public:
+    bh_control word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0};
+    std::optional<std::string> refusal;
+    std::uint32_t skip_generations = 0;
+    std::function<void()> during_switch = [] {};
+    std::size_t switches = 0, adoptions = 0;
+    agent::FacetTable facets;
+    std::vector<agent::FacetTable> facet_updates;
+
+    void pin(std::uint32_t generation) { word = {0, 1, BH_ABI_VERSION, generation}; }
+
+    Result<std::uint32_t> realise(const agent::Realisation& realisation) override
+    {
+        during_switch();
+        if (refusal)
+            return fail(ErrorKind::failed, "{}", *refusal);
+        ++switches;
+        facets = realisation.facets;
+        pin(word.generation + 1 + std::exchange(skip_generations, 0));
+        return word.generation;
+    }
+    Status update_facets(const agent::FacetTable& rows) override
+    {
+        facet_updates.push_back(rows);
+        return {};
+    }
+    Status clear() override
+    {
+        word.active_slot = word.shadow_slot = BH_SLOT_NONE;
+        return {};
+    }
+    [[nodiscard]] bh_control control() const override { return word; }
+    Status judge(std::span<bh_judge_request>) override { return {}; }
+    Result<std::vector<agent::WalkedSocket>> walk_sockets() override { return std::vector<agent::WalkedSocket>{}; }
+    bool in_scope(std::uint64_t) override { return true; }
+    Status destroy_socket(const bh_walked_socket&) override { return {}; }
+    Status adopt_listeners(std::span<const agent::WalkedSocket>) override
+    {
+        ++adoptions;
+        return {};
+    }
+    Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override
+    {
+        return std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>{};
+    }
+    Status forget_udp_flow(const bh_udp_flow_key&) override { return {}; }
+    Result<std::size_t> consume(const EventSink&, std::chrono::milliseconds) override { return std::size_t{0}; }
+    agent::Counters counters() override { return {}; }
+    std::vector<agent::MapUse> map_use() override { return {}; }
+};
+
+} // namespace bulkhead::test

@@ -30,11 +30,11 @@ class Shop:
     def start_web(self):
         config = (HERE / "nginx.conf").read_text().replace("@DIR@", str(self.web.dir))
         path = self.web.dir / "nginx.conf"
-        path.write_text(config.replace("@API@", f"{self.api.ip4}:8080"))
+        path.write_text(config.replace("@API@", f"{self.api.ip4}:8000"))
         self.web.start("/usr/sbin/nginx", "-c", path, unit="nginx.service")
 
     def start_api(self):
-        self.api.start("/usr/bin/python3", HERE / "api.py", 8080, self.db.ip4, unit="shop-api.service")
+        self.api.start("/usr/bin/python3", HERE / "api.py", 8000, self.db.ip4, unit="shop-api.service")
         key = self.api.dir / "ssh_host_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         self.lab.make_folder(Path("/run/sshd"))  # sshd insists on it; Debian's unit makes it too
@@ -70,7 +70,7 @@ class Shop:
         wait_until(lambda: self.orders().code == 0, 15, "the shop answers", 0.1)
 
     def orders(self):
-        return self.ctl.run("curl", "-sS", "--fail", "--max-time", "5", f"http://{self.web.ip4}/orders")
+        return self.ctl.run("curl", "-sS", "--fail", "--max-time", "5", f"http://{self.web.ip4}:8080/orders")
 
     def commands_to_try(self) -> list[str]:
         inside = "nsenter --net=/run/netns/bh-demo-{}"

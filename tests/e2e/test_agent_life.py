@@ -31,7 +31,7 @@ class AgentLife(AppTest):
         self.enforced()
         marker = self.guest.probe("tcp", self.app.ip4, 7000)["local_port"]
         self.await_record(self.controller.records, 10, src__port=marker, event="close")
-        seqs = [record["seq"] for record in self.controller.records("--last", "100000")]
+        seqs = [record["seq"] for record in self.controller.records()]
         self.assertEqual(len(seqs), len(set(seqs)))
 
     def test_never_a_moment_without_enforcement_during_restarts(self):
@@ -79,7 +79,7 @@ print(tries, passed)
         attempt = self.guest.probe("tcp", self.app.ip4, 7000)["local_port"]
         self.agent.start()
         # The ring keeps what fits while nobody reads; what does not fit must come as a gap.
-        wait_until(lambda: [record for record in self.agent.records("--last", "1000")
+        wait_until(lambda: [record for record in self.agent.records()
                             if record["kind"] == "gap" or record.get("src", {}).get("port") == attempt],
                    10, "the flow or a gap")
 
@@ -157,7 +157,7 @@ class TwoAgents(LabTest):
                 self.assertPasses(outcome) if passes else self.assertRefused(outcome, "ECONNREFUSED")
         self.await_record(self.agents["left"].violations, dst__port=7001, verdict="denied")
         self.await_record(self.agents["right"].violations, dst__port=7100, verdict="denied")
-        self.assertEqual([record for record in self.agents["left"].records("--last", "1000")
+        self.assertEqual([record for record in self.agents["left"].records()
                           if record.get("dst", {}).get("port") in (7100, 7101)], [])
         self.assertEqual(len(self.lab.pins()), 2)
 
@@ -190,8 +190,8 @@ class ControllerDown(AppTest):
         time.sleep(0.5)
         self.controller.start()
         wait_until(lambda: set(ports) <= {record.get("src", {}).get("port") for record in
-                                          self.controller.records("--last", "100000")}, 20, "spooled flows arrive", 0.3)
-        seqs = sorted(record["seq"] for record in self.controller.records("--last", "100000")
+                                          self.controller.records()}, 20, "spooled flows arrive", 0.3)
+        seqs = sorted(record["seq"] for record in self.controller.records()
                       if record["host"] == "app")
         self.assertEqual(len(seqs), len(set(seqs)), "stored exactly once")
         self.assertEqual(seqs, list(range(seqs[0], seqs[0] + len(seqs))), "without holes")

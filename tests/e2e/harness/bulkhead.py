@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs under test: Controller, Agent and what bulkheadctl says."""
 
+import datetime
 import json
 import os
 import signal
@@ -13,10 +14,12 @@ from .lab import Host, Lab, Result, wait_until
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("BULKHEAD_BUILD_DIR", REPOSITORY / "build" / "dev")).resolve()
 
+ALL = "100000"  # more records than any test makes
+
 
 def program(name) -> Path:
     folder = {"bulkheadd": "agent/daemon", "bulkhead-controller": "controller", "bulkheadctl": "cli"}[name]
-    for candidate in (BUILD / folder / name, BUILD / "bin" / name, *BUILD.glob(f"**/{name}")):
+    for candidate in (BUILD / "bin" / name, BUILD / folder / name, *BUILD.glob(f"**/{name}")):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate
     raise FileNotFoundError(f"{name} is not built in {BUILD}: cmake --preset dev && cmake --build --preset dev")
@@ -106,7 +109,8 @@ class Controller(Daemon):
         return result.check() if check else result
 
     def records(self, *arguments, command="flows") -> list[dict]:
-        return [json.loads(line) for line in self.ctl(command, "-o", "json", *arguments).check().stdout.splitlines()]
+        return [json.loads(line) for line in
+                self.ctl(command, "-o", "json", "--last", ALL, *arguments).check().stdout.splitlines()]
 
     def violations(self, *arguments) -> list[dict]:
         return self.records(*arguments, command="violations")
@@ -118,9 +122,10 @@ class Controller(Daemon):
         return next((agent for agent in agents if agent.get("name") == name), {})
 
     def follow(self, *arguments, command="violations"):
-        """`violations -f` in the background: a Follow."""
+        """`violations -f` in the background, from now on: a Follow."""
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return Follow(self.host.pipe(program("bulkheadctl"), "--config", self.state / "admin.yaml", command, "-f", "-o",
-                                     "json", *arguments, daemon=True))
+                                     "json", "--since", now, *arguments, daemon=True))
 
 
 class Follow:
@@ -129,12 +134,15 @@ class Follow:
     def __init__(self, process):
         self.process = process
         os.set_blocking(process.stdout.fileno(), False)
-        self._rest, self.records = "", []
+        self._rest, self.records = b"", []
 
     def poll(self):
-        while chunk := self.process.stdout.read():
-            self._rest += chunk
-        *lines, self._rest = self._rest.split("\n")
+        try:
+            while chunk := os.read(self.process.stdout.fileno(), 65536):
+                self._rest += chunk
+        except BlockingIOError:
+            pass
+        *lines, self._rest = self._rest.split(b"\n")
         self.records += [(time.monotonic(), json.loads(line)) for line in lines if line]
         return self.records
 
@@ -183,7 +191,8 @@ class Agent(Daemon):
         return self.host.run(program("bulkheadctl"), "--local", "--socket", self.socket, *arguments, daemon=True)
 
     def records(self, *arguments, command="flows") -> list[dict]:
-        return [json.loads(line) for line in self.local(command, "-o", "json", *arguments).check().stdout.splitlines()]
+        return [json.loads(line) for line in
+                self.local(command, "-o", "json", "--last", ALL, *arguments).check().stdout.splitlines()]
 
     def violations(self, *arguments) -> list[dict]:
         return self.records(*arguments, command="violations")

@@ -11,6 +11,8 @@
 namespace bulkhead::agent {
 namespace {
 
+constexpr unsigned save_again_ticks = 5;
+
 Result<std::shared_ptr<PolicyView>> build_view(const wire::HostState& state,
                                                const std::vector<policy::HostRule>& failsafes)
 {
@@ -117,7 +119,8 @@ Status Enforcer::adopt_pinned(PolicyState::Loaded& loaded, std::vector<policy::H
     BULKHEAD_TRY(auto view, build_view(pinned->state, pinned->failsafes));
     view->generation = generation;
     show(std::move(view));
-    commit(&pinned == &loaded.next);
+    if (&pinned == &loaded.next)
+        commit(true);
     log_info("the kernel goes on enforcing policy version {} (generation {})", pinned->state.policy_version,
              generation);
     has_policy_ = true;
@@ -198,6 +201,7 @@ Status Enforcer::relabel(wire::HostState next, PolicySource source)
 
 void Enforcer::tick()
 {
+    save_late();
     refresh_facets();
     const auto ended = sessions_.tick();
     if (!ended) {
@@ -259,10 +263,24 @@ bool Enforcer::save(const wire::HostState& state, PolicySource source, const std
 
 void Enforcer::commit(bool prepared)
 {
+    unsaved_ = !prepared;
     if (!prepared)
         return;
-    if (const auto committed = saved_.commit(); !committed)
+    if (const auto committed = saved_.commit(); !committed) {
         log_error("the saved policy cannot be put in its place: {}", committed.error().message);
+        unsaved_ = true;
+    }
+}
+
+void Enforcer::save_late()
+{
+    if (!unsaved_ || !has_policy_ || ++ticks_unsaved_ % save_again_ticks != 0)
+        return;
+    if (!saved_.prepare({source_, view_->generation, boot_id_, state_, failsafes_}))
+        return;
+    commit(true);
+    if (!unsaved_)
+        log_info("policy version {} is saved now", state_.policy_version);
 }
 
 } // namespace bulkhead::agent

@@ -62,6 +62,7 @@ private:
     bool save(const wire::HostState& state, PolicySource source, const std::vector<policy::HostRule>& failsafes,
               std::uint32_t kernel_generation);
     void commit(bool prepared);
+    void save_late();
     void judge_sessions();
     void refresh_facets();
 
@@ -78,6 +79,8 @@ private:
     std::vector<policy::HostRule> failsafes_;
     std::shared_ptr<const PolicyView> view_;
     FacetTable facets_;
+    bool unsaved_ = false; // what is in force is not on disk
+    unsigned ticks_unsaved_ = 0;
     std::string refusal_;
     std::string facet_error_; // the last one that was logged, so that it is logged once
     std::string session_error_;

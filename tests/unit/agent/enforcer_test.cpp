@@ -273,6 +273,21 @@ TEST_F(EnforcerTest, ADiskThatCannotBeWrittenDoesNotKeepAPolicyFromBeingEnforced
     EXPECT_EQ(life.enforcer.refusal(), "");
 }
 
+TEST_F(EnforcerTest, WhatCouldNotBeSavedIsSavedWhenTheDiskIsBack)
+{
+    {
+        Life life(kernel, dir / "state");
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        dir.folder("state");
+        for (int i = 0; i < 10; ++i)
+            life.enforcer.tick();
+    }
+    Life second(kernel, dir / "state");
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(1));
+}
+
 TEST_F(EnforcerTest, ChangedFailsafesAreRealisedAtOnceAndAtARestart)
 {
     {

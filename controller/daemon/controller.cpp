@@ -78,6 +78,7 @@ struct Controller::Parts {
     std::array<std::unique_ptr<grpc::Service>, 3> services;
     std::unique_ptr<grpc::Server> server;
     int port = 0;
+    bool made_admin = false;
 
     Parts(const ControllerConfig& given, const Clock& given_clock) : clock(given_clock), config(given) {}
     ~Parts();
@@ -171,8 +172,8 @@ std::string Controller::Parts::address() const
 
 Status Controller::Parts::provide_admin()
 {
-    BULKHEAD_TRY(const bool written, credentials->provide_admin(address()));
-    if (!written)
+    BULKHEAD_TRY(made_admin, credentials->provide_admin(address()));
+    if (!made_admin)
         return {};
     return stores.control->append_audit(
         make_audit(clock, {controller_agent_id, "admin.certificate", "admin", "written to admin.yaml"}));
@@ -207,9 +208,9 @@ std::string Controller::admin_file() const
     return parts_->state->path("admin.yaml");
 }
 
-bool Controller::is_first_start() const
+bool Controller::made_admin() const
 {
-    return parts_->credentials->is_first_start();
+    return parts_->made_admin;
 }
 
 void Controller::look_after_certificate()

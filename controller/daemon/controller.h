@@ -22,7 +22,7 @@ public:
     [[nodiscard]] int port() const;
     [[nodiscard]] std::string address() const;    // where this host's programs reach it, HOST:PORT
     [[nodiscard]] std::string admin_file() const; // STATE/admin.yaml
-    [[nodiscard]] bool is_first_start() const;
+    [[nodiscard]] bool made_admin() const;        // that file was written by this start
 
     // Renews the controller's certificate when it is due; call now and then.
     void look_after_certificate();

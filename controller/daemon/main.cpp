@@ -5,6 +5,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 
 namespace {
@@ -25,7 +26,7 @@ int complain(const Error& error)
 void greet(const Controller& controller)
 {
     fmt::print(stderr,
-               "First start: a certificate authority and the first admin's context were made.\n"
+               "The first admin's context was written to {0}.\n"
                "  use the CLI:     bulkheadctl --config {0} agent status\n"
                "  enrol an agent:  bulkheadctl --config {0} agent token create\n"
                "                   bulkheadd --controller {1} --join TOKEN     (on the host, with this host's name or "
@@ -65,6 +66,8 @@ void wait_for_end(const sigset_t& signals, Controller& controller, const Invocat
 int main(int argc, char** argv)
 {
     tls::require_tls13();
+    // gRPC logs every stranger's failed handshake as an error; what matters of it comes back to us as a status.
+    ::setenv("GRPC_VERBOSITY", "NONE", 0);
     const auto invocation = read_invocation(argc, argv);
     if (!invocation)
         return complain(invocation.error());
@@ -88,7 +91,7 @@ int main(int argc, char** argv)
     auto controller = Controller::start(config, system_clock());
     if (!controller)
         return complain(controller.error());
-    if ((*controller)->is_first_start())
+    if ((*controller)->made_admin())
         greet(**controller);
     log_info("listening on {} (port {})", config.grpc_listen, (*controller)->port());
     ::sd_notify(0, "READY=1");

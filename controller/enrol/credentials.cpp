@@ -81,7 +81,6 @@ Status Credentials::provide_authority()
                       "restore it from a backup, or remove the whole state folder and enrol every agent again"});
         BULKHEAD_TRY(authority_, tls::make_authority(now(), authority_lifetime));
         BULKHEAD_CHECK(state_->write("ca.pem", authority_.key_pem + authority_.certificate_pem, 0600));
-        is_first_start_ = true;
     }
     BULKHEAD_TRY(const auto published, state_->read("ca.crt"));
     if (published != authority_.certificate_pem)

@@ -27,7 +27,6 @@ public:
     [[nodiscard]] std::string authority_file() const { return state_->path("ca.crt"); }
     [[nodiscard]] std::string key_file() const { return state_->path("controller.key"); }
     [[nodiscard]] std::string certificate_file() const { return state_->path("controller.crt"); }
-    [[nodiscard]] bool is_first_start() const { return is_first_start_; }
 
     // A new controller certificate for the same key when a third of its time is left. True: the file was replaced.
     Result<bool> renew_if_due();
@@ -46,7 +45,6 @@ private:
     const Clock* clock_;
     std::vector<std::string> host_names_, ip_names_;
     tls::KeyAndCertificate authority_;
-    bool is_first_start_ = false;
 };
 
 } // namespace bulkhead::controller

@@ -184,7 +184,7 @@ class Demo:
     def run(self):
         began = time.monotonic()
         print("bulkheadctl stands for: nsenter --net=/run/netns/bh-demo-ctl "
-              f"{program('bulkheadctl')} --config {self.controller.state}/admin.yaml")
+              f"{os.path.relpath(program('bulkheadctl'))} --config {self.controller.state}/admin.yaml")
         for step in (self.enrol, self.serve, self.test_mode, self.enforce, self.allowed, self.refused):
             step()
         screen = self.screen

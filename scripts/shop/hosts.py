@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's machines: a controller, a web server, an API and a database, each in a namespace of its own."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -74,8 +75,9 @@ class Shop:
 
     def commands_to_try(self) -> list[str]:
         inside = "nsenter --net=/run/netns/bh-demo-{}"
-        control = f"{inside.format('ctl')} {program('bulkheadctl')} --config {self.controller.state}/admin.yaml"
-        local = f"{program('bulkheadctl')} --local --socket {self.agents['db'].socket}"
+        ctl = os.path.relpath(program("bulkheadctl"))
+        control = f"{inside.format('ctl')} {ctl} --config {self.controller.state}/admin.yaml"
+        local = f"{ctl} --local --socket {self.agents['db'].socket}"
         # A process is judged when it is in its host's cgroup: move the shell there first.
         shell = f"sh -c 'echo 0 >{cgroups.root()}/bulkhead-demo/web/cgroup.procs; exec {inside.format('web')} bash'"
         return [f"{control} violations -f", f"{control} flows --last 20", f"{control} agent status",

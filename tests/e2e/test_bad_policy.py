@@ -3,7 +3,9 @@
 
 import json
 
+from harness.bulkhead import Agent, Controller, program
 from harness.case import LabTest
+from harness.lab import wait_until
 from test_modes import AppTest, policy
 
 GOOD = policy()
@@ -107,7 +109,6 @@ class WrongUse(LabTest):
 
     @classmethod
     def arrange(cls):
-        from harness.bulkhead import Controller
         cls.controller = Controller(cls.lab.add_host("ctl", 1)).start()
 
     def test_exit_codes(self):
@@ -121,24 +122,15 @@ class WrongUse(LabTest):
         self.assertRegex(version.stdout, r"\d+\.\d+\.\d+")
 
     def test_an_agent_certificate_is_no_admin(self):
-        from harness.bulkhead import Agent
         agent = Agent(self.lab.add_host("app"), {"role": "app"}, self.controller).enrol()
+        pem = agent.state / "agent.pem"
+        wait_until(pem.exists, 5, "the agent is enrolled")
+        key, begins, certificate = pem.read_text().partition("-----BEGIN CERTIFICATE-----")
         context = self.controller.host.dir / "agent-as-admin.yaml"
-        files = {name: next(iter(agent.state.rglob(pattern)), None) for name, pattern in
-                 {"certificate": "*agent*.crt", "key": "*agent*.key"}.items()}
-        for name, patterns in {"certificate": ("*.crt", "*cert*.pem"), "key": ("*.key", "*key*.pem")}.items():
-            for pattern in patterns:
-                files[name] = files[name] or next((path for path in agent.state.rglob(pattern)
-                                                   if "ca" not in path.stem), None)
-        self.assertTrue(all(files.values()), f"certificate and key in {agent.state}: {files}")
-        admin = (self.controller.state / "admin.yaml").read_text()
-        ca = admin[admin.index("-----BEGIN"):admin.index("-----END CERTIFICATE-----") + 25]
-        body = {"current": "x", "contexts": [{"name": "x", "controller": self.controller.address,
-                                              "ca": "\n".join(line.strip() for line in ca.splitlines()) + "\n",
-                                              **{name: path.read_text() for name, path in files.items()}}]}
-        context.write_text(json.dumps(body))
-        from harness.bulkhead import program
-        result = self.controller.host.run(program("bulkheadctl"), "--config", context, "agent", "token", "create",
-                                          daemon=True)
-        self.assertEqual(result.code, 5, result)
-        self.assertEqual(result.stdout, "")
+        context.write_text(json.dumps({"current": "x", "contexts": [{
+            "name": "x", "controller": self.controller.address, "ca": (agent.state / "ca.pem").read_text(),
+            "certificate": begins + certificate, "key": key}]}))
+        for command in (("agent", "token", "create"), ("policy", "show"), ("flows",)):
+            result = self.controller.host.run(program("bulkheadctl"), "--config", context, *command, daemon=True)
+            self.assertEqual(result.code, 5, result)
+            self.assertEqual(result.stdout, "")

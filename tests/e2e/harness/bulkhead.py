@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs under test: Controller, Agent and what bulkheadctl says."""
 
+import contextlib
 import datetime
 import json
 import os
 import signal
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
@@ -115,6 +117,12 @@ class Controller(Daemon):
     def violations(self, *arguments) -> list[dict]:
         return self.records(*arguments, command="violations")
 
+    def stored_seqs(self, agent_id) -> list[int]:
+        """Numbers of all stored records of one agent, of every kind, in order."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/controller.db?mode=ro", uri=True)) as database:
+            return [seq for seq, in database.execute("SELECT seq FROM records WHERE agent_id = ? ORDER BY seq",
+                                                     (agent_id,))]
+
     def agent_status(self, name) -> dict:
         """The agent's entry of `agent status`; empty when it is not known."""
         document = json.loads(self.ctl("agent", "status", "-o", "json").check().stdout or "[]")
@@ -156,7 +164,7 @@ class Agent(Daemon):
     """bulkheadd of one host, guarding the host's cgroup or one below it."""
 
     def __init__(self, host: Host, labels=None, controller=None, policy_dir=None, cgroup=None, name=None, extra="",
-                 management=(), log_level="debug"):
+                 management=(), log_level="info"):
         self.name = name or host.name
         self.dir = host.dir / f"agent-{self.name}"
         self.dir.mkdir(exist_ok=True)

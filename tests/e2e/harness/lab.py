@@ -5,6 +5,7 @@ import atexit
 import fcntl
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -101,7 +102,8 @@ class Host:
 
         argv = [str(argument) for argument in argv]
         if user:
-            argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *argv]
+            entry = pwd.getpwnam(user)
+            argv = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups", *argv]
         # Each child needs its own namespace and cgroup before exec, and this program starts no threads before forking.
         return subprocess.Popen(argv, preexec_fn=enter, start_new_session=True, **options)
 

@@ -3,7 +3,6 @@
 """The story of scripts/demo: test mode, enforcement, lateral moves. Every step checks what it shows."""
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -144,7 +143,7 @@ class Demo:
     def refused(self):
         self.screen.heading("Lateral moves are refused at once, and each is on record while it happens")
         follow = self.controller.follow()
-        self.screen.command("$ bulkheadctl violations -f &")
+        self.screen.command("$ bulkheadctl violations -f -o json &    (its lines are shortened here, behind |)")
         time.sleep(0.3)
         for words, argv in self.moves():
             before, began = len(follow.poll()), time.monotonic()
@@ -189,9 +188,8 @@ class Demo:
             step()
         screen = self.screen
         screen.heading("What the hosts say of themselves")
-        status = self.shop.agents["db"].local("agent", "status", "-o", "json")
-        screen.command("db$ bulkheadctl --local agent status -o json")
-        screen.output(json.dumps(json.loads(status.stdout), indent=1), 14)
+        screen.command("db$ bulkheadctl --local agent status")
+        screen.output(self.shop.agents["db"].local("agent", "status").check().stdout, 14)
         print(f"\n{screen.checks - len(screen.wrong)} of {screen.checks} checks as they should be, "
               f"in {time.monotonic() - began:.0f} s")
 
@@ -201,7 +199,8 @@ def main():
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--stop", action="store_true")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Also SIGINT, which a shell lets its background jobs ignore.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     screen = Screen()
     try:

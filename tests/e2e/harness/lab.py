@@ -234,6 +234,10 @@ class Lab:
         cgroups.remove(self.cgroup)
         for pins in self.pins():
             shutil.rmtree(pins, ignore_errors=True)
+        try:
+            (BPFFS / "bulkhead").rmdir()
+        except OSError:  # not there, or other agents' pins are
+            pass
         for netns in Path("/run/netns").glob(f"{self.prefix}-*"):
             namespaces.delete(netns.name)
         if (made := self.dir / "made").exists():

@@ -12,6 +12,14 @@ namespace {
 
 class Udp : public BpfTest {
 protected:
+    static TestPolicy only_resolvers()
+    {
+        return TestPolicy()
+            .default_action(outbound, refuse)
+            .default_action(inbound, refuse)
+            .allow(outbound, "10.77.0.2", "udp/53")
+            .allow(outbound, "fd77::2", "udp/53");
+    }
     [[nodiscard]] std::size_t count(const std::vector<bh_event>& events, bh_event_type type) const
     {
         return static_cast<std::size_t>(
@@ -64,11 +72,7 @@ TEST_F(Udp, ConnectedConversationIsOneConnectAndOneClose)
 
 TEST_F(Udp, RepliesToUnconnectedSocketsPass)
 {
-    realise(TestPolicy()
-                .default_action(outbound, refuse)
-                .default_action(inbound, refuse)
-                .allow(outbound, "10.77.0.2", "udp/53")
-                .allow(outbound, "fd77::2", "udp/53"));
+    realise(only_resolvers());
     for (const char* address : {"10.77.0.2", "fd77::2"}) {
         UniqueFd server, stranger, client;
         peer([&] {
@@ -84,6 +88,9 @@ TEST_F(Udp, RepliesToUnconnectedSocketsPass)
         ASSERT_EQ(question.text, "question");
         EXPECT_EQ(reply_error(server, question, "answer"), 0);
         EXPECT_EQ(receive(client).text, "answer");
+        realise(only_resolvers()); // a new generation: the conversation goes on
+        EXPECT_EQ(reply_error(server, question, "more"), 0);
+        EXPECT_EQ(receive(client).text, "more");
         EXPECT_EQ(reply_error(stranger, question, "intruder"), 0);
         EXPECT_EQ(receive(client).text, "") << "another port of the same host is another conversation";
     }

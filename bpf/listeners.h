@@ -7,7 +7,8 @@
 #include "bpf/socket.h"
 #include "bpf/subject.h"
 
-/* A listener as the kernel would choose it for a packet: exact address, then the wildcard of the packet's family, then ::. */
+/* A listener as the kernel would choose it for a packet: exact address, then the wildcard of the packet's family, then
+ * ::. */
 static __always_inline struct bh_listener* bh_find_listener(const struct bh_address* local, __u16 port, __u8 protocol)
 {
     struct bh_listener_key key = {.address = *local, .port = port, .protocol = protocol};
@@ -68,8 +69,8 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
 }
 
 /*
- * True when the key was this socket's, or is shared and so might have been. After the socket that the entry names has left
- * a shared key, the cookie is 0: any of those that stay.
+ * True when the key was this socket's, or is shared and so might have been. After the socket that the entry names has
+ * left a shared key, the cookie is 0: any of those that stay.
  */
 static __always_inline int bh_leave_listener(const struct bh_listener_key* key, __u64 cookie)
 {

@@ -116,9 +116,9 @@ struct {
 } bh_plane_facets SEC(".maps");
 
 /*
- * Who is bound where, in the guarded namespace and the enforced cgroup. 16384 bound (address, port) pairs; what does not
- * fit is counted (listeners_full) and judged as a port without a listener. Writers: kernel (bind, listen, release), agent
- * (sockets that were there before it).
+ * Who is bound where, in the guarded namespace and the enforced cgroup. 16384 bound (address, port) pairs; what does
+ * not fit is counted (listeners_full) and judged as a port without a listener. Writers: kernel (bind, listen, release),
+ * agent (sockets that were there before it).
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -129,8 +129,8 @@ struct {
 } bh_listeners SEC(".maps");
 
 /*
- * Conversations of unconnected UDP sockets. 65536, the least recently used goes first: its next datagram is judged as the
- * first of a new conversation. Writer: kernel; the agent deletes.
+ * Conversations of unconnected UDP sockets. 65536, the least recently used goes first: its next datagram is judged as
+ * the first of a new conversation. Writer: kernel; the agent deletes.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -145,7 +145,8 @@ struct {
     __uint(max_entries, 8 * 1024 * 1024);
 } bh_flow_ring SEC(".maps");
 
-/* Denials; 2 MiB hold 11,000. A ring of their own, so that a flood of either kind does not cost the other. Writer: kernel. */
+/* Denials; 2 MiB hold 11,000. A ring of their own, so that a flood of either kind does not cost the other. Writer:
+ * kernel. */
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 2 * 1024 * 1024);

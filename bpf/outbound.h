@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What connect and sendmsg hooks of both families share: the outbound door, in the context of the process that goes out. */
+/* What connect and sendmsg hooks of both families share: the outbound door, in the context of the process that goes
+ * out. */
 #ifndef BULKHEAD_BPF_OUTBOUND_H
 #define BULKHEAD_BPF_OUTBOUND_H
 
@@ -86,8 +87,7 @@ static __always_inline void bh_bound_socket_connects(const struct bh_departure* 
 {
     if (departure->local_port == 0 || departure->question.protocol != IPPROTO_TCP)
         return;
-    struct bh_listener_key key = {
-        .address = departure->local, .port = departure->local_port, .protocol = IPPROTO_TCP};
+    struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_TCP};
     bh_leave_listener(&key, departure->cookie);
 }
 
@@ -119,8 +119,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
  */
 static __always_inline void bh_know_sender(const struct bh_departure* departure)
 {
-    struct bh_listener_key key = {
-        .address = departure->local, .port = departure->local_port, .protocol = IPPROTO_UDP};
+    struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_UDP};
     if (!bpf_map_lookup_elem(&bh_listeners, &key))
         bh_enter_listener(&key, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Who is behind a socket, and which process classes that makes: the intersection of what each facet of the process says.
- * Class 0 ("any process") always holds. Looked at only when a plane in force has entries that ask for a process.
+ * Who is behind a socket, and which process classes that makes: the intersection of what each facet of the process
+ * says. Class 0 ("any process") always holds. Looked at only when a plane in force has entries that ask for a process.
  */
 #ifndef BULKHEAD_BPF_SUBJECT_H
 #define BULKHEAD_BPF_SUBJECT_H
@@ -34,7 +34,8 @@ static __always_inline void bh_subject_of_current(struct bh_subject* subject)
     bh_read_executable(subject, (struct task_struct*)bpf_get_current_task());
 }
 
-/* Of any task, by reading its structures: where the helpers are not offered (sock_ops before 6.10) or not of this task. */
+/* Of any task, by reading its structures: where the helpers are not offered (sock_ops before 6.10) or not of this task.
+ */
 static __always_inline void bh_subject_of_task(struct bh_subject* subject, struct task_struct* task)
 {
     subject->pid = BPF_CORE_READ(task, tgid);
@@ -52,7 +53,8 @@ static __always_inline void bh_cgroups_of_task(struct bh_cgroup_path* path, stru
     for (int i = 0; i < BH_CGROUP_LEVELS; i++) {
         path->id[i] = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
         if (cgroup) {
-            /* `self` is the first member of struct cgroup, by the kernel's own requirement (css_set_hash, cgroup_root). */
+            /* `self` is the first member of struct cgroup, by the kernel's own requirement (css_set_hash, cgroup_root).
+             */
             cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
         }
     }

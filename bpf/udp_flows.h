@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Conversations of unconnected UDP sockets: who began, and when something was last seen. An entry that lives lets the
- * other side's datagrams pass as replies, and spares the beginner's later datagrams the verdict when it cannot have changed.
+ * other side's datagrams pass as replies, and spares the beginner's later datagrams the verdict when it cannot have
+ * changed.
  */
 #ifndef BULKHEAD_BPF_UDP_FLOWS_H
 #define BULKHEAD_BPF_UDP_FLOWS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The decision, and nothing else: no hook, no socket, no process. common/policy/plane_image.h holds the same steps in C++
- * (policy::judge); tests/bpf compare the two, and both with the reference evaluator.
+ * The decision, and nothing else: no hook, no socket, no process. common/policy/plane_image.h holds the same steps in
+ * C++ (policy::judge); tests/bpf compare the two, and both with the reference evaluator.
  *
  * Precedence, over the four entries {exact peer class, any} x {exact port class, any}, whose order does not matter:
  *   1. any failsafe                                  -> allowed, FAILSAFE

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * TCP life: established, closed, listening. Three calls a connection, nothing a segment, no state of ours. The owner of a
- * connection is not read here: the door that let it pass told it (CONNECT, joined by cookie), or the listener has it.
+ * TCP life: established, closed, listening. Three calls a connection, nothing a segment, no state of ours. The owner of
+ * a connection is not read here: the door that let it pass told it (CONNECT, joined by cookie), or the listener has it.
  */
 #include "bpf/listeners.h"
 
@@ -38,10 +38,8 @@ static __always_inline void bh_describe_connection(struct bh_event* event, struc
 /* What let this inbound connection pass, for its record; the SYN itself left no event. */
 static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx)
 {
-    struct bh_question question = {.remote = event->remote,
-                                   .port = event->local_port,
-                                   .protocol = IPPROTO_TCP,
-                                   .direction = BH_INBOUND};
+    struct bh_question question = {
+        .remote = event->remote, .port = event->local_port, .protocol = IPPROTO_TCP, .direction = BH_INBOUND};
     struct bh_answer answer;
     bh_only_any_process(&question.classes);
     question.control = bh_read_control();
@@ -78,8 +76,8 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
 }
 
 /*
- * Payload bytes. bytes_acked and bytes_received count sequence numbers, SYN and FIN among them; what was sent less what was
- * sent again does not, and the peer's FIN has been counted when SOCK_DONE says that it came.
+ * Payload bytes. bytes_acked and bytes_received count sequence numbers, SYN and FIN among them; what was sent less what
+ * was sent again does not, and the peer's FIN has been counted when SOCK_DONE says that it came.
  */
 static __always_inline void bh_read_bytes(struct bh_event* event, struct bpf_sock_ops* ctx)
 {

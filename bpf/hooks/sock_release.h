@@ -20,7 +20,8 @@ static __always_inline void bh_forget_bound(struct bh_listener_key* key, __u64 c
     bh_leave_listener(key, cookie);
 }
 
-static __always_inline void bh_tell_udp_close(const struct sock* sock, const struct bh_listener_key* local, __u64 cookie)
+static __always_inline void bh_tell_udp_close(const struct sock* sock, const struct bh_listener_key* local,
+                                              __u64 cookie)
 {
     struct bh_address remote;
     bh_remote_address_of(sock, &remote);

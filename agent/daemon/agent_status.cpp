@@ -16,9 +16,11 @@ std::string Agent::source_name() const
 
 std::string Agent::summary() const
 {
-    std::string text = enforcer_->plane_in_force()
-                           ? fmt::format("policy version {} in force", enforcer_->state().policy_version)
-                           : std::string("no policy in force");
+    std::string text = "no policy in force";
+    if (enforcer_->has_policy())
+        text = fmt::format("policy version {} in force", enforcer_->state().policy_version);
+    else if (enforcer_->plane_in_force())
+        text = "a policy of an unknown version in force";
     text += ", from " + source_name();
     if (uplink_)
         text += uplink_->connected() ? ", connected" : ", not connected";

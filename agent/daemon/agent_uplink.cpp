@@ -50,10 +50,7 @@ void Agent::on_connected(bool connected)
 void Agent::on_enrolment_refused(const Error& error)
 {
     loop_->post([this, error] {
-        log_error(
-            "the controller {} refuses to enrol this host: {} (mend: make a new token with 'bulkheadctl agent token "
-            "create')",
-            config_.controller, error.message);
+        log_error("the controller {} refuses to enrol this host: {}", config_.controller, error.message);
         fatal_ = error;
         loop_->stop();
     });

@@ -99,8 +99,7 @@ grpc::Status deliver_records(const std::shared_ptr<grpc::Channel>& channel, Spoo
     Delivery delivery(*stream, spool, agent_id, cancellation);
     {
         const std::jthread reader([&] { delivery.read_acknowledgements(); });
-        delivery.send();
-        context.TryCancel(); // ends the reader; what is not acknowledged is sent again on the next stream
+        delivery.send(); // returns when the call is over or cancelled, and so does the reader then
     }
     return stream->Finish();
 }

@@ -57,16 +57,16 @@ grpc::Status Session::run(const std::shared_ptr<grpc::Channel>& channel, const s
             if (!message.has_update())
                 continue;
             auto result = host_.on_update(message.update());
-            if (!result)
+            if (!result) {
+                context.TryCancel();
                 break;
+            }
             v1::AgentMessage answer;
             *answer.mutable_result() = std::move(*result);
-            if (!sender.send(answer))
-                break;
+            sender.send(answer); // false: the call is over, and the next Read() says so
         }
         over = true;
         cancellation_.notify();
-        context.TryCancel();
     }
     return stream->Finish();
 }

@@ -118,9 +118,8 @@ private:
     {
         if (system_clock::now() >= credentials_->not_after) {
             complaint_.say(
-                fmt::format("this agent's certificate ended at {}: enrol again (remove {}/agent.pem and start with "
-                            "--join and a new token)",
-                            format_rfc3339(credentials_->not_after), options_.state_dir));
+                fmt::format("this agent's certificate ended at {} (mend: start it with --join and a new token)",
+                            format_rfc3339(credentials_->not_after)));
             return;
         }
         const auto channel = open_channel(options_.controller, credentials_->ca_pem, &*credentials_);

@@ -45,7 +45,8 @@ std::string in_one_line(const std::string& text)
 
 Agent::Agent(const Invocation& invocation)
     : clock_(system_clock()), config_(invocation.config), join_token_(invocation.join_token),
-      hostname_(hostname_of(invocation.config)), host_(invocation.config), saved_(invocation.config.state_dir)
+      hostname_(hostname_of(invocation.config)), host_(invocation.config), saved_(invocation.config.state_dir),
+      routes_(clock_)
 {}
 
 Agent::~Agent()
@@ -370,6 +371,7 @@ void Agent::on_cut(const ForbiddenSession& session)
 void Agent::refresh_host()
 {
     HostIdentity self{hostname_, agent_id_, boot_id_, config_.labels, {}, 0};
+    self.source_towards = [this](const IpAddress& peer) { return routes_.towards(peer); };
     if (enforcer_ && enforcer_->view()) {
         const auto& view = *enforcer_->view();
         self.segments = view.policy.segments;

@@ -9,6 +9,7 @@
 #include "agent/daemon/folder_watch.h"
 #include "agent/daemon/host_watch.h"
 #include "agent/daemon/record_writer.h"
+#include "agent/enrich/route_source.h"
 #include "agent/local/local_server.h"
 #include "agent/state/reported_losses.h"
 #include "agent/uplink/uplink.h"
@@ -92,6 +93,7 @@ private:
     std::unique_ptr<RecordWriter> records_; // thread-safe
     std::unique_ptr<Datapath> datapath_;
     std::unique_ptr<ProcessTable> processes_;  // used by the assembler alone
+    RouteSource routes_;                       // used by the assembler alone
     std::unique_ptr<FlowAssembler> assembler_; // only through events_
     std::unique_ptr<EventThread> events_;
     std::unique_ptr<SubjectResolver> subjects_;

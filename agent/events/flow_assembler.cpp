@@ -4,7 +4,7 @@
 #include "agent/events/conversations.h"
 #include "agent/events/flow_table.h"
 #include "agent/events/listener_owners.h"
-#include "agent/events/record_writer.h"
+#include "agent/events/record_composer.h"
 #include "agent/events/stray_segments.h"
 
 #include <netinet/in.h>
@@ -124,7 +124,7 @@ private:
 
     const Clock& clock_;
     std::size_t limit_;
-    RecordWriter records_;
+    RecordComposer records_;
     ProcessNames names_;
     FlowTable flows_;
     Conversations conversations_;

@@ -30,6 +30,8 @@ struct HostIdentity {
     policy::Labels labels;
     std::vector<std::string> segments;
     policy::IdentityId identity = 0;
+    // Which of the host's addresses is used towards a peer, for attempts that were refused before one was chosen.
+    std::function<std::optional<IpAddress>(const IpAddress& peer)> source_towards{};
 };
 
 // Joins kernel events into records: CONNECT and ESTABLISHED by cookie, opens with closes, UDP conversations with their

@@ -8,9 +8,9 @@ namespace bulkhead::agent {
 
 // Writes what is known of a flow, an attempt or a loss into a record: every field that does not depend on how it was
 // learned.
-class RecordWriter {
+class RecordComposer {
 public:
-    RecordWriter(const Clock& clock, FlowAssembler::Emit emit) : clock_(clock), emit_(std::move(emit))
+    RecordComposer(const Clock& clock, FlowAssembler::Emit emit) : clock_(clock), emit_(std::move(emit))
     {
         set_wall_offset();
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/events/record_writer.h"
+#include "agent/events/record_composer.h"
 
 #include "common/net/community_id.h"
 
@@ -40,7 +40,7 @@ void write_verdict(const Flow& flow, v1::Record& record)
 
 } // namespace
 
-v1::Record RecordWriter::record(MonotonicTime at) const
+v1::Record RecordComposer::record(MonotonicTime at) const
 {
     v1::Record record;
     record.set_time_us(microseconds(at + wall_offset_));
@@ -51,16 +51,19 @@ v1::Record RecordWriter::record(MonotonicTime at) const
     return record;
 }
 
-void RecordWriter::write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const
+void RecordComposer::write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const
 {
     const bool outbound = direction == policy::Direction::outbound;
     record.set_direction(outbound ? v1::Record::OUTBOUND : v1::Record::INBOUND);
     record.set_protocol(tuple.protocol);
     auto& own = outbound ? *record.mutable_src() : *record.mutable_dst();
     auto& peer = outbound ? *record.mutable_dst() : *record.mutable_src();
-    const bool own_known = !tuple.local.is_unspecified(); // the outbound door stands before the choice of address
+    auto local = tuple.local;
+    if (local.is_unspecified() && host_.source_towards) // the outbound door stands before the choice of address
+        local = host_.source_towards(tuple.remote).value_or(local);
+    const bool own_known = !local.is_unspecified();
     if (own_known)
-        own.set_ip(ip_bytes(tuple.local));
+        own.set_ip(ip_bytes(local));
     own.set_port(tuple.local_port);
     own.set_workload(host_.host);
     own.set_identity(host_.identity);
@@ -71,10 +74,10 @@ void RecordWriter::write_ends(const FlowTuple& tuple, policy::Direction directio
     words_.describe_peer(tuple.remote, peer);
     if (own_known && tuple.local_port != 0)
         record.set_community_id(
-            community_id_v1(tuple.protocol, tuple.local, tuple.local_port, tuple.remote, tuple.remote_port));
+            community_id_v1(tuple.protocol, local, tuple.local_port, tuple.remote, tuple.remote_port));
 }
 
-v1::Record RecordWriter::flow(const Flow& flow, v1::Record::Event event, MonotonicTime at) const
+v1::Record RecordComposer::flow(const Flow& flow, v1::Record::Event event, MonotonicTime at) const
 {
     auto written = record(at);
     written.set_kind(v1::Record::FLOW);
@@ -95,7 +98,7 @@ v1::Record RecordWriter::flow(const Flow& flow, v1::Record::Event event, Monoton
     return written;
 }
 
-v1::Record RecordWriter::violation(const FlowTuple& tuple, policy::Direction direction, const Attribution& words,
+v1::Record RecordComposer::violation(const FlowTuple& tuple, policy::Direction direction, const Attribution& words,
                                    const FlowId& id, const v1::Process* process, MonotonicTime at) const
 {
     auto written = record(at);
@@ -116,7 +119,7 @@ v1::Record RecordWriter::violation(const FlowTuple& tuple, policy::Direction dir
     return written;
 }
 
-v1::Record RecordWriter::gap(std::uint64_t count, const char* where) const
+v1::Record RecordComposer::gap(std::uint64_t count, const char* where) const
 {
     auto written = record(clock_.monotonic());
     written.set_kind(v1::Record::GAP);

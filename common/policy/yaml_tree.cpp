@@ -34,6 +34,9 @@ public:
         open_.clear();
         document_ = YamlNode{};
         place(document_, mark);
+        if (mark.pos <= last_start_) // yaml-cpp would begin the same document for ever, at a stray ',' for one
+            abandon_stray();
+        last_start_ = mark.pos;
         begun_ = document_;
     }
     void OnDocumentEnd() override
@@ -118,6 +121,15 @@ private:
         return node;
     }
 
+    [[noreturn]] void abandon_stray()
+    {
+        if (!file_.documents.empty())
+            file_.documents.pop_back(); // was made of nothing
+        find_fault(document_, "malformed YAML: nothing can begin with this character",
+                   "remove it, or put the value in quotes");
+        throw Abandoned{};
+    }
+
     void find_fault(const YamlNode& node, std::string message, std::string mend)
     {
         if (file_.findings.size() <= max_findings)
@@ -189,6 +201,7 @@ private:
     }
 
     int line_;
+    int last_start_ = -1;
     std::size_t& nodes_;
     YamlFile& file_;
     std::vector<Open> open_;

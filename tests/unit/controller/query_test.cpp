@@ -103,6 +103,29 @@ TEST_F(QueryTest, FollowingLosesNothingAndRepeatsNothingAtTheSeam)
         ASSERT_EQ(seen[i], i + 1);
 }
 
+TEST_F(QueryTest, WhatIsStoredWhileTheOldRecordsAreReadComesOnce)
+{
+    add(1, 1500); // more than a page
+    std::vector<std::uint64_t> seen;
+    int asked = 0;
+    v1::RecordQuery query;
+    query.set_follow(true);
+    const RecordSink sink{[&](const v1::RecordBatch& batch) {
+                              for (const auto& record : batch.records())
+                                  seen.push_back(record.seq());
+                              return true;
+                          },
+                          [&] {
+                              if (++asked == 2) // between the first page and the second
+                                  add(1501, 1510);
+                              return asked > 6;
+                          }};
+    EXPECT_TRUE(query_records(*stores.records, feed, query, sink));
+    ASSERT_EQ(seen.size(), 1510U);
+    for (std::size_t i = 0; i < seen.size(); ++i)
+        ASSERT_EQ(seen[i], i + 1);
+}
+
 TEST_F(QueryTest, FollowingEndsWhenTheReaderIsGone)
 {
     add(1, 5);

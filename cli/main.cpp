@@ -3,11 +3,14 @@
 #include "common/tls/tls.h"
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <unistd.h>
 
 int main(int argc, char** argv)
 {
+    // gRPC would write its own diagnostics between ours; GRPC_VERBOSITY=DEBUG still brings them.
+    ::setenv("GRPC_VERBOSITY", "NONE", 0);
     bulkhead::tls::require_tls13();
     // `bulkheadctl flows | head` ends quietly: writes fail and the stream says so.
     std::signal(SIGPIPE, SIG_IGN);

@@ -148,8 +148,7 @@ void add_agent(CLI::App& app, Selection& selection)
         ->type_name("N");
     command->add_option("--label", create->labels, "Label of the hosts that join with it; repeatable")
         ->type_name("k=v")
-        ->expected(1)
-        ->take_all();
+        ->allow_extra_args(false);
     on_selected(command, selection, create, run_token);
 }
 

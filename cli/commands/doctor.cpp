@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/command.h"
 #include "cli/host/host_checks.h"
-#include "cli/peers/context_file.h"
 
 #include <fmt/ostream.h>
-
-#include <filesystem>
 
 namespace bulkhead::cli {
 namespace {
@@ -25,9 +22,7 @@ std::string_view word(Finding::Grade grade)
 // Without a context file this host only runs an agent: nothing to check.
 void check_controller(Context& context, std::vector<Finding>& findings)
 {
-    const auto path = default_context_path();
-    std::error_code ignored; // an unreadable folder is "no context"
-    if (path.empty() || !std::filesystem::exists(path, ignored))
+    if (!context.peers.knows_controller())
         return;
     auto admin = context.peers.admin();
     if (!admin) {

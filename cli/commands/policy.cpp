@@ -27,7 +27,7 @@ struct ShowOptions {
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics, Context& context)
 {
     for (const auto& diagnostic : diagnostics)
-        fmt::print(context.err, "{}\n", diagnostic.to_string());
+        fmt::print(context.err, "{}\n", printable_text(diagnostic.to_string()));
     fmt::print(context.err, "bulkheadctl: {} error{}; nothing was changed\n", diagnostics.size(),
                diagnostics.size() == 1 ? "" : "s");
 }
@@ -124,7 +124,7 @@ int conclude_apply(const v1::ApplyPolicyReply& reply, Context& context)
     if (context.format == Format::table) {
         if (reply.agents_size() > 0)
             print_agents(reply, context);
-        fmt::print(context.out, "{} {} in force on {}/{} connected agents in {:.2f} s",
+        fmt::print(context.out, "{} {} enforced on {}/{} agents in {:.2f} s",
                    reply.unchanged() ? "unchanged: version" : "version", reply.version(), enforced, connected, seconds);
         if (const auto away = static_cast<std::size_t>(reply.agents_size()) - connected; away > 0)
             fmt::print(context.out, "; {} not connected", away);
@@ -173,7 +173,7 @@ int run_apply(const ApplyOptions& options, Context& context)
         return report(context, explain(status, context.peers.admin_name()));
     if (reply.diagnostics_size() > 0) {
         for (const auto& diagnostic : reply.diagnostics())
-            fmt::print(context.err, "{}\n", diagnostic);
+            fmt::print(context.err, "{}\n", printable_text(diagnostic));
         fmt::print(context.err, "bulkheadctl: the controller refused the policy; nothing was changed\n");
         return exit_code(ErrorKind::invalid);
     }
@@ -236,7 +236,8 @@ int run_show(const ShowOptions& options, Context& context)
                printable(reply.author()), reply.message().empty() ? "" : ": ", printable(reply.message()));
     bool first = true;
     for (const auto& file : reply.files()) {
-        fmt::print(context.out, "{}# {}\n{}", first ? "" : "---\n", printable(file.name()), file.text());
+        fmt::print(context.out, "{}# {}\n{}", first ? "" : "---\n", printable(file.name()),
+                   printable_text(file.text()));
         if (!file.text().empty() && file.text().back() != '\n')
             fmt::print(context.out, "\n");
         first = false;

@@ -4,6 +4,7 @@
 #include "common/record/json.h"
 #include "common/record/timestamp.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <optional>
@@ -129,6 +130,22 @@ Status add_exclusion(v1::RecordQuery& query, const std::string& text)
                                 "process, unit; for example --not port=53"});
 }
 
+// `violations` shows denied and would-deny, or what of them `--verdict` chose.
+Status restrict_to_violations(const RecordOptions& options, v1::RecordFilter& filter)
+{
+    if (!options.violations_only)
+        return {};
+    const auto& chosen = filter.verdicts();
+    if (std::find(chosen.begin(), chosen.end(), v1::Record::ALLOWED) != chosen.end())
+        return tl::unexpected(Error{ErrorKind::usage, "an allowed flow is no violation",
+                                    "look with: bulkheadctl flows --verdict allowed"});
+    if (chosen.empty()) {
+        filter.add_verdicts(v1::Record::DENIED);
+        filter.add_verdicts(v1::Record::WOULD_DENY);
+    }
+    return {};
+}
+
 } // namespace
 
 Result<v1::RecordQuery> make_query(const RecordOptions& options, std::int64_t now_micros)
@@ -150,15 +167,11 @@ Result<v1::RecordQuery> make_query(const RecordOptions& options, std::int64_t no
     filter.mutable_hosts()->Add(options.hosts.begin(), options.hosts.end());
     filter.mutable_processes()->Add(options.processes.begin(), options.processes.end());
     filter.mutable_units()->Add(options.units.begin(), options.units.end());
-    if (options.violations_only) {
-        filter.add_kinds(v1::Record::VIOLATION);
-    } else {
-        // A gap says that the list is not whole, so it is never left out.
-        filter.add_kinds(v1::Record::FLOW);
-        filter.add_kinds(v1::Record::VIOLATION);
-        if (options.exclude.empty())
-            filter.add_kinds(v1::Record::GAP);
-    }
+    // A flow that was cut is closed with verdict denied, so a violation is told by its verdict. A gap says that the
+    // list is not whole.
+    for (const auto kind : {v1::Record::FLOW, v1::Record::VIOLATION, v1::Record::GAP})
+        filter.add_kinds(kind);
+    BULKHEAD_CHECK(restrict_to_violations(options, filter));
     if (!options.since.empty()) {
         BULKHEAD_TRY(const auto since, parse_time(options.since, now_micros));
         query.set_since_us(since);
@@ -167,6 +180,8 @@ Result<v1::RecordQuery> make_query(const RecordOptions& options, std::int64_t no
         BULKHEAD_TRY(const auto until, parse_time(options.until, now_micros));
         query.set_until_us(until);
     }
+    if (query.since_us() != 0 && query.until_us() != 0 && query.since_us() >= query.until_us())
+        return tl::unexpected(Error{ErrorKind::usage, "--since is not before --until", "turn them round"});
     query.set_follow(options.follow);
     const bool bounded = options.last > 0 || !options.since.empty() || !options.until.empty();
     query.set_last(bounded ? options.last : (options.follow ? 10 : 20));

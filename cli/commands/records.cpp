@@ -15,8 +15,13 @@ namespace bulkhead::cli {
 namespace {
 
 // Writes one record in the chosen form; false when nobody reads any more (`| head`).
-bool write_record(const v1::Record& record, Context& context)
+bool write_record(const v1::Record& record, const RecordOptions& options, Context& context)
 {
+    // A gap is no violation, but it may stand for some: whoever looks for violations must hear of it.
+    if (options.violations_only && record.kind() == v1::Record::GAP) {
+        fmt::print(context.err, "bulkheadctl: note: {}\n", record_line(record, false));
+        return true;
+    }
     switch (context.format) {
     case Format::table: context.out << record_line(record, context.colour) << '\n'; break;
     case Format::json: context.out << record::to_json(record) << '\n'; break;
@@ -51,7 +56,7 @@ int from_file(const RecordOptions& options, const v1::RecordQuery& query, Contex
         if (!(*matcher)->matches(*record))
             continue;
         if (options.last == 0) {
-            if (!write_record(*record, context))
+            if (!write_record(*record, options, context))
                 return 0;
             continue;
         }
@@ -60,19 +65,20 @@ int from_file(const RecordOptions& options, const v1::RecordQuery& query, Contex
             newest.pop_front();
     }
     for (const auto& record : newest)
-        if (!write_record(record, context))
+        if (!write_record(record, options, context))
             return 0;
     return 0;
 }
 
 using Reader = grpc::ClientReaderInterface<v1::RecordBatch>;
 
-int stream(Reader& reader, grpc::ClientContext& call, const std::string& peer, Context& context)
+int stream(Reader& reader, grpc::ClientContext& call, const RecordOptions& options, const std::string& peer,
+           Context& context)
 {
     v1::RecordBatch batch;
     while (reader.Read(&batch)) {
         for (const auto& record : batch.records())
-            if (!write_record(record, context)) {
+            if (!write_record(record, options, context)) {
                 call.TryCancel();
                 reader.Finish();
                 return 0;
@@ -103,21 +109,21 @@ int run_records(const RecordOptions& options, Context& context)
         auto agent = context.peers.agent();
         if (!agent)
             return report(context, agent.error());
-        return stream(*(*agent)->QueryRecords(&call, *query), call, context.peers.agent_name(), context);
+        return stream(*(*agent)->QueryRecords(&call, *query), call, options, context.peers.agent_name(), context);
     }
     auto admin = context.peers.admin();
     if (!admin)
         return report(context, admin.error());
-    return stream(*(*admin)->QueryRecords(&call, *query), call, context.peers.admin_name(), context);
+    return stream(*(*admin)->QueryRecords(&call, *query), call, options, context.peers.admin_name(), context);
 }
 
 void add_filters(CLI::App& command, RecordOptions& options)
 {
     // Each occurrence takes one value, so that `--from a b` is a mistake and not a second filter.
     const auto repeated = [&](const char* name, auto& list, const char* help, const char* type) {
-        command.add_option(name, list, help)->type_name(type)->expected(1)->take_all();
+        command.add_option(name, list, help)->type_name(type)->allow_extra_args(false);
     };
-    command.add_flag("-f,--follow", options.follow, "Wait for new records");
+    auto* follow = command.add_flag("-f,--follow", options.follow, "Wait for new records");
     command.add_option("--last", options.last, "The newest N (default 20; 10 before following)")
         ->check(CLI::Range(1U, 10'000'000U))
         ->type_name("N");
@@ -130,15 +136,15 @@ void add_filters(CLI::App& command, RecordOptions& options)
     command.add_option("--port", options.ports, "Destination port")
         ->check(CLI::Range(0U, 65'535U))
         ->type_name("P")
-        ->expected(1)
-        ->take_all();
+        ->allow_extra_args(false);
     repeated("--protocol", options.protocols, "tcp, udp, icmp, icmpv6 or a number", "P");
     repeated("--process", options.processes, "Executable, a glob", "GLOB");
     repeated("--unit", options.units, "systemd unit", "U");
     repeated("--direction", options.directions, "inbound, outbound, forwarded or local", "D");
     repeated("--not", options.exclude, "Leave out: another filter as KEY=VALUE, for example port=53", "FILTER");
     command.add_option("--input-file", options.input_file, "Read records (JSON lines) from a file; - for stdin")
-        ->type_name("F|-");
+        ->type_name("F|-")
+        ->excludes(follow);
     command.footer("The same filter repeated: or. Different filters: and.");
 }
 

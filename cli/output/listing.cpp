@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/output/listing.h"
 
+#include "common/record/utf8.h"
+
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
@@ -49,6 +51,36 @@ void print_table(const Listing& listing, std::ostream& out)
         print_row(row, widths, out);
 }
 
+// A plain scalar that a YAML reader takes for the string it is, and not for a number or a boolean. Others are quoted.
+bool reads_as_text(const std::string& text)
+{
+    constexpr std::array<std::string_view, 9> words{"true", "false", "yes", "no", "on", "off", "null", "y", "n"};
+    std::string lower;
+    for (const char c : text)
+        lower.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c);
+    const bool begins_as_word = !lower.empty() && ((lower[0] >= 'a' && lower[0] <= 'z') || lower[0] == '/');
+    return begins_as_word && std::find(words.begin(), words.end(), lower) == words.end();
+}
+
+template <typename Replacement>
+std::string replace_controls(std::string_view text, std::string_view kept, Replacement replacement)
+{
+    std::string shown;
+    shown.reserve(text.size());
+    while (!text.empty()) {
+        const auto [value, length] = record::next_code_point(text);
+        if (record::is_control(value) &&
+            (value > 0x7f || kept.find(static_cast<char>(value)) == std::string_view::npos))
+            shown += replacement(value);
+        else if (value == record::replacement_character)
+            shown += "\xef\xbf\xbd";
+        else
+            shown += text.substr(0, length);
+        text.remove_prefix(length);
+    }
+    return shown;
+}
+
 void emit(const Json& value, YAML::Emitter& yaml)
 {
     if (value.is_object()) {
@@ -64,7 +96,14 @@ void emit(const Json& value, YAML::Emitter& yaml)
             emit(member, yaml);
         yaml << YAML::EndSeq;
     } else if (value.is_string()) {
-        yaml << value.get<std::string>();
+        const auto text = value.get<std::string>();
+        if (!reads_as_text(text))
+            yaml << YAML::DoubleQuoted;
+        yaml << text;
+    } else if (value.is_null()) {
+        yaml << YAML::Null;
+    } else if (value.is_boolean()) {
+        yaml << value.get<bool>();
     } else {
         yaml << value.dump();
     }
@@ -75,12 +114,15 @@ void emit(const Json& value, YAML::Emitter& yaml)
 void print_document(const Json& document, Format format, std::ostream& out)
 {
     if (format == Format::yaml) {
-        YAML::Emitter yaml(out);
+        YAML::Emitter yaml;
         emit(document, yaml);
-        out << '\n';
+        out << printable_text(yaml.c_str()) << '\n';
         return;
     }
-    out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+    // Outside of strings JSON has no control characters but the line ends of the layout.
+    out << replace_controls(document.dump(2, ' ', false, Json::error_handler_t::replace), "\n", [](char32_t c) {
+        return fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    }) << '\n';
 }
 
 void print(const Listing& listing, Format format, std::ostream& out)
@@ -93,17 +135,12 @@ void print(const Listing& listing, Format format, std::ostream& out)
 
 std::string printable(std::string_view text)
 {
-    std::string shown;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        const bool c1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-        if (byte < 0x20 || byte == 0x7f || c1)
-            shown += '?';
-        else
-            shown += text[i];
-        i += c1 ? 1 : 0;
-    }
-    return shown;
+    return replace_controls(text, "", [](char32_t) { return std::string("?"); });
+}
+
+std::string printable_text(std::string_view text)
+{
+    return replace_controls(text, "\n\t", [](char32_t) { return std::string("?"); });
 }
 
 std::string join(const std::vector<std::string>& parts, std::string_view separator)

@@ -26,8 +26,10 @@ struct Listing {
 void print(const Listing& listing, Format format, std::ostream& out);
 void print_document(const Json& document, Format format, std::ostream& out); // json or yaml
 
-// Text from elsewhere (a process name, a label) on a terminal: control characters, C1 ones too, become '?'.
+// Text from elsewhere (a process name, a label) on a terminal: what could move the cursor or reorder the line becomes
+// '?', what is no UTF-8 U+FFFD.
 [[nodiscard]] std::string printable(std::string_view text);
+[[nodiscard]] std::string printable_text(std::string_view text); // keeps line ends and tabs
 
 [[nodiscard]] std::string join(const std::vector<std::string>& parts, std::string_view separator);
 [[nodiscard]] std::string labels_text(const std::map<std::string, std::string>& labels); // "app=shop,role=db"

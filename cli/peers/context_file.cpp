@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/peers/context_file.h"
 
+#include "common/core/clock.h"
+#include "common/tls/tls.h"
+
 #include <yaml-cpp/yaml.h>
 
 #include <cerrno>
@@ -54,6 +57,14 @@ Result<ControllerContext> choose(const std::string& path, const YAML::Node& root
                                   member(entry, "certificate"), member(entry, "key")};
         if (context.controller.empty() || context.ca.empty() || context.certificate.empty() || context.key.empty())
             return invalid(path, entry.Mark(), "a context needs controller, ca, certificate and key");
+        for (const auto& [what, pem] : {std::pair("ca", &context.ca), std::pair("certificate", &context.certificate)}) {
+            const auto facts = tls::inspect_certificate(*pem);
+            if (!facts)
+                return invalid(path, entry.Mark(), fmt::format("{}: {}", what, facts.error().message));
+            if (facts->not_after < std::chrono::system_clock::now())
+                return invalid(path, entry.Mark(),
+                               fmt::format("{}: expired at {}", what, format_rfc3339(facts->not_after)));
+        }
         return context;
     }
     return invalid(path, root.Mark(), fmt::format("no context is named '{}' (current)", current));

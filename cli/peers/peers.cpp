@@ -4,6 +4,8 @@
 #include "cli/peers/context_file.h"
 #include "common/tls/tls.h"
 
+#include <filesystem>
+
 namespace bulkhead::cli {
 namespace {
 
@@ -46,6 +48,11 @@ public:
         return agent_.get();
     }
 
+    [[nodiscard]] bool knows_controller() const override
+    {
+        std::error_code ignored; // a folder that cannot be read is "no context"
+        return !options_.config.empty() || std::filesystem::exists(default_context_path(), ignored);
+    }
     [[nodiscard]] std::string admin_name() const override { return "controller " + controller_; }
     [[nodiscard]] std::string agent_name() const override { return "agent at " + options_.socket; }
 

@@ -19,6 +19,8 @@ public:
     virtual ~Peers() = default;
     virtual Result<v1::Admin::StubInterface*> admin() = 0;
     virtual Result<v1::Local::StubInterface*> agent() = 0;
+    // False: there is no context file, and none was named.
+    [[nodiscard]] virtual bool knows_controller() const = 0;
     // "10.0.0.1:7443", "agent at /run/bulkhead/agent.sock": for messages.
     [[nodiscard]] virtual std::string admin_name() const = 0;
     [[nodiscard]] virtual std::string agent_name() const = 0;

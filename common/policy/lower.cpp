@@ -86,6 +86,49 @@ void add_to(PlaneImage::Cell& cell, const HostRule& rule, std::uint32_t index)
     cell.rules.push_back(index);
 }
 
+// Of which classes the peer sets and the service sets of Grouped are made.
+struct Classes {
+    const std::vector<std::vector<std::uint32_t>>& of_peers;
+    const std::vector<std::vector<PortClass>>* of_services; // by direction
+
+    [[nodiscard]] const std::vector<std::uint32_t>& peers(const Grouped::Member& member) const
+    {
+        static const std::vector<std::uint32_t> any{BH_PEER_ANY};
+        return member.peers ? of_peers[*member.peers] : any;
+    }
+    [[nodiscard]] const std::vector<PortClass>& ports(const HostRule& rule, const Grouped::Member& member) const
+    {
+        return of_services[static_cast<std::size_t>(rule.direction)][member.services];
+    }
+};
+
+// Before anything is built: an answer, not an exhausted machine.
+Status check_size(const HostPolicy& policy, const Grouped& grouped, const Classes& classes)
+{
+    std::size_t cells = 0;
+    for (const auto& member : grouped.members)
+        cells += classes.peers(member).size() * classes.ports(policy.rules[member.rule], member).size();
+    if (cells <= max_plane_cells)
+        return {};
+    auto error = fail(ErrorKind::invalid,
+                      "the policy for one host is too large: {} combinations of rule, peers and ports; the limit is {}",
+                      cells, max_plane_cells);
+    error.value().mend = "join rules about the same peers, and port ranges that overlap";
+    return error;
+}
+
+void add_rule(PlaneImage& image, const HostRule& rule, const Grouped::Member& member, const Classes& classes)
+{
+    for (const auto peer : classes.peers(member))
+        for (const auto& port : classes.ports(rule, member)) {
+            const bh_entry_key key{peer, port.number, static_cast<std::uint8_t>(port.protocol),
+                                   static_cast<std::uint8_t>(rule.direction)};
+            add_to(image.entries[key], rule, member.rule);
+            if (rule.process_class != 0)
+                image.info.has_processes = 1;
+        }
+}
+
 bh_default to_abi(const std::optional<Action>& action)
 {
     if (!action)
@@ -123,26 +166,10 @@ Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBoo
         BULKHEAD_TRY(port_classes[d], classify_ports(grouped.service_sets[d], direction, image));
     }
 
-    const std::vector<std::uint32_t> any_peer{BH_PEER_ANY};
-    std::size_t cells = 0;
-    for (const auto& member : grouped.members) {
-        const auto& rule = policy.rules[member.rule];
-        const auto& peers = member.peers ? peer_classes[*member.peers] : any_peer;
-        const auto& ports = port_classes[static_cast<std::size_t>(rule.direction)][member.services];
-        cells += peers.size() * ports.size();
-        if (cells > max_plane_cells)
-            return fail(ErrorKind::invalid,
-                        "the policy for one host is too large: over {} combinations of rule, peers "
-                        "and ports",
-                        max_plane_cells);
-        for (const auto peer : peers)
-            for (const auto& port : ports)
-                add_to(image.entries[{peer, port.number, static_cast<std::uint8_t>(port.protocol),
-                                      static_cast<std::uint8_t>(rule.direction)}],
-                       rule, member.rule);
-        if (rule.process_class != 0 && !peers.empty() && !ports.empty())
-            image.info.has_processes = 1;
-    }
+    const Classes classes{peer_classes, port_classes};
+    BULKHEAD_CHECK(check_size(policy, grouped, classes));
+    for (const auto& member : grouped.members)
+        add_rule(image, policy.rules[member.rule], member, classes);
     image.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
     for (std::size_t d = 0; d < 2; ++d)
         image.info.default_action[d] =

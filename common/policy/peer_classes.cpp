@@ -113,10 +113,10 @@ std::uint32_t Classifier::class_of(SignatureTable::Id signature)
 
 Status Classifier::check_weight() const
 {
-    if (signatures_.weight() > max_plane_cells)
+    if (signatures_.weight() > max_plane_overlap)
         return fail(ErrorKind::invalid,
                     "the rules for one host overlap in too many ways: over {} combinations of rule and peers",
-                    max_plane_cells);
+                    max_plane_overlap);
     return {};
 }
 

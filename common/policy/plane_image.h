@@ -46,8 +46,11 @@ inline std::size_t port_class_index(Direction direction, Protocol protocol, std:
     return (static_cast<std::size_t>(direction) << 17) | (protocol == Protocol::udp ? std::size_t{BH_PORTS} : 0) | port;
 }
 
-// More rule references than this in the entries of one plane are an error: such a policy does not fit a host.
-inline constexpr std::size_t max_plane_cells = 16U << 20;
+// A plane that would hold more rule references than this in its entries is an error: it would not fit a host. So is one
+// whose rules overlap in more ways than this, counted as the sizes of all sets of rules that some peer or port tells
+// apart.
+inline constexpr std::size_t max_plane_cells = 4U << 20;
+inline constexpr std::size_t max_plane_overlap = 16U << 20;
 
 // Fails (invalid) when a class number would not fit its field or the image would be too large; never yields a partial
 // image.

@@ -66,7 +66,7 @@ private:
         if (number > std::numeric_limits<std::uint16_t>::max())
             return fail(ErrorKind::invalid,
                         "the rules for one host tell every single port apart: too many port classes");
-        if (signatures_.weight() > max_plane_cells)
+        if (signatures_.weight() > max_plane_overlap)
             return fail(ErrorKind::invalid, "the services of the rules for one host overlap in too many ways");
         if (number > last_) {
             last_ = number;

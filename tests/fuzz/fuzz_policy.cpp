@@ -9,7 +9,8 @@
 using namespace bulkhead;
 using namespace bulkhead::policy;
 
-// Whatever the bytes are: an answer, within the bounds. What is accepted compiles and lowers, or is refused with a reason.
+// Whatever the bytes are: an answer, within the bounds. What is accepted compiles and lowers, or is refused with a
+// reason.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
 {
     const SourceFile file{"fuzz.yaml", std::string(reinterpret_cast<const char*>(data), size)};
@@ -29,7 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (const auto plane : {Plane::active, Plane::shadow})
             if (const auto image = lower(*host, plane, identities.addresses); image)
                 for (const auto& [address, entry] : identities.addresses)
-                    static_cast<void>(judge(*image, *host, Direction::inbound, Protocol::tcp, address, 22, ClassVector(1)));
+                    static_cast<void>(
+                        judge(*image, *host, Direction::inbound, Protocol::tcp, address, 22, ClassVector(1)));
     }
     return 0;
 }

@@ -3,10 +3,8 @@
 
 #include <fmt/format.h>
 
-namespace bulkhead::harness
-{
-namespace
-{
+namespace bulkhead::harness {
+namespace {
 
 using namespace policy;
 

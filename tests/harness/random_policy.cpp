@@ -6,10 +6,8 @@
 #include <memory>
 #include <stdexcept>
 
-namespace bulkhead::harness
-{
-namespace
-{
+namespace bulkhead::harness {
+namespace {
 
 using namespace policy;
 

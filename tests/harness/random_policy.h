@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::harness
-{
+namespace bulkhead::harness {
 
 // A policy and the world that it speaks of. The inventory is merged.
 struct Scenario {
@@ -24,8 +23,7 @@ struct Scenario {
 // Small worlds in which things collide: overlapping CIDRs and port ranges of both families, workloads in several
 // segments, deny over allow, every mode, conditions on processes. Never loopback or unspecified addresses. The same
 // seed gives the same sequence on every machine. Not thread-safe.
-class RandomPolicy
-{
+class RandomPolicy {
 public:
     explicit RandomPolicy(std::uint64_t seed) : engine_(seed) {}
 

@@ -45,23 +45,42 @@ static __always_inline void bh_tell_listener(enum bh_event_type type, const stru
 }
 
 /*
- * Takes the key for this socket. A key that another socket holds (SO_REUSEPORT) counts one sharer more; the last one to
- * come is the owner that verdicts see, until userspace resynchronises.
+ * A key that several sockets hold (SO_REUSEPORT) has one row, of the socket that listened last, or that bound last while none
+ * listens: a socket that is merely bound must not speak for one that listens. What is narrower in one of them must not
+ * hide the other, so v6only holds only while all are.
  */
+static __always_inline void bh_share_listener(struct bh_listener* entry, const struct bh_listener* held)
+{
+    if (held->cookie != entry->cookie)
+        entry->sharers = held->sharers + 1;
+    else
+        entry->sharers = held->sharers;
+    if (entry->sharers > 0 && !held->v6only)
+        entry->v6only = 0;
+}
+
+/* Takes the key for this socket. Negative: the table is full, and the socket is not in it. */
 static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
 {
     struct task_struct* task = (struct task_struct*)bpf_get_current_task();
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
     entry.since_ns = bpf_ktime_get_ns();
 
-    const struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
+    if (bh_is_loopback(&key->address)) /* nothing that is judged arrives there */
+        return 0;
+    struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)
-        entry.sharers = held->cookie == cookie ? held->sharers : held->sharers + 1;
+        bh_share_listener(&entry, held);
+    if (held && entry.sharers > 0 && held->state == BH_LISTENER_LISTENING && state == BH_LISTENER_BOUND) {
+        held->v6only = entry.v6only;
+        held->sharers = entry.sharers;
+        return 0;
+    }
     bh_subject_of_task(&entry.owner, task);
     bh_cgroups_of_task(&entry.cgroups, task);
     if (bpf_map_update_elem(&bh_listeners, key, &entry, BPF_ANY)) {
         bh_count(BH_COUNT_LISTENERS_FULL);
-        return 0;
+        return -1;
     }
     if (state == BH_LISTENER_LISTENING)
         bh_tell_listener(BH_EVENT_LISTEN, key, cookie, &entry.owner);
@@ -69,22 +88,18 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
 }
 
 /*
- * True when the key was this socket's, or is shared and so might have been. After the socket that the entry names has
- * left a shared key, the cookie is 0: any of those that stay.
+ * True when the key was this socket's, or is shared and so might have been. A shared row stays: whether the others are
+ * still there cannot be counted here (a socket may leave more than once: connect(2), then close(2)), and a row too many
+ * is judged while a row too few would not be. UNLISTEN makes the agent walk the sockets and decide.
  */
 static __always_inline int bh_leave_listener(const struct bh_listener_key* key, __u64 cookie)
 {
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
-    if (!held || (held->cookie != cookie && held->cookie != 0 && held->sharers == 0))
+    if (!held || (held->cookie != cookie && held->sharers == 0))
         return 0;
-    int told = held->state == BH_LISTENER_LISTENING;
-    if (held->sharers > 0) {
-        __sync_fetch_and_add(&held->sharers, (__u32)-1);
-        if (held->cookie == cookie)
-            held->cookie = 0;
-    } else {
+    int told = held->state == BH_LISTENER_LISTENING || held->sharers > 0;
+    if (held->sharers == 0)
         bpf_map_delete_elem(&bh_listeners, key);
-    }
     if (told)
         bh_tell_listener(BH_EVENT_UNLISTEN, key, cookie, NULL);
     return 1;

@@ -17,6 +17,7 @@ struct bh_departure {
     struct bh_address local;
     __u64 cookie;
     __u16 local_port;
+    __u8 guarded;    /* the socket is of the guarded namespace */
     __u8 by_process; /* the verdict looked at the process */
     const struct sock* sock;
 };
@@ -79,13 +80,14 @@ static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_
         return;
     departure->sock = bh_kernel_socket(ctx->sk);
     departure->local_port = bh_local_port_of(departure->sock);
+    departure->guarded = bh_netns_of(departure->sock) == guarded_netns;
     bh_local_address_of(departure->sock, &departure->local);
 }
 
 /* A TCP socket that was bound and now connects is a client: its port is no listener's. */
 static __always_inline void bh_bound_socket_connects(const struct bh_departure* departure)
 {
-    if (departure->local_port == 0 || departure->question.protocol != IPPROTO_TCP)
+    if (!departure->guarded || departure->local_port == 0 || departure->question.protocol != IPPROTO_TCP)
         return;
     struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_TCP};
     bh_leave_listener(&key, departure->cookie);
@@ -99,29 +101,36 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (!question->protocol)
         return BH_PASS;
     bh_read_socket(ctx, departure);
-    bh_bound_socket_connects(departure);
-    if (bh_is_local_destination(&question->remote))
+    if (bh_is_local_destination(&question->remote)) {
+        bh_bound_socket_connects(departure);
         return BH_PASS;
+    }
 
     question->control = bh_read_control();
     bh_judge_departure(departure);
     if (departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED)
         bh_tell_departure_denied(departure);
     if (departure->answer.verdict == BH_DENIED)
-        return BH_REFUSE;
+        return BH_REFUSE; /* it stays bound, and may listen yet */
+    bh_bound_socket_connects(departure);
     bh_tell_departure(departure);
     return BH_PASS;
 }
 
 /*
- * A socket that sends without having been bound got its port just now (inet_autobind), past the bind hooks. Its replies
- * are in scope only if the table knows it.
+ * A socket that sends without having been bound got its port just now (inet_autobind), past the bind hooks, and
+ * hears there from now on, whether or not this datagram may go. What arrives is in scope only if the table knows it.
+ * False: the table is full, and what the socket hears would not be judged.
  */
-static __always_inline void bh_know_sender(const struct bh_departure* departure)
+static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
+    if (!departure->guarded)
+        return 1;
     struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_UDP};
-    if (!bpf_map_lookup_elem(&bh_listeners, &key))
-        bh_enter_listener(&key, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock));
+    if (bpf_map_lookup_elem(&bh_listeners, &key))
+        return 1;
+    return bh_enter_listener(&key, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) == 0 ||
+           scope_is_root;
 }
 
 static __always_inline void bh_note_departure(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
@@ -131,8 +140,6 @@ static __always_inline void bh_note_departure(const struct bh_udp_flow_key* key,
     if (begins) {
         bh_begin_udp_flow(key, now, departure->cookie, &departure->question, &departure->subject);
         flow = bpf_map_lookup_elem(&bh_udp_flows, key);
-        if (key->netns == guarded_netns)
-            bh_know_sender(departure);
     }
     if (flow) {
         flow->cookie = departure->cookie;
@@ -149,9 +156,11 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
 {
     struct bh_question* question = &departure->question;
     question->protocol = bh_protocol_of(ctx);
-    if (question->protocol != IPPROTO_UDP || !ctx->sk || bh_is_local_destination(&question->remote))
+    if (question->protocol != IPPROTO_UDP || !ctx->sk)
         return BH_PASS;
     bh_read_socket(ctx, departure);
+    if (bh_is_local_destination(&question->remote))
+        return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
     question->control = bh_read_control();
 
     struct bh_udp_flow_key key = {.remote = question->remote,
@@ -165,6 +174,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         bh_touch_udp_flow(flow, now);
         return BH_PASS;
     }
+    if (!bh_know_sender(departure))
+        return BH_REFUSE;
 
     bh_judge_departure(departure);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */

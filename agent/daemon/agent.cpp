@@ -161,10 +161,7 @@ Status Agent::bring_into_force()
         if (!enforcer_->has_policy() && !enforcer_->plane_in_force()) {
             const Error error{
                 ErrorKind::invalid, config_.policy_dir + ": invalid, and there is no policy from before", {}};
-            enforcer_.reset();
-            datapath_.reset();
-            BULKHEAD_TRY(const auto options, datapath_options(config_));
-            BULKHEAD_CHECK(detach_datapath(options));
+            BULKHEAD_CHECK(remove_programs());
             return tl::unexpected(error);
         }
     }
@@ -212,9 +209,23 @@ Status Agent::run()
     loop_->run();
     notify_stopping();
     log_info("stopping; {}", enforcer_->plane_in_force() ? "the kernel goes on enforcing" : "nothing is enforced");
+    const bool idle = !enforcer_->plane_in_force();
     stop_parts();
-    if (fatal_)
-        return tl::unexpected(*fatal_);
+    if (!fatal_)
+        return {};
+    if (idle)
+        if (const auto removed = remove_programs(); !removed)
+            log_error("{}", removed.error().message);
+    return tl::unexpected(*fatal_);
+}
+
+// Programs that enforce nothing, of an agent that will not go on, are no use to anybody.
+Status Agent::remove_programs()
+{
+    enforcer_.reset();
+    datapath_.reset();
+    BULKHEAD_TRY(const auto options, datapath_options(config_));
+    BULKHEAD_CHECK(detach_datapath(options));
     return {};
 }
 
@@ -276,25 +287,43 @@ void Agent::second_passed()
 
 void Agent::report_flows()
 {
-    if (events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
-        walk_sockets();
-    auto flows = datapath_->udp_flows();
+    walk_when_due();
+    const auto flows = datapath_->udp_flows();
     if (!flows && flows.error().message != kernel_error_)
         log_warning("cannot read UDP conversations: {}", flows.error().message);
     kernel_error_ = flows ? std::string() : flows.error().message;
+    if (!flows)
+        return; // an empty list would end every conversation
     const auto counters = datapath_->counters();
-    events_->with(
-        [&](FlowAssembler& assembler) { assembler.tick(counters, flows ? *flows : decltype(flows)::value_type{}); });
+    events_->with([&](FlowAssembler& assembler) { assembler.tick(counters, *flows); });
     if (const auto kept = losses_->keep(counters); !kept)
         log_debug("{}", kept.error().message); // costs a second report after a restart
 }
 
+// The kernel keeps its listener table by itself but for what it cannot see: who is left on a shared port, and sockets
+// that end without a close(2). A row too many is judged, so there is no hurry.
+void Agent::walk_when_due()
+{
+    constexpr std::uint64_t soon = 3, at_the_latest = 30; // seconds
+    listeners_doubtful_ = events_->take_listener_gone() || listeners_doubtful_;
+    ++seconds_since_walk_;
+    if (seconds_since_walk_ >= (listeners_doubtful_ ? soon : at_the_latest) ||
+        events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
+        walk_sockets();
+}
+
 void Agent::walk_sockets()
 {
-    if (const auto sockets = datapath_->walk_sockets(); sockets)
-        events_->with([&](FlowAssembler& assembler) { assembler.on_walk(*sockets); });
-    else
+    seconds_since_walk_ = 0;
+    listeners_doubtful_ = false;
+    const auto sockets = datapath_->walk_sockets();
+    if (!sockets) {
         log_warning("cannot walk sockets: {}", sockets.error().message);
+        return;
+    }
+    if (const auto adopted = datapath_->adopt_listeners(*sockets); !adopted)
+        log_warning("cannot bring the listener table up to date: {}", adopted.error().message);
+    events_->with([&](FlowAssembler& assembler) { assembler.on_walk(*sockets); });
 }
 
 void Agent::reload_folder_soon()

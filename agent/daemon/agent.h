@@ -65,6 +65,8 @@ private:
     void on_cut(const ForbiddenSession& session);
     void report_flows();
     void walk_sockets();
+    void walk_when_due();
+    [[nodiscard]] Status remove_programs();
     void refuse(const Error& error, const std::string& object, bool say_again);
     void refresh_host();
     void second_passed();
@@ -104,6 +106,8 @@ private:
 
     std::string kernel_error_; // the last one of reading the kernel's tables that was logged
     std::uint64_t passes_seen_ = 0;
+    std::uint64_t seconds_since_walk_ = 0;
+    bool listeners_doubtful_ = false;
     std::optional<Error> fatal_;
 };
 

@@ -38,6 +38,8 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
 {
     const auto consumed = datapath_.consume(
         [this](const bh_event& event) {
+            if (event.type == BH_EVENT_UNLISTEN)
+                listener_gone_.store(true, std::memory_order_relaxed);
             const std::lock_guard lock(mutex_);
             assembler_.on_event(event);
         },

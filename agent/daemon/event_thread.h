@@ -26,6 +26,9 @@ public:
     // Counts the passes of the thread: a number that stands still for long is a thread that hangs.
     [[nodiscard]] std::uint64_t passes() const { return passes_.load(std::memory_order_relaxed); }
 
+    // True once after each time that a listener went: what the kernel knows of a shared port may be out of date.
+    [[nodiscard]] bool take_listener_gone() { return listener_gone_.exchange(false, std::memory_order_relaxed); }
+
     template <typename Use>
     auto with(Use use) -> decltype(use(std::declval<FlowAssembler&>()))
     {
@@ -41,6 +44,7 @@ private:
     FlowAssembler& assembler_;
     std::mutex mutex_;
     std::atomic<std::uint64_t> passes_{0};
+    std::atomic<bool> listener_gone_{false};
     std::string error_; // the last one that was logged
     std::jthread thread_;
 };

@@ -90,6 +90,11 @@ std::vector<policy::HostRule> failsafe_rules(const FailsafeInputs& inputs)
               "the controller's name must resolve");
     rules.add("ntp", Direction::outbound, these(inputs.ntp), {port(Protocol::udp, 123)},
               "certificates need the right time");
+    // A service that is addressed by the host's own name. The kernel drops IPv4 that comes from outside with one of our
+    // addresses (fib_validate_source); of IPv6 a single forged datagram could pass, an answer never leaves.
+    const std::vector<ServiceAtom> everything{{Protocol::tcp, {}}, {Protocol::udp, {}}};
+    rules.add("self", Direction::outbound, these(inputs.own), everything, "a host may talk to itself");
+    rules.add("self", Direction::inbound, these(inputs.own), everything, "a host may talk to itself");
     if (inputs.dhcp) {
         rules.add("dhcp", Direction::outbound, everybody(), {port(Protocol::udp, 67), port(Protocol::udp, 547)},
                   "a lease must be renewed");

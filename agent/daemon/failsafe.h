@@ -14,6 +14,7 @@ struct FailsafeInputs {
     std::vector<IpAddress> controller;
     std::uint16_t controller_port = 0;
     std::vector<IpAddress> resolvers, ntp;
+    std::vector<IpAddress> own; // what the host says to itself by these is as little judged as loopback
     bool dhcp = true;
 };
 

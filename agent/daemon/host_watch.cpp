@@ -32,9 +32,9 @@ HostWatch::Changes HostWatch::tick(bool controller_connected)
 {
     Changes changes;
     if (seconds_ % addresses_every == 0)
-        changes.addresses = read_addresses();
-    if (seconds_ % resolvers_every == 0)
-        changes.failsafes = read_resolvers();
+        changes.addresses = changes.failsafes = read_addresses();
+    if (seconds_ % resolvers_every == 0 && read_resolvers())
+        changes.failsafes = true;
     const bool due = seconds_ % (controller_connected ? connected_controller_every : controller_every) == 0;
     if (ask_controller(due))
         changes.failsafes = true;
@@ -58,6 +58,7 @@ bool HostWatch::read_addresses()
     if (!now || *now == addresses_)
         return false;
     addresses_ = std::move(*now);
+    inputs_.own = addresses_;
     return true;
 }
 

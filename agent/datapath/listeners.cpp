@@ -23,8 +23,17 @@ struct KeyLess {
 
 using Listeners = std::map<bh_listener_key, bh_listener, KeyLess>;
 
+bool is_loopback(const bh_address& address)
+{
+    IpAddress ip;
+    std::memcpy(ip.bytes.data(), address.byte, ip.bytes.size());
+    return ip.is_loopback();
+}
+
 bool is_listener(const bh_walked_socket& socket)
 {
+    if (is_loopback(socket.local)) // nothing that is judged arrives there
+        return false;
     if (socket.protocol == IPPROTO_TCP)
         return socket.state == TCP_LISTEN;
     return socket.protocol == IPPROTO_UDP && socket.state != TCP_ESTABLISHED && socket.local_port != 0;
@@ -43,8 +52,9 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
     const auto [found, inserted] = listeners.emplace(key, listener);
     if (inserted)
         return;
-    // Several sockets on one key: the one whose owner is known speaks for them.
+    // Several sockets on one key: the one whose owner is known speaks for them, and IPv4 comes if it comes to any.
     listener.sharers = found->second.sharers + 1;
+    listener.v6only = found->second.v6only = found->second.v6only & listener.v6only;
     if (found->second.owner.pid == 0)
         found->second = listener;
     else

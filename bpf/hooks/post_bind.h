@@ -2,7 +2,11 @@
 /* bind(2) has succeeded. A UDP socket hears from now on; a TCP socket when it listens (sock_ops). */
 #include "bpf/listeners.h"
 
-static __always_inline void bh_socket_bound(struct bpf_sock* ctx, struct bh_listener_key* key, __u8 v6only)
+/*
+ * 1, or 0 to fail the bind with EPERM: where only what the table knows is judged, a socket that it has no room for must
+ * not hear.
+ */
+static __always_inline int bh_socket_bound(struct bpf_sock* ctx, struct bh_listener_key* key, __u8 v6only)
 {
     __u8 state;
     if (ctx->protocol == IPPROTO_TCP)
@@ -10,13 +14,14 @@ static __always_inline void bh_socket_bound(struct bpf_sock* ctx, struct bh_list
     else if (ctx->protocol == IPPROTO_UDP)
         state = BH_LISTENER_LISTENING;
     else
-        return;
+        return 1;
     /* Port 0: IP_BIND_ADDRESS_NO_PORT, a client that will get its port at connect(2). */
     if (ctx->src_port == 0 || bh_netns_of(bh_kernel_socket(ctx)) != guarded_netns)
-        return;
+        return 1;
     key->port = ctx->src_port;
     key->protocol = ctx->protocol;
-    bh_enter_listener(key, bpf_get_socket_cookie(ctx), state, v6only);
+    int known = bh_enter_listener(key, bpf_get_socket_cookie(ctx), state, v6only) == 0;
+    return known || scope_is_root;
 }
 
 SEC("cgroup/post_bind4")
@@ -24,8 +29,7 @@ int bh_post_bind4(struct bpf_sock* ctx)
 {
     struct bh_listener_key key = {};
     bh_set_v4(&key.address, ctx->src_ip4);
-    bh_socket_bound(ctx, &key, 0);
-    return 1;
+    return bh_socket_bound(ctx, &key, 0);
 }
 
 SEC("cgroup/post_bind6")
@@ -33,6 +37,5 @@ int bh_post_bind6(struct bpf_sock* ctx)
 {
     struct bh_listener_key key = {};
     bh_set_v6(&key.address, ctx->src_ip6[0], ctx->src_ip6[1], ctx->src_ip6[2], ctx->src_ip6[3]);
-    bh_socket_bound(ctx, &key, bh_v6only_of(bh_kernel_socket(ctx)));
-    return 1;
+    return bh_socket_bound(ctx, &key, bh_v6only_of(bh_kernel_socket(ctx)));
 }

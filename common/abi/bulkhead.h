@@ -173,9 +173,9 @@ struct bh_cgroup_path {
 enum bh_listener_state { BH_LISTENER_BOUND = 0, BH_LISTENER_LISTENING = 1 };
 
 struct bh_listener {
-    __u64 cookie;     /* of the socket that last took the key; 0: of one of several */
-    __u64 since_ns;   /* CLOCK_MONOTONIC: when that was */
-    __u32 sharers;    /* further sockets on the same key (SO_REUSEPORT) */
+    __u64 cookie;     /* of the socket that the row speaks of */
+    __u64 since_ns;   /* CLOCK_MONOTONIC: when it took the key */
+    __u32 sharers;    /* how often others took the same key (SO_REUSEPORT) since the agent last walked the sockets */
     __u8 state;       /* enum bh_listener_state */
     __u8 v6only;
     __u16 pad;

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ways to make the listener table lose a socket that listens, or never to enter it: with a narrow cgroup, what the table
+// does not know is not judged.
+#include "tests/bpf/fixture.h"
+
+#include <netinet/in.h>
+#include <sched.h>
+
+#include <cerrno>
+
+namespace bulkhead::test {
+namespace {
+
+class ListenerTable : public BpfTest {
+protected:
+    void SetUp() override
+    {
+        BpfTest::SetUp();
+        if (!IsSkipped())
+            realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, refuse));
+    }
+
+    static UniqueFd sharing(const Address& address, bool v6only = false)
+    {
+        UniqueFd socket = make_socket(address.family(), SOCK_STREAM);
+        set_option(socket, SOL_SOCKET, SO_REUSEPORT, 1);
+        if (v6only)
+            set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        EXPECT_EQ(::bind(socket.get(), address.get(), address.size), 0);
+        return socket;
+    }
+
+    static UniqueFd listening_shared(const Address& address)
+    {
+        UniqueFd socket = sharing(address);
+        EXPECT_EQ(::listen(socket.get(), 8), 0);
+        return socket;
+    }
+
+    void expect_refused(const Address& address) const
+    {
+        peer([&] { EXPECT_EQ(tcp_error(address), ECONNREFUSED); });
+    }
+};
+
+TEST_F(ListenerTable, RefusedConnectsOfASharerDoNotHideTheListener)
+{
+    UniqueFd listener;
+    guarded([&] {
+        listener = listening_shared({"10.77.0.1", 80});
+        const UniqueFd sharer = sharing({"10.77.0.1", 80});
+        for (int i = 0; i < 4; ++i)
+            EXPECT_EQ(connect_error(sharer, {"10.77.0.2", 9}), EPERM);
+    });
+    expect_refused({"10.77.0.1", 80});
+}
+
+TEST_F(ListenerTable, ClientsThatBindTheListenersPortDoNotHideIt)
+{
+    realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, permit));
+    UniqueFd listener, theirs;
+    peer([&] { theirs = listening({"10.77.0.2", 9}); });
+    guarded([&] {
+        listener = listening_shared({"10.77.0.1", 80});
+        for (int i = 0; i < 3; ++i) {
+            const UniqueFd client = sharing({"10.77.0.1", 80});
+            (void)connect_error(client, {"10.77.0.2", 9});
+        }
+    });
+    expect_refused({"10.77.0.1", 80});
+}
+
+TEST_F(ListenerTable, TheOlderOfTwoListenersIsStillKnownWhenTheNewerWent)
+{
+    UniqueFd older;
+    guarded([&] {
+        older = listening_shared({"10.77.0.1", 80});
+        (void)listening_shared({"10.77.0.1", 80});
+    });
+    expect_refused({"10.77.0.1", 80});
+    // A socket of another namespace with the same address and port says nothing about it.
+    guarded([&] {
+        ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+        const UniqueFd foreign = sharing({"0.0.0.0", 80});
+        (void)connect_error(foreign, {"10.77.0.2", 9});
+    });
+    expect_refused({"10.77.0.1", 80});
+}
+
+TEST_F(ListenerTable, AV6OnlySharerDoesNotHideIpv4)
+{
+    UniqueFd dual;
+    UniqueFd narrow;
+    guarded([&] {
+        dual = listening_shared({"::", 80});
+        narrow = sharing({"::", 80}, true);
+    });
+    expect_refused({"10.77.0.1", 80});
+    expect_refused({"fd77::1", 80});
+    guarded([&] { ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value())); });
+    expect_refused({"10.77.0.1", 80});
+}
+
+TEST_F(ListenerTable, ASocketThatOnlySentToLoopbackHearsNoStranger)
+{
+    UniqueFd socket;
+    guarded([&] {
+        socket = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+    });
+    peer([&] {
+        const UniqueFd stranger = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(stranger, {"10.77.0.1", port_of(socket)}), 0);
+    });
+    char byte = 0;
+    EXPECT_EQ(::recv(socket.get(), &byte, 1, MSG_DONTWAIT), -1);
+}
+
+TEST_F(ListenerTable, ASocketWhoseDatagramWasRefusedHearsNoStranger)
+{
+    UniqueFd socket;
+    guarded([&] {
+        socket = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(socket, {"10.77.0.2", 9}), EPERM);
+    });
+    ASSERT_NE(port_of(socket), 0);
+    peer([&] {
+        const UniqueFd stranger = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(stranger, {"10.77.0.1", port_of(socket)}), 0);
+    });
+    char byte = 0;
+    EXPECT_EQ(::recv(socket.get(), &byte, 1, MSG_DONTWAIT), -1);
+}
+
+TEST_F(ListenerTable, LoopbackTakesNoRoom)
+{
+    guarded([&] {
+        const UniqueFd tcp = listening({"127.0.0.1", 80});
+        const UniqueFd udp = bound(SOCK_DGRAM, {"::1", 53});
+        EXPECT_EQ(datapath_->map_use().front().entries, 0U);
+        ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
+        EXPECT_EQ(datapath_->map_use().front().entries, 0U);
+    });
+}
+
+TEST_F(ListenerTable, ABindThatFindsNoRoomFails)
+{
+    guarded([&] {
+        std::vector<UniqueFd> sockets;
+        int refused = 0;
+        for (int i = 0; i < 17'000 && refused == 0; ++i) { // the table holds 16,384
+            UniqueFd socket = make_socket(AF_INET, SOCK_DGRAM);
+            ASSERT_TRUE(socket) << errno;
+            const Address address("10.77.0.1", static_cast<std::uint16_t>(20'000 + i));
+            if (::bind(socket.get(), address.get(), address.size) != 0)
+                refused = errno;
+            sockets.push_back(std::move(socket));
+        }
+        EXPECT_EQ(refused, EPERM);
+        EXPECT_GT(datapath_->counters().at("listeners_full"), 0U);
+    });
+}
+
+} // namespace
+} // namespace bulkhead::test

@@ -209,6 +209,7 @@ class ControllerDown(AppTest):
         used = Agent(self.lab.add_host("used"), {}, self.controller)
         result = used.host.run(*used.argv, "--join", token, daemon=True, timeout=10)
         self.assertNotEqual(result.code, 0, "a token is good for one use")
+        self.assertFalse([pin for pin in self.lab.pins() if "used" in str(pin)], "programs of an agent that never ran")
         self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7001), "ECONNREFUSED")
 
 

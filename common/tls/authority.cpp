@@ -9,10 +9,8 @@
 #include <algorithm>
 #include <ctime>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 using std::chrono::system_clock;
 

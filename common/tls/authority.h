@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::tls
-{
+namespace bulkhead::tls {
 
 // The certificate authority's side. Pure functions of their arguments and the random number generator.
 

@@ -5,10 +5,8 @@
 #include <array>
 #include <ctime>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 using std::chrono::system_clock;
 

@@ -12,10 +12,8 @@
 #include <array>
 #include <cerrno>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 using Clock = std::chrono::steady_clock;
 
@@ -109,8 +107,7 @@ Result<UniqueFd> connect_to(const HostPort& peer, Clock::time_point deadline)
 }
 
 // TLS over memory, bytes carried by hand: OpenSSL's own socket writes would raise SIGPIPE when the peer goes.
-class Handshake
-{
+class Handshake {
 public:
     Handshake(int fd, SSL* ssl, Clock::time_point deadline) : fd_(fd), ssl_(ssl), deadline_(deadline) {}
 

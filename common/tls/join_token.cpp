@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <string_view>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 constexpr std::string_view prefix = "bulkhead-join-1.";
 constexpr std::size_t fingerprint_digits = 64;

@@ -2,10 +2,8 @@
 #include "common/tls/openssl_handles.h"
 #include "common/tls/tls.h"
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 // A PEM that asks for a passphrase is one we did not write; without this OpenSSL would prompt on the terminal.
 int no_passphrase(char*, int, int, void*)

@@ -17,8 +17,7 @@
 #include <string_view>
 
 // Owners of OpenSSL objects, and its error queue as a value. For this folder only.
-namespace bulkhead::tls
-{
+namespace bulkhead::tls {
 
 template <auto Free>
 struct OpensslFree {

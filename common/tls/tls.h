@@ -10,8 +10,8 @@
 
 namespace bulkhead::tls {
 
-// Keys are ECDSA P-256, PEM. Certificates are X.509 v3, PEM. Every controller certificate carries this DNS name, which clients
-// verify instead of the address that they dialled; no other certificate ever does.
+// Keys are ECDSA P-256, PEM. Certificates are X.509 v3, PEM. Every controller certificate carries this DNS name, which
+// clients verify instead of the address that they dialled; no other certificate ever does.
 inline constexpr const char* controller_name = "bulkhead-controller";
 
 struct KeyAndRequest {
@@ -37,8 +37,9 @@ struct JoinToken {
 [[nodiscard]] std::string encode_join_token(const JoinToken& token);
 [[nodiscard]] Result<JoinToken> decode_join_token(const std::string& text);
 
-// Connects once without trust, takes the CA certificate from the peer's chain and returns it only if its fingerprint is the
-// expected one. Errors: unreachable; refused when the fingerprint differs ("not the controller that made this token").
+// Connects once without trust, takes the CA certificate from the peer's chain and returns it only if its fingerprint is
+// the expected one. Errors: unreachable; refused when the fingerprint differs ("not the controller that made this
+// token").
 [[nodiscard]] Result<std::string> fetch_ca(const std::string& host_port, const std::string& expected_fingerprint,
                                            std::chrono::milliseconds timeout);
 

@@ -3,8 +3,7 @@
 
 #include <cstdlib>
 
-namespace bulkhead::tls
-{
+namespace bulkhead::tls {
 
 // gRPC 1.51 has no public setting for the lowest TLS version: it always sets TLS 1.2 on its SSL_CTX, after any OpenSSL
 // configuration file has had its say. What it does let us choose is the list of TLS 1.2 cipher suites

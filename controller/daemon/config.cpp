@@ -1,15 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/daemon/config.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <set>
+#include <sstream>
 
 namespace bulkhead::controller {
 namespace {
 
 constexpr std::string_view sqlite_prefix = "sqlite:";
+
+class DocumentStart final : public YAML::EventHandler {
+public:
+    void OnDocumentStart(const YAML::Mark& mark) override { at = mark; }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+
+    YAML::Mark at;
+};
+
+// YAML::Load() ignores what follows the first document, and YAML::LoadAll() of yaml-cpp 0.7 never ends at a stray ','.
+std::optional<YAML::Mark> second_document(const std::string& text)
+{
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStart start;
+    if (parser.HandleNextDocument(start) && parser.HandleNextDocument(start))
+        return start.at;
+    return std::nullopt;
+}
 
 class ConfigReader {
 public:
@@ -89,11 +117,10 @@ Result<ControllerConfig> parse_config(const std::string& file, const std::string
 {
     ConfigReader reader(file, config);
     try {
-        const auto documents = YAML::LoadAll(text);
-        if (documents.size() > 1)
-            reader.note(documents[1].Mark(), "a second document", "write one document");
-        else if (!documents.empty())
-            reader.read(documents.front());
+        if (const auto second = second_document(text))
+            reader.note(*second, "a second document", "write one document");
+        else
+            reader.read(YAML::Load(text));
     } catch (const YAML::Exception& error) {
         reader.note(error.mark.is_null() ? YAML::Mark() : error.mark, error.msg, "write it as YAML");
     }

@@ -6,12 +6,10 @@
 #include <memory>
 #include <string>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // One agent's open stream. Thread-safe; no call waits for the network.
-class AgentLink
-{
+class AgentLink {
 public:
     virtual ~AgentLink() = default;
     [[nodiscard]] virtual const std::string& agent_id() const = 0;

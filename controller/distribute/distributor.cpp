@@ -178,9 +178,12 @@ void Distributor::on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hel
         push(session);
 }
 
-void Distributor::on_result(Session& session, const v1::PolicyResult& result)
+void Distributor::on_result(Session& session, v1::PolicyResult result)
 {
     const auto& id = session.link->agent_id();
+    // The generation says which update is meant; what version that was is known here.
+    if (session.in_flight && result.generation() == session.in_flight->generation)
+        result.set_policy_version(session.in_flight->policy_version);
     inventory_.answered(id, result);
     note_answer(id, result);
     if (!session.in_flight || result.generation() != session.in_flight->generation)

@@ -19,14 +19,12 @@
 #include <variant>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Brings every connected agent to the world in force. One thread does it all; streams hand it what they read. At most
 // one update is under way to an agent: until it answers, newer worlds wait and the newest is sent then. So a slow agent
 // costs nobody anything.
-class Distributor
-{
+class Distributor {
 public:
     Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock);
     ~Distributor();
@@ -75,7 +73,7 @@ private:
     void handle(const Gone& event);
     void handle(const Drop& event);
     void on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hello& hello);
-    void on_result(Session& session, const v1::PolicyResult& result);
+    void on_result(Session& session, v1::PolicyResult result);
     void note_answer(const std::string& agent_id, const v1::PolicyResult& result);
     void refresh_if_due();
     void report_contests(const World& world);

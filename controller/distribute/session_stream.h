@@ -6,8 +6,7 @@
 
 #include <grpcpp/grpcpp.h>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 using SessionReactor = grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>;
 

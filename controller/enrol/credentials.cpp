@@ -6,10 +6,8 @@
 
 #include <yaml-cpp/yaml.h>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 using std::chrono::system_clock;
 constexpr std::chrono::hours authority_lifetime{24 * 3650};

@@ -9,14 +9,12 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // The controller's keys on disk: ca.pem (the authority's key and certificate in one file, so never one without the
 // other), ca.crt, controller.key, controller.crt (with the authority behind it), admin.yaml. What a crash left out is
 // made up for at the next start.
-class Credentials
-{
+class Credentials {
 public:
     // Makes the authority at the very first start. Fails when it is gone while things that it signed are still there.
     [[nodiscard]] static Result<Credentials> open(const StateDir& state, const Clock& clock,

@@ -12,10 +12,8 @@
 #include <algorithm>
 #include <array>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 using std::chrono::system_clock;
 constexpr std::chrono::hours agent_lifetime{24 * 30};
@@ -128,6 +126,12 @@ Result<v1::EnrolReply> Enroller::enrol(const v1::EnrolRequest& request)
                                            "make a new one with `bulkheadctl agent token create`"});
     if (!valid_hostname(request.hostname()))
         return fail(ErrorKind::refused, "'{}' is no host name", request.hostname().substr(0, 256));
+    // A token says that some host may join, not that it may become one that is there.
+    for (const auto& agent : inventory_.agents())
+        if (agent.connected && agent.row.workload == request.hostname())
+            return tl::unexpected<Error>(
+                Error{ErrorKind::refused, fmt::format("a host named {} is enrolled and connected", request.hostname()),
+                      "give this host another name (--hostname), or stop the agent that it replaces"});
     BULKHEAD_TRY(const auto random, random_bytes(8));
     auto& agent = enrolment.agent;
     agent.id = "agent-" + to_hex(random);

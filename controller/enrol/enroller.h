@@ -9,17 +9,14 @@
 #include <functional>
 #include <string>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Makes tokens, turns tokens into agents and renews their certificates. Thread-safe.
-class Enroller
-{
+class Enroller {
 public:
     Enroller(ControlStore& store, Inventory& inventory, const tls::KeyAndCertificate& authority, const Clock& clock)
         : store_(store), inventory_(inventory), authority_(authority), clock_(clock)
-    {
-    }
+    {}
 
     // Agent ids that an enrolment has replaced, and that the inventory changed.
     using Listener = std::function<void(const std::vector<std::string>& replaced)>;

@@ -10,10 +10,8 @@
 #include <cerrno>
 #include <filesystem>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 Status write_all(int fd, std::string_view bytes, const std::string& path)
 {

@@ -9,12 +9,10 @@
 #include <optional>
 #include <string>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // The folder that one controller owns: mode 0700, held by a lock as long as this object lives.
-class StateDir
-{
+class StateDir {
 public:
     // Makes the folder when it is not there. Refused when another controller holds it.
     [[nodiscard]] static Result<StateDir> open(const std::string& path);

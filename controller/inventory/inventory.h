@@ -13,8 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // An address that a workload claims and another one has: the other keeps it.
 struct ContestedAddress {
@@ -40,8 +39,7 @@ struct AgentView {
 
 // Agents, labels by source and address claims, in memory and in the store. Acts of an admin and enrolments are in the
 // store before they count; what agents say of themselves counts at once and is written by flush(). Thread-safe.
-class Inventory
-{
+class Inventory {
 public:
     [[nodiscard]] static Result<std::unique_ptr<Inventory>> load(ControlStore& store, const Clock& clock);
 

@@ -4,8 +4,7 @@
 #include "common/core/result.h"
 #include "common/policy/document.h"
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // What may be a host's name or a label, whoever says it. Selectors, records and the command line write labels as
 // "k=v,k=v", so those characters are no part of one.

@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 std::string_view to_word(policy::Mode mode)
 {

@@ -4,8 +4,7 @@
 #include "controller.pb.h"
 #include "controller/policy/world.h"
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Segments and workloads in the words of the documents, for the API.
 [[nodiscard]] v1::SegmentInfo describe(const policy::Segment& segment, const World& world);

@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 // Lengths before the parts, so that no two label sets are written alike.
 std::string key_of(const policy::Labels& labels, const std::string& named_workload)

@@ -8,13 +8,11 @@
 #include <unordered_map>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Numbers label sets, once and for ever. New numbers count only when keep() has stored them; forget() takes them back.
 // Not thread-safe.
-class IdentityBook
-{
+class IdentityBook {
 public:
     [[nodiscard]] static Result<IdentityBook> load(ControlStore& store);
 

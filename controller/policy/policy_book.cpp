@@ -6,10 +6,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 bool same_files(const std::vector<policy::SourceFile>& a, const std::vector<policy::SourceFile>& b)
 {

@@ -11,8 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 struct Applied {
     std::vector<std::string> diagnostics; // not empty: nothing was changed
@@ -21,8 +20,7 @@ struct Applied {
 };
 
 // The policy in force and the world that follows from it. Thread-safe.
-class PolicyBook
-{
+class PolicyBook {
 public:
     // A stored policy that this program no longer accepts is logged; then there is no world until another is applied,
     // and the agents go on with what they have.
@@ -46,8 +44,7 @@ public:
 private:
     PolicyBook(ControlStore& store, const Inventory& inventory, const Clock& clock, IdentityBook identities)
         : store_(store), inventory_(inventory), clock_(clock), identities_(std::move(identities))
-    {
-    }
+    {}
     std::shared_ptr<const World> build(std::shared_ptr<const policy::PolicySet> policy, std::uint64_t version);
     void put_in_force(std::shared_ptr<const World> world);
 

@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 // An identity that names its workload is only that workload's; the others are everybody's with those labels.
 std::map<std::string, policy::IdentityId> identify(const World& world)
@@ -29,8 +27,7 @@ std::map<std::string, policy::IdentityId> identify(const World& world)
     return result;
 }
 
-class StateBuilder
-{
+class StateBuilder {
 public:
     StateBuilder(World& world, const World* previous)
         : world_(world), compiler_(*world.policy, world.identities), previous_(previous)

@@ -9,8 +9,7 @@
 #include <memory>
 #include <unordered_map>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // What follows from one policy and one state of the inventory: immutable, shared between threads. Workloads with one
 // label set share one identity and so one HostState.

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/store/audit.h"
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 std::int64_t unix_micros(const Clock& clock)
 {

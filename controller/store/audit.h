@@ -6,8 +6,7 @@
 
 #include <string>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Records of the controller's own doings carry this agent id; their seq is given by the store.
 inline constexpr const char* controller_agent_id = "controller";

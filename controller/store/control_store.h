@@ -13,8 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 struct PolicyVersion {
     std::uint64_t version = 0;
@@ -88,8 +87,7 @@ struct NumberedIdentity {
 // Everything that is not a flow: policy, tokens, agents, labels, numbers. Each call is one transaction: it happened
 // whole and is on the disk, or it is an Error and nothing changed. A call that takes an audit record stores it in that
 // transaction. Thread-safe.
-class ControlStore
-{
+class ControlStore {
 public:
     virtual ~ControlStore() = default;
 

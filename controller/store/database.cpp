@@ -8,10 +8,8 @@
 
 #include <cerrno>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 constexpr int busy_timeout_ms = 5000;
 constexpr std::size_t max_idle_readers = 8;

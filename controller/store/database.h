@@ -13,12 +13,10 @@
 #include <string_view>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // A prepared statement. Values bind in order of their ?; a failed bind shows at the next step().
-class Statement
-{
+class Statement {
 public:
     Statement(sqlite3* database, sqlite3_stmt* statement) : database_(database), statement_(statement) {}
 
@@ -52,8 +50,7 @@ private:
 };
 
 // One connection. Not thread-safe.
-class Connection
-{
+class Connection {
 public:
     [[nodiscard]] static Result<Connection> open(const SqliteOptions& options);
 
@@ -69,8 +66,7 @@ private:
 };
 
 // Rolls back unless committed.
-class Transaction
-{
+class Transaction {
 public:
     [[nodiscard]] static Result<Transaction> begin(Connection& connection);
     Transaction(Transaction&& other) noexcept : connection_(std::exchange(other.connection_, nullptr)) {}
@@ -85,13 +81,11 @@ private:
 };
 
 // The writer's connection, used by one thread at a time, and readers' connections, which WAL lets run beside it.
-class Database
-{
+class Database {
 public:
     [[nodiscard]] static Result<std::shared_ptr<Database>> open(const SqliteOptions& options);
 
-    class Writer
-    {
+    class Writer {
     public:
         explicit Writer(Database& database) : lock_(database.mutex_), connection_(database.writer_) {}
         Connection* operator->() { return &connection_; }
@@ -103,14 +97,12 @@ public:
     };
     [[nodiscard]] Writer writer() { return Writer(*this); }
 
-    class Reader
-    {
+    class Reader {
     public:
         Reader(Database& database, Connection connection) : database_(&database), connection_(std::move(connection)) {}
         Reader(Reader&& other) noexcept
             : database_(std::exchange(other.database_, nullptr)), connection_(std::move(other.connection_))
-        {
-        }
+        {}
         Reader& operator=(Reader&&) = delete;
         ~Reader();
         Connection* operator->() { return &connection_; }

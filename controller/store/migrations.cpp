@@ -3,10 +3,8 @@
 
 #include <array>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 // A step is never edited once released; a change is a new step at the end.
 constexpr std::array<const char*, 1> steps = {R"sql(

@@ -3,8 +3,7 @@
 
 #include "controller/store/database.h"
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // Runs what is missing, each step in a transaction of its own, and notes it in the table `migrations`. Fails (refused)
 // when the database has a step that this program does not know.

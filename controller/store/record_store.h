@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 // A record and its place in the order in which the controller stored records. Arrival numbers rise with every commit
 // and are never used twice.
@@ -45,8 +44,7 @@ struct RecordScan {
 };
 
 // Records, each (agent, seq) exactly once. Thread-safe; readers do not wait for the writer.
-class RecordStore
-{
+class RecordStore {
 public:
     virtual ~RecordStore() = default;
 

@@ -7,8 +7,7 @@
 #include <memory>
 #include <string>
 
-namespace bulkhead::controller
-{
+namespace bulkhead::controller {
 
 struct SqliteOptions {
     std::string path;

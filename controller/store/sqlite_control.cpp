@@ -5,10 +5,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 Status insert_labels(Connection& connection, const std::string& workload, LabelSource source,
                      const policy::Labels& labels)
@@ -144,8 +142,7 @@ Result<AddressClaim> read_claim(const Statement& row)
     return claim;
 }
 
-class SqliteControl final : public ControlStore
-{
+class SqliteControl final : public ControlStore {
 public:
     explicit SqliteControl(std::shared_ptr<Database> database) : database_(std::move(database)) {}
 

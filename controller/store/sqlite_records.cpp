@@ -4,10 +4,8 @@
 
 #include <algorithm>
 
-namespace bulkhead::controller
-{
-namespace
-{
+namespace bulkhead::controller {
+namespace {
 
 Result<StoredRecord> read_row(const Statement& row)
 {
@@ -50,8 +48,7 @@ Status save_progress(Connection& connection, const std::string& agent_id, std::u
     return save.text(agent_id).unsigned_number(last_seq).unsigned_number(missing).run();
 }
 
-class SqliteRecords final : public RecordStore
-{
+class SqliteRecords final : public RecordStore {
 public:
     explicit SqliteRecords(std::shared_ptr<Database> database) : database_(std::move(database)) {}
 

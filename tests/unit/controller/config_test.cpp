@@ -40,7 +40,7 @@ TEST(ControllerConfigFile, EveryErrorIsReportedWithItsPlace)
 
 TEST(ControllerConfigFile, NonsenseIsAnErrorAndNoException)
 {
-    for (const auto* text : {"a: [", "[]", "x", "a: b: c", "a: 1\n---\nb: 2\n", "? {a: b}\n: c\n"}) {
+    for (const auto* text : {",", "[a],b", "a: [", "[]", "x", "a: b: c", "a: 1\n---\nb: 2\n", "? {a: b}\n: c\n"}) {
         const auto config = parse_config("c.yaml", text);
         ASSERT_FALSE(config) << text;
         EXPECT_EQ(config.error().kind, ErrorKind::invalid);

@@ -248,6 +248,25 @@ TEST_F(SessionTest, TwoAgentsWithOneAddress)
     EXPECT_EQ(contested, 1);
 }
 
+TEST_F(SessionTest, AnAnswerThatNamesOnlyTheGenerationIsAnAnswerForItsVersion)
+{
+    const auto db = controller.enrol("db");
+    AgentSession session(controller, db);
+    ASSERT_TRUE(session.hello({"10.0.0.1"}));
+    v1::PolicyUpdate update;
+    ASSERT_TRUE(session.read(update));
+    ASSERT_TRUE(session.answer(update));
+    auto applying = std::async(std::launch::async, [&] { return controller.apply(shop_policy, 9000); });
+    ASSERT_TRUE(session.read(update));
+    v1::PolicyUpdate only_generation;
+    only_generation.set_generation(update.generation());
+    ASSERT_TRUE(session.answer(only_generation, false, "no"));
+    const auto reply = applying.get();
+    ASSERT_EQ(reply.agents_size(), 1);
+    EXPECT_TRUE(reply.agents(0).answered());
+    EXPECT_EQ(reply.agents(0).result().policy_version(), 1U);
+}
+
 TEST_F(SessionTest, AReportBeforeHelloEndsTheStream)
 {
     const auto db = controller.enrol("db");

@@ -11,10 +11,8 @@
 #include <memory>
 #include <set>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 using std::chrono::hours;
 using std::chrono::system_clock;
@@ -40,8 +38,7 @@ std::string request_by(EVP_PKEY* subject, EVP_PKEY* signer)
     return {data, static_cast<std::size_t>(size)};
 }
 
-class AuthorityTest : public testing::Test
-{
+class AuthorityTest : public testing::Test {
 protected:
     void SetUp() override
     {

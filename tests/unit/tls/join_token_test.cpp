@@ -3,10 +3,8 @@
 
 #include <gtest/gtest.h>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 const std::string fingerprint(64, 'a');
 

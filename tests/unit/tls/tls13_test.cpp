@@ -17,10 +17,8 @@
 #include <atomic>
 #include <thread>
 
-namespace bulkhead::tls
-{
-namespace
-{
+namespace bulkhead::tls {
+namespace {
 
 using std::chrono::hours;
 using std::chrono::milliseconds;
@@ -58,8 +56,7 @@ std::string negotiate(int port, int version)
 }
 
 // A server of OpenSSL alone with the controller's certificate, limited to one version; counts finished handshakes.
-class RawServer
-{
+class RawServer {
 public:
     RawServer(const KeyAndCertificate& identity, int version)
     {
@@ -121,8 +118,7 @@ private:
     std::thread thread_;
 };
 
-class Tls13Test : public testing::Test
-{
+class Tls13Test : public testing::Test {
 protected:
     static void SetUpTestSuite() { require_tls13(); }
 

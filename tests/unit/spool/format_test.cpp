@@ -34,7 +34,8 @@ TEST(Frame, LayoutIsTheDocumentedOne)
     ASSERT_EQ(frame.size(), 11U);
     EXPECT_EQ(frame.substr(0, 4), std::string("\x03\x00\x00\x80", 4));
     EXPECT_EQ(frame.substr(8), "abc");
-    const auto decoded = decode_frame(frame + "rest");
+    const auto more = frame + "rest";
+    const auto decoded = decode_frame(more);
     ASSERT_TRUE(decoded);
     EXPECT_EQ(decoded->payload, "abc");
     EXPECT_TRUE(decoded->is_gap);

@@ -11,6 +11,7 @@ static __always_inline void bh_clear_event(struct bh_event* event, enum bh_event
 {
     __builtin_memset(event, 0, sizeof(*event));
     event->type = type;
+    event->count = 1;
     event->time_ns = bpf_ktime_get_ns();
 }
 

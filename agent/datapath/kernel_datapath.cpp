@@ -122,7 +122,7 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
 Status KernelDatapath::switch_to(Pair next, std::uint32_t generation)
 {
     parts_.control.store(
-        {static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION, generation});
+        {static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION, 0, generation});
     const Pair previous = std::exchange(in_force_, std::move(next));
     // Decisions under way may still read the old pair. If they cannot be waited for, it stays until the next change.
     BULKHEAD_CHECK(slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
@@ -138,7 +138,7 @@ std::uint32_t KernelDatapath::spare_slot(const Pair& previous) const
     for (const std::uint32_t slot : free_slots())
         if (std::find(used.begin(), used.end(), slot) == used.end())
             return slot;
-    return BH_SLOTS - 1; // cannot be: 2 + 1 < 4
+    return BH_SLOTS - 1; // cannot be: 2 + 1 < 6
 }
 
 Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)

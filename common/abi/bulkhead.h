@@ -20,23 +20,32 @@
 #endif
 
 /* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another layout. */
-#define BH_ABI_VERSION 1
+#define BH_ABI_VERSION 2
 
-/* Plane slots: one active, one shadow, and room to build the next of each aside. */
-#define BH_SLOTS 4
+/* Plane slots: a pair (active, shadow) in force, the pair that a trial falls back to, room to build the next pair. */
+#define BH_SLOTS 6
 #define BH_SLOT_NONE 0xff /* no plane in force: nothing is enforced and nothing is judged */
 
 #define BH_CLASS_WORDS 4                    /* 64-bit words in a process class vector */
 #define BH_CLASSES (64 * BH_CLASS_WORDS)    /* 256 process classes a host; class 0 is "any process" */
 
 #define BH_PORTS 65536
+/*
+ * Protocols of a question and of an entry key: IPPROTO_TCP, _UDP, _ICMP, _ICMPV6, and this for all others. What stands for
+ * a port: the ICMP type; of the others the protocol number.
+ */
+#define BH_PROTOCOL_OTHER 255
+/* Port class of what has no port table (ICMP, others): what stands for the port, plus this. */
+#define BH_PORT_CLASS_FIRST 1
+
 /* Index into a port class table: direction (0 out, 1 in) x protocol (0 tcp, 1 udp) x port. */
 #define BH_PORT_CLASS_ENTRIES (4 * BH_PORTS)
 
 #define BH_PEER_ANY 0   /* peer class of an address that no selector names; also the "any peer" half of an entry key */
 #define BH_PORT_ANY 0   /* port class "any port" */
 
-enum bh_direction { BH_OUTBOUND = 0, BH_INBOUND = 1 };
+/* FORWARDED is a direction of events only; such a packet is judged inbound from its source and outbound to its end. */
+enum bh_direction { BH_OUTBOUND = 0, BH_INBOUND = 1, BH_FORWARDED = 2 };
 
 enum bh_default { BH_DEFAULT_NONE = 0, BH_DEFAULT_ALLOW = 1, BH_DEFAULT_DENY = 2 };
 
@@ -49,8 +58,10 @@ enum bh_reason {
     BH_REASON_RULE = 2,
     BH_REASON_DEFAULT = 3,
     BH_REASON_MALFORMED = 4, /* the hook could not read what it needs; fails closed where a plane is in force */
-    BH_REASON_LOCAL = 5,     /* loopback: not judged */
+    BH_REASON_LOCAL = 5,     /* loopback, and no rule of the policy is about it */
     BH_REASON_REPLY = 6,     /* answer of a UDP conversation that was judged when it began */
+    BH_REASON_QUARANTINE = 7, /* the host is cut off: only failsafes remain */
+    BH_REASON_FULL = 8,       /* no room to remember what must be remembered for the answer */
 };
 
 /* Aligned to four bytes, so that the kernel programs move words; every structure here keeps it on such an offset. */
@@ -66,19 +77,36 @@ BH_ASSERT(sizeof(struct bh_address) == 16, "layout");
 struct bh_control {
     __u8 active_slot; /* < BH_SLOTS or BH_SLOT_NONE */
     __u8 shadow_slot; /* < BH_SLOTS or BH_SLOT_NONE */
-    __u16 abi_version;
+    __u8 abi_version;
+    __u8 flags;          /* enum bh_control_flag */
     __u32 generation; /* counts switches; stamped on every event */
 };
 BH_ASSERT(sizeof(struct bh_control) == 8, "the control word must be one atomic store");
 
-/* Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role. */
+enum bh_control_flag {
+    BH_CONTROL_QUARANTINE = 1,      /* the active plane holds failsafes only, and every packet is judged, also of sessions */
+    BH_CONTROL_REFUSE_SILENTLY = 2, /* what refuses an inbound attempt on our behalf (reset, unreachable) is not sent */
+};
+
+/*
+ * Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role, but for until_ns, which a
+ * confirmation sets to 0 in the active slot.
+ *
+ * A trial: an active plane whose until_ns has passed is no longer in force. From then on every decision is made as if
+ * the control word said then_active, then_shadow and then_generation, whether or not an agent lives.
+ */
 struct bh_plane_info {
     __u32 generation;
     __u8 default_action[2]; /* enum bh_default, by enum bh_direction */
     __u8 has_prefixes;      /* the LPM table is not empty */
     __u8 has_processes;     /* some entry looks at classes other than 0 */
+    __u8 loopback;          /* enum bh_default: what no rule about loopback matches; NONE: loopback is not judged */
+    __u8 then_active, then_shadow;
+    __u8 then_flags;
+    __u32 then_generation;
+    __u64 until_ns; /* CLOCK_MONOTONIC; 0: for good */
 };
-BH_ASSERT(sizeof(struct bh_plane_info) == 8, "layout");
+BH_ASSERT(sizeof(struct bh_plane_info) == 24, "layout");
 
 /* Key of a plane's prefix table (BPF_MAP_TYPE_LPM_TRIE); prefixlen counts bits of the 16-byte form (IPv4 + 96). */
 struct bh_prefix_key {
@@ -89,23 +117,30 @@ BH_ASSERT(sizeof(struct bh_prefix_key) == 20, "layout");
 
 /*
  * Key of a plane's entries. A verdict looks up four keys: {exact, any} peer class x {exact, any} port class.
+ *
+ * Rules that expire have stages of their own, one for each instant: the key of stage i (1, 2, ...) is that of the entry
+ * with `i << BH_STAGE_SHIFT` added to the direction; the entry says how many there are.
  */
 struct bh_entry_key {
     __u32 peer_class;
     __u16 port_class;
-    __u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    __u8 protocol; /* IPPROTO_TCP, _UDP, _ICMP, _ICMPV6, BH_PROTOCOL_OTHER */
     __u8 direction;
 };
 BH_ASSERT(sizeof(struct bh_entry_key) == 8, "layout");
+
+#define BH_STAGE_SHIFT 1
+#define BH_STAGES 32 /* instants of expiry that one entry can have */
 
 /* Process classes that this entry lets pass, refuses, and lets pass before everything else. */
 struct bh_entry {
     __u64 allow[BH_CLASS_WORDS];
     __u64 deny[BH_CLASS_WORDS];
     __u32 failsafe; /* non-zero: allowed before any deny */
-    __u32 pad;
+    __u32 stages;   /* how many stages exist; 0 in a stage */
+    __u64 until_ns; /* of a stage: from then on it says nothing. CLOCK_MONOTONIC in the kernel's maps; 0: for good */
 };
-BH_ASSERT(sizeof(struct bh_entry) == 72, "layout");
+BH_ASSERT(sizeof(struct bh_entry) == 80, "layout");
 
 /*
  * One value of a plane's port class table: the classes of all ports of one direction and protocol. The table is an array
@@ -229,7 +264,7 @@ struct bh_event {
     struct bh_address local, remote;
     __u16 local_port, remote_port;
     __u8 type; /* enum bh_event_type */
-    __u8 protocol;
+    __u8 protocol;       /* the packet's own number, also where the verdict was about BH_PROTOCOL_OTHER */
     __u8 direction;
     __u8 verdict;        /* active plane */
     __u8 reason;         /* active plane */
@@ -237,10 +272,14 @@ struct bh_event {
     __u8 shadow_reason;
     __u8 tcp_state;
     __u32 generation;
+    __u32 count;     /* attempts that this stands for; at least 1 */
+    __u8 icmp_type;  /* of ICMP and ICMPv6 */
+    __u8 icmp_code;
+    __u16 pad;
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
     struct bh_subject subject;
 };
-BH_ASSERT(sizeof(struct bh_event) == 176, "layout");
+BH_ASSERT(sizeof(struct bh_event) == 184, "layout");
 
 /* Indexes of bh_counters (per-CPU array of __u64). */
 enum bh_counter {

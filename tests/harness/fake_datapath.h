@@ -25,7 +25,7 @@ public:
     std::vector<bh_udp_flow_key> forgotten;
     std::vector<agent::FacetTable> facet_updates;
     std::size_t walks = 0, adoptions = 0, scope_questions = 0;
-    bh_control control_word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0};
+    bh_control control_word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
 
     Result<std::uint32_t> realise(const agent::Realisation&) override
     {

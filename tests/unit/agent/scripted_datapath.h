@@ -11,7 +11,7 @@ namespace bulkhead::test {
 // A kernel that remembers what was realised, refuses when told to, and calls back in the middle of a switch.
 class ScriptedDatapath final : public agent::Datapath {
 public:
-    bh_control word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0};
+    bh_control word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
     std::optional<std::string> refusal;
     std::uint32_t skip_generations = 0;
     std::function<void()> during_switch = [] {};
@@ -19,7 +19,7 @@ public:
     agent::FacetTable facets;
     std::vector<agent::FacetTable> facet_updates;
 
-    void pin(std::uint32_t generation) { word = {0, 1, BH_ABI_VERSION, generation}; }
+    void pin(std::uint32_t generation) { word = {0, 1, BH_ABI_VERSION, 0, generation}; }
 
     Result<std::uint32_t> realise(const agent::Realisation& realisation) override
     {

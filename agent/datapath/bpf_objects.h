@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "common/abi/bulkhead.h" // the skeleton names its types
 #include "common/core/unique_fd.h"
 
 #include "datapath.skel.h"

@@ -189,16 +189,27 @@ bh_control KernelDatapath::control() const
 
 Status KernelDatapath::judge(std::span<bh_judge_request> requests)
 {
-    const int program = bpf_program__fd(parts_.skeleton->progs.bh_judge_program);
-    for (bh_judge_request& request : requests) {
-        bh_judge_call call{request, {}};
-        if (request.subject.cgroup_id != 0)
-            call.cgroups = parts_.cgroups.enclosing(request.subject.cgroup_id);
-        LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &call, .ctx_size_in = sizeof(call));
-        if (bpf_prog_test_run_opts(program, &options) != 0)
-            return fail_errno(errno, "ask the kernel for a verdict");
-        request = call.request;
+    for (std::size_t done = 0; done < requests.size(); done += BH_JUDGE_BATCH)
+        BULKHEAD_CHECK(
+            judge_batch(requests.subspan(done, std::min<std::size_t>(BH_JUDGE_BATCH, requests.size() - done))));
+    return {};
+}
+
+// A run of the program costs more than a verdict, so it gives many.
+Status KernelDatapath::judge_batch(std::span<bh_judge_request> requests)
+{
+    bh_judge_batch& batch = parts_.skeleton->bss->bh_judge_batch;
+    batch.count = static_cast<__u32>(requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        batch.call[i].request = requests[i];
+        const std::uint64_t cgroup = requests[i].subject.cgroup_id;
+        batch.call[i].cgroups = cgroup != 0 ? parts_.cgroups.enclosing(cgroup) : bh_cgroup_path{};
     }
+    LIBBPF_OPTS(bpf_test_run_opts, options);
+    if (bpf_prog_test_run_opts(bpf_program__fd(parts_.skeleton->progs.bh_judge_program), &options) != 0)
+        return fail_errno(errno, "ask the kernel for a verdict");
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        requests[i] = batch.call[i].request;
     return {};
 }
 

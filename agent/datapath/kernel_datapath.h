@@ -53,6 +53,7 @@ private:
         [[nodiscard]] std::vector<std::uint32_t> slots() const;
     };
     Result<Pair> build_pair(const Realisation& realisation, std::uint32_t generation);
+    Status judge_batch(std::span<bh_judge_request> requests);
     Status switch_to(Pair next, std::uint32_t generation);
     [[nodiscard]] std::vector<std::uint32_t> free_slots() const;
     [[nodiscard]] std::uint32_t spare_slot(const Pair& previous) const;

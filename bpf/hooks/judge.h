@@ -2,20 +2,21 @@
 /* The verdict function itself, run by BPF_PROG_TEST_RUN: for tests, for judging live sessions again, for `why`. */
 #include "bpf/subject.h"
 
-SEC("syscall")
-int bh_judge_program(struct bh_judge_call* call)
+struct bh_judge_batch bh_judge_batch;
+
+/* Not static: the verifier then proves it once, and not again for each round of the loop that calls it. */
+__noinline int bh_judge_call_at(__u32 index)
 {
+    struct bh_judge_call* call = &bh_judge_batch.call[index & (BH_JUDGE_BATCH - 1)];
     struct bh_question question = {.remote = call->request.remote,
                                    .port = call->request.port,
                                    .protocol = call->request.protocol,
                                    .direction = call->request.direction & 1};
-    struct bh_subject subject = call->request.subject;
-    struct bh_cgroup_path cgroups = call->cgroups;
     struct bh_answer answer;
 
     question.control = bh_read_control();
     if (bh_planes_look_at_processes(question.control))
-        bh_classes_of_stored(question.control, &subject, &cgroups, &question.classes);
+        bh_classes_of_stored(question.control, &call->request.subject, &call->cgroups, &question.classes);
     else
         bh_only_any_process(&question.classes);
     bh_judge(&question, &answer);
@@ -28,5 +29,14 @@ int bh_judge_program(struct bh_judge_call* call)
     call->request.peer_class = answer.peer_class;
     call->request.shadow_peer_class = answer.shadow_peer_class;
     call->request.classes = question.classes;
+    return 0;
+}
+
+SEC("syscall")
+int bh_judge_program(void* unused)
+{
+    __u32 count = bh_judge_batch.count;
+    for (__u32 i = 0; i < BH_JUDGE_BATCH && i < count; i++)
+        bh_judge_call_at(i);
     return 0;
 }

@@ -316,12 +316,23 @@ struct bh_judge_request {
 };
 BH_ASSERT(sizeof(struct bh_judge_request) == 120, "layout");
 
-/* Context of the judge program. */
 struct bh_judge_call {
     struct bh_judge_request request;
     struct bh_cgroup_path cgroups; /* of request.subject.cgroup_id; filled by the datapath */
 };
 BH_ASSERT(sizeof(struct bh_judge_call) == 248, "layout");
+
+/*
+ * What one run of the judge program answers: the variable bh_judge_batch of the loaded programs, which the agent maps.
+ * (Not the program's context: the verifier lets a program index that only by constants.)
+ */
+#define BH_JUDGE_BATCH 256 /* a power of two */
+struct bh_judge_batch {
+    __u32 count; /* of calls that are filled; at most BH_JUDGE_BATCH */
+    __u32 pad;
+    struct bh_judge_call call[BH_JUDGE_BATCH];
+};
+BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 248, "layout");
 
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {

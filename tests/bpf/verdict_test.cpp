@@ -188,5 +188,27 @@ TEST_F(Verdict, PlanesThatNobodyPutInForceDecideNothing)
     EXPECT_EQ(datapath_->counters().at("malformed"), 0U);
 }
 
+TEST_F(Verdict, ManyQuestionsAreAnsweredEachInItsPlace)
+{
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .rule(policy::HostAction::allow, outbound, "10.77.0.2", "tcp/1000-1999"));
+    for (const std::size_t count : {0, 1, BH_JUDGE_BATCH - 1, BH_JUDGE_BATCH, BH_JUDGE_BATCH + 1, 2001}) {
+        std::vector<bh_judge_request> requests(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            requests[i].remote = abi_address(i % 3 == 0 ? "10.77.0.3" : "10.77.0.2");
+            requests[i].port = static_cast<__u16>(i);
+            requests[i].protocol = 6;
+        }
+        ASSERT_TRUE(datapath_->judge(requests));
+        for (std::size_t i = 0; i < count; ++i) {
+            const bool allowed = i % 3 != 0 && i >= 1000 && i < 2000;
+            ASSERT_EQ(requests[i].port, i);
+            ASSERT_EQ(requests[i].verdict, allowed ? BH_ALLOWED : BH_DENIED) << i << " of " << count;
+            ASSERT_EQ(requests[i].reason, allowed ? BH_REASON_RULE : BH_REASON_DEFAULT) << i << " of " << count;
+        }
+    }
+}
+
 } // namespace
 } // namespace bulkhead::test

@@ -31,6 +31,20 @@ struct bh_answer {
     __u32 peer_class, shadow_peer_class;
 };
 
+/* A trial whose time is over leaves the decision to the pair that was in force before it. */
+static __always_inline void bh_end_trial_on_time(struct bh_control* control)
+{
+    __u32 slot = control->active_slot;
+    const struct bh_plane_info* trial = bpf_map_lookup_elem(&bh_plane_info, &slot);
+    if (!trial || bpf_ktime_get_ns() < trial->until_ns)
+        return;
+    control->active_slot = trial->then_active;
+    control->shadow_slot = trial->then_shadow;
+    control->flags = trial->then_flags;
+    control->generation = trial->then_generation;
+}
+
+/* What is in force now. Every reader of the control word comes through here, once per decision. */
 static __always_inline struct bh_control bh_read_control(void)
 {
     struct bh_control control = {.active_slot = BH_SLOT_NONE, .shadow_slot = BH_SLOT_NONE};
@@ -40,6 +54,8 @@ static __always_inline struct bh_control bh_read_control(void)
         /* One 64-bit load: both slots and the generation are of one switch. */
         __u64 word = *(volatile __u64*)(void*)current;
         __builtin_memcpy(&control, &word, sizeof(control));
+        if (control.flags & BH_CONTROL_TRIAL)
+            bh_end_trial_on_time(&control);
     }
     return control;
 }
@@ -166,6 +182,15 @@ static __noinline int bh_judge_plane(const struct bh_question* question, __u32 s
     return 0;
 }
 
+/* In quarantine the planes hold failsafes and nothing else: what they refuse, the quarantine refuses. */
+static __always_inline void bh_blame_quarantine(struct bh_answer* answer)
+{
+    if (answer->verdict == BH_DENIED && answer->reason == BH_REASON_DEFAULT)
+        answer->reason = BH_REASON_QUARANTINE;
+    if (answer->shadow_verdict == BH_DENIED && answer->shadow_reason == BH_REASON_DEFAULT)
+        answer->shadow_reason = BH_REASON_QUARANTINE;
+}
+
 /* Both planes. The active one decides, the shadow one only reports. A role without a plane allows, NO_POLICY. */
 static __always_inline void bh_judge(const struct bh_question* question, struct bh_answer* answer)
 {
@@ -184,6 +209,8 @@ static __always_inline void bh_judge(const struct bh_question* question, struct 
         answer->shadow_reason = plane.reason;
         answer->shadow_peer_class = plane.peer_class;
     }
+    if (question->control.flags & BH_CONTROL_QUARANTINE)
+        bh_blame_quarantine(answer);
 }
 
 static __always_inline void bh_count_verdict(const struct bh_answer* answer, __u8 direction)

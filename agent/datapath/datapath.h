@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/abi/bulkhead.h"
+#include "common/core/clock.h"
 #include "common/core/result.h"
 #include "common/policy/plane_image.h"
 
@@ -9,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +29,19 @@ struct Realisation {
     const policy::PlaneImage* active = nullptr; // borrowed for the call
     const policy::PlaneImage* shadow = nullptr;
     FacetTable facets;
+    std::uint8_t flags = 0; // enum bh_control_flag, without BH_CONTROL_TRIAL
+    // A trial: in force until then and, unless confirm()ed, not after; the kernel sees to it by itself. It needs an
+    // active plane. A trial that follows a trial leaves the planes that were in force before the first to fall back to.
+    std::optional<MonotonicTime> until{};
+};
+
+// What the kernel holds of a trial.
+struct TrialState {
+    enum class Phase { none, running, lapsed }; // lapsed: the time is over, and nobody has called fall_back() yet
+    Phase phase = Phase::none;
+    MonotonicTime until{};
+    std::uint32_t generation = 0;          // of the trial
+    std::uint32_t fallback_generation = 0; // of what is in force after it
 };
 
 struct WalkedSocket {
@@ -49,16 +64,29 @@ class Datapath {
 public:
     virtual ~Datapath() = default;
 
-    // Builds both planes aside, switches by one write, then frees the old pair. On error nothing has changed.
-    // Returns the new generation.
+    // Builds both planes aside, switches by one write, then frees the old pair (and, unless this is a trial, the pair
+    // to fall back to). On error nothing has changed. Returns the new generation.
     virtual Result<std::uint32_t> realise(const Realisation& realisation) = 0;
+    // The generation that realise() will return if it is the next change. Above all that were in force before.
+    [[nodiscard]] virtual std::uint32_t next_generation() const = 0;
+
+    // Known also of a trial that another process began.
+    [[nodiscard]] virtual TrialState trial() const = 0;
+    // The running trial is in force for good, and what it would have fallen back to is freed. Refused when there is
+    // none, or its time is over.
+    virtual Status confirm() = 0;
+    // Ends the trial, whether or not its time is over: what was in force before it is in force for good.
+    virtual Status fall_back() = 0;
 
     // Replaces facet rows of the planes in force, row by row (a process set changes; the policy does not).
     virtual Status update_facets(const FacetTable& facets) = 0;
+    // The same for the planes that a running trial would fall back to, which number classes in their own way.
+    virtual Status update_fallback_facets(const FacetTable& facets) = 0;
 
     // Stops enforcing (control word to "no plane") and keeps everything loaded. For a policy that becomes empty.
     virtual Status clear() = 0;
 
+    // What is in force now: of a trial whose time is over, what it falls back to.
     [[nodiscard]] virtual bh_control control() const = 0;
 
     // The verdict function in the kernel (SEC("syscall")), request by request; answers are written in place.

@@ -80,6 +80,12 @@ KernelDatapath::KernelDatapath(Parts parts) : parts_(std::move(parts)), slots_(*
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
     in_force_.shadow.slot = control.shadow_slot;
+    if ((control.flags & BH_CONTROL_TRIAL) == 0)
+        return;
+    const bh_control then = fallback_of(control);
+    fallback_.emplace();
+    fallback_->active.slot = then.active_slot;
+    fallback_->shadow.slot = then.shadow_slot;
 }
 
 std::vector<std::uint32_t> KernelDatapath::Pair::slots() const
@@ -93,9 +99,13 @@ std::vector<std::uint32_t> KernelDatapath::Pair::slots() const
 
 std::vector<std::uint32_t> KernelDatapath::free_slots() const
 {
+    auto used = in_force_.slots();
+    if (fallback_)
+        for (const std::uint32_t slot : fallback_->slots())
+            used.push_back(slot);
     std::vector<std::uint32_t> free;
     for (std::uint32_t slot = 0; slot < BH_SLOTS; ++slot)
-        if (slot != in_force_.active.slot && slot != in_force_.shadow.slot)
+        if (std::find(used.begin(), used.end(), slot) == used.end())
             free.push_back(slot);
     return free;
 }
@@ -116,34 +126,70 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
     };
     BULKHEAD_CHECK(build(pair.active, realisation.active, free[0]));
     BULKHEAD_CHECK(build(pair.shadow, realisation.shadow, free[1]));
+    if (realisation.until)
+        pair.active.plane->info = trial_info(realisation, pair.active.plane->info);
     return pair;
 }
 
-Status KernelDatapath::switch_to(Pair next, std::uint32_t generation)
+// What a trial falls back to: that which is in force, or which another trial would have fallen back to.
+bh_plane_info KernelDatapath::trial_info(const Realisation& realisation, bh_plane_info info) const
 {
-    parts_.control.store(
-        {static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION, 0, generation});
-    const Pair previous = std::exchange(in_force_, std::move(next));
-    // Decisions under way may still read the old pair. If they cannot be waited for, it stays until the next change.
+    const bh_control now = parts_.control.load();
+    const bh_control then = (now.flags & BH_CONTROL_TRIAL) != 0 ? fallback_of(now) : now;
+    info.then_active = then.active_slot;
+    info.then_shadow = then.shadow_slot;
+    info.then_flags = then.flags;
+    info.then_generation = then.generation;
+    info.until_ns = static_cast<__u64>(realisation.until->count());
+    return info;
+}
+
+bh_control KernelDatapath::fallback_of(const bh_control& trial) const
+{
+    const bh_plane_info info = slots_.info_of(trial.active_slot);
+    return {info.then_active, info.then_shadow, trial.abi_version, info.then_flags, info.then_generation};
+}
+
+std::vector<std::uint32_t> KernelDatapath::slots_named_by(const bh_control& control) const
+{
+    std::vector<std::uint32_t> slots{control.active_slot, control.shadow_slot};
+    if ((control.flags & BH_CONTROL_TRIAL) != 0) {
+        const bh_control then = fallback_of(control);
+        slots.insert(slots.end(), {then.active_slot, then.shadow_slot});
+    }
+    return slots;
+}
+
+// `next` and `fallback` may be moved out of this object's own.
+Status KernelDatapath::switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback)
+{
+    const auto used_before = slots_named_by(parts_.control.load());
+    parts_.control.store(control);
+    in_force_ = std::move(next);
+    fallback_ = std::move(fallback);
+    // Decisions under way may still read the old planes. If they cannot be waited for, those stay until the next
+    // change.
     BULKHEAD_CHECK(slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
-                                           in_force_.active.plane ? in_force_.active.slot : spare_slot(previous)));
+                                           in_force_.active.plane ? in_force_.active.slot : spare_slot(used_before)));
     slots_.vacate(free_slots());
     return {};
 }
 
-// For a pair without an active plane, which needs no more than one slot: one that neither pair uses.
-std::uint32_t KernelDatapath::spare_slot(const Pair& previous) const
+// For a change that puts no new active plane into a slot: one that is used neither before nor after it.
+std::uint32_t KernelDatapath::spare_slot(const std::vector<std::uint32_t>& used_before) const
 {
-    const auto used = previous.slots();
     for (const std::uint32_t slot : free_slots())
-        if (std::find(used.begin(), used.end(), slot) == used.end())
+        if (std::find(used_before.begin(), used_before.end(), slot) == used_before.end())
             return slot;
-    return BH_SLOTS - 1; // cannot be: 2 + 1 < 6
+    return BH_SLOTS - 1; // cannot be: a trial and its fallback are 4, and such a change adds at most one
 }
 
 Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
 {
-    const std::uint32_t generation = parts_.control.load().generation + 1;
+    if (realisation.until && realisation.active == nullptr)
+        return fail(ErrorKind::invalid, "a trial needs an active plane");
+    settle_lapsed();
+    const std::uint32_t generation = next_generation();
     slots_.vacate(free_slots()); // left by an agent that died on the way
     BULKHEAD_TRY(Pair next, build_pair(realisation, generation));
     PlaneSlots::Filling filling;
@@ -154,14 +200,72 @@ Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
         slots_.vacate(next.slots());
         return tl::unexpected(std::move(filled).error());
     }
-    if (auto switched = switch_to(std::move(next), generation); !switched)
+    bh_control control{static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION,
+                       realisation.flags, generation};
+    std::optional<Pair> fallback;
+    if (realisation.until) {
+        control.flags |= BH_CONTROL_TRIAL;
+        fallback = fallback_ ? std::move(fallback_) : std::optional(std::move(in_force_));
+    }
+    if (auto switched = switch_to(control, std::move(next), std::move(fallback)); !switched)
         log_warning("the previous planes stay in memory: {}", switched.error().message); // the switch is done
     return generation;
 }
 
-Status KernelDatapath::update_facets(const FacetTable& facets)
+// Of every slot, what was last put into it is remembered, also of a trial that is over.
+std::uint32_t KernelDatapath::next_generation() const
 {
-    for (const Role* role : {&in_force_.active, &in_force_.shadow}) {
+    std::uint32_t last = parts_.control.load().generation;
+    for (std::uint32_t slot = 0; slot < BH_SLOTS; ++slot)
+        last = std::max(last, slots_.info_of(slot).generation);
+    return last + 1;
+}
+
+TrialState KernelDatapath::trial() const
+{
+    TrialState state;
+    const bh_control control = parts_.control.load();
+    if ((control.flags & BH_CONTROL_TRIAL) == 0)
+        return state;
+    const bh_plane_info info = slots_.info_of(control.active_slot);
+    state.until = MonotonicTime(info.until_ns);
+    state.phase = system_clock().monotonic() < state.until ? TrialState::Phase::running : TrialState::Phase::lapsed;
+    state.generation = control.generation;
+    state.fallback_generation = info.then_generation;
+    return state;
+}
+
+Status KernelDatapath::confirm()
+{
+    switch (trial().phase) {
+    case TrialState::Phase::none: return fail(ErrorKind::refused, "no trial is under way");
+    case TrialState::Phase::lapsed: return fail(ErrorKind::refused, "the time of the trial is over");
+    case TrialState::Phase::running: break;
+    }
+    bh_control control = parts_.control.load();
+    control.flags &= static_cast<__u8>(~BH_CONTROL_TRIAL);
+    return switch_to(control, std::move(in_force_), std::nullopt);
+}
+
+Status KernelDatapath::fall_back()
+{
+    const bh_control control = parts_.control.load();
+    if ((control.flags & BH_CONTROL_TRIAL) == 0 || !fallback_)
+        return fail(ErrorKind::refused, "no trial is under way");
+    return switch_to(fallback_of(control), std::move(*fallback_), std::nullopt);
+}
+
+void KernelDatapath::settle_lapsed()
+{
+    if (trial().phase != TrialState::Phase::lapsed)
+        return;
+    if (auto settled = fall_back(); !settled)
+        log_warning("the planes of a trial that is over stay in memory: {}", settled.error().message);
+}
+
+Status KernelDatapath::replace_facets_of(const Pair& pair, const FacetTable& facets)
+{
+    for (const Role* role : {&pair.active, &pair.shadow}) {
         if (role->slot == BH_SLOT_NONE)
             continue;
         if (role->plane) {
@@ -174,17 +278,28 @@ Status KernelDatapath::update_facets(const FacetTable& facets)
     return {};
 }
 
+Status KernelDatapath::update_facets(const FacetTable& facets)
+{
+    return replace_facets_of(trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_, facets);
+}
+
+Status KernelDatapath::update_fallback_facets(const FacetTable& facets)
+{
+    return fallback_ ? replace_facets_of(*fallback_, facets) : Status{};
+}
+
 Status KernelDatapath::clear()
 {
     const bh_control now = parts_.control.load();
     if (now.active_slot == BH_SLOT_NONE && now.shadow_slot == BH_SLOT_NONE)
         return {};
-    return switch_to({}, now.generation + 1);
+    return switch_to({BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, next_generation()}, {}, std::nullopt);
 }
 
 bh_control KernelDatapath::control() const
 {
-    return parts_.control.load();
+    const bh_control control = parts_.control.load();
+    return trial().phase == TrialState::Phase::lapsed ? fallback_of(control) : control;
 }
 
 Status KernelDatapath::judge(std::span<bh_judge_request> requests)

@@ -28,7 +28,12 @@ public:
     explicit KernelDatapath(Parts parts);
 
     Result<std::uint32_t> realise(const Realisation& realisation) override;
+    [[nodiscard]] std::uint32_t next_generation() const override;
+    [[nodiscard]] TrialState trial() const override;
+    Status confirm() override;
+    Status fall_back() override;
     Status update_facets(const FacetTable& facets) override;
+    Status update_fallback_facets(const FacetTable& facets) override;
     Status clear() override;
     [[nodiscard]] bh_control control() const override;
     Status judge(std::span<bh_judge_request> requests) override;
@@ -54,13 +59,19 @@ private:
     };
     Result<Pair> build_pair(const Realisation& realisation, std::uint32_t generation);
     Status judge_batch(std::span<bh_judge_request> requests);
-    Status switch_to(Pair next, std::uint32_t generation);
+    [[nodiscard]] bh_plane_info trial_info(const Realisation& realisation, bh_plane_info info) const;
+    Status switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback);
+    void settle_lapsed();
+    Status replace_facets_of(const Pair& pair, const FacetTable& facets);
+    [[nodiscard]] bh_control fallback_of(const bh_control& trial) const;
+    [[nodiscard]] std::vector<std::uint32_t> slots_named_by(const bh_control& control) const;
     [[nodiscard]] std::vector<std::uint32_t> free_slots() const;
-    [[nodiscard]] std::uint32_t spare_slot(const Pair& previous) const;
+    [[nodiscard]] std::uint32_t spare_slot(const std::vector<std::uint32_t>& used_before) const;
 
     Parts parts_;
     PlaneSlots slots_;
-    Pair in_force_;
+    Pair in_force_;                          // the roles of the control word
+    std::optional<Pair> fallback_;           // of the trial that the control word speaks of
     std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC
 };
 

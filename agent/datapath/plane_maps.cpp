@@ -238,6 +238,13 @@ Status PlaneSlots::wait_for_readers(const UniqueFd* peers, std::uint32_t slot) c
     return {};
 }
 
+bh_plane_info PlaneSlots::info_of(std::uint32_t slot) const
+{
+    bh_plane_info info{};
+    (void)bpf_map_lookup_elem(info_, &slot, &info); // an array: every slot below BH_SLOTS is there
+    return info;
+}
+
 Result<UniqueFd> PlaneSlots::facets_of(std::uint32_t slot) const
 {
     __u32 id = 0;

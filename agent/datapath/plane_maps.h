@@ -39,6 +39,8 @@ public:
     // Returns when every decision that was under way at the call has ended. Puts `peers` into `slot` once more, where
     // it is already; without one, an empty map into a slot that is free (vacate it).
     [[nodiscard]] Status wait_for_readers(const UniqueFd* peers, std::uint32_t slot) const;
+    // What was written of a slot when it was last filled; zeroes before that.
+    [[nodiscard]] bh_plane_info info_of(std::uint32_t slot) const;
     // The facet table of a slot that another process filled (a taken-over plane). Needs CAP_SYS_ADMIN.
     [[nodiscard]] Result<UniqueFd> facets_of(std::uint32_t slot) const;
 

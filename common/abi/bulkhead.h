@@ -86,14 +86,15 @@ BH_ASSERT(sizeof(struct bh_control) == 8, "the control word must be one atomic s
 enum bh_control_flag {
     BH_CONTROL_QUARANTINE = 1,      /* the active plane holds failsafes only, and every packet is judged, also of sessions */
     BH_CONTROL_REFUSE_SILENTLY = 2, /* what refuses an inbound attempt on our behalf (reset, unreachable) is not sent */
+    BH_CONTROL_TRIAL = 4, /* in force until bh_plane_info.until_ns of the active slot; taking it away is a confirmation */
 };
 
 /*
- * Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role, but for until_ns, which a
- * confirmation sets to 0 in the active slot.
+ * Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role.
  *
- * A trial: an active plane whose until_ns has passed is no longer in force. From then on every decision is made as if
- * the control word said then_active, then_shadow and then_generation, whether or not an agent lives.
+ * A trial (BH_CONTROL_TRIAL; it always has an active plane): once until_ns of the active slot has passed, every decision
+ * is made as if the control word said then_active, then_shadow, then_flags and then_generation, whether or not an agent
+ * lives. A confirmation takes the flag away, so that it is one store like every other change.
  */
 struct bh_plane_info {
     __u32 generation;
@@ -104,7 +105,7 @@ struct bh_plane_info {
     __u8 then_active, then_shadow;
     __u8 then_flags;
     __u32 then_generation;
-    __u64 until_ns; /* CLOCK_MONOTONIC; 0: for good */
+    __u64 until_ns; /* of a trial: CLOCK_MONOTONIC */
 };
 BH_ASSERT(sizeof(struct bh_plane_info) == 24, "layout");
 

@@ -33,6 +33,11 @@ public:
         control_word.shadow_slot = 1;
         return ++control_word.generation;
     }
+    [[nodiscard]] std::uint32_t next_generation() const override { return control_word.generation + 1; }
+    [[nodiscard]] agent::TrialState trial() const override { return {}; }
+    Status confirm() override { return fail(ErrorKind::refused, "no trial is under way"); }
+    Status fall_back() override { return fail(ErrorKind::refused, "no trial is under way"); }
+    Status update_fallback_facets(const agent::FacetTable&) override { return {}; }
     Status update_facets(const agent::FacetTable& facets) override
     {
         facet_updates.push_back(facets);

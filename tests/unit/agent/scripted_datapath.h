@@ -3,6 +3,7 @@
 
 #include "agent/datapath/datapath.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -19,7 +20,20 @@ public:
     agent::FacetTable facets;
     std::vector<agent::FacetTable> facet_updates;
 
-    void pin(std::uint32_t generation) { word = {0, 1, BH_ABI_VERSION, 0, generation}; }
+    struct Trial {
+        MonotonicTime until{};
+        bh_control fallback{};
+    };
+    std::optional<Trial> on_trial;
+    std::function<MonotonicTime()> now = [] { return MonotonicTime{}; };
+    std::uint32_t last_generation = 0;
+    std::vector<agent::FacetTable> fallback_facet_updates;
+
+    void pin(std::uint32_t generation)
+    {
+        word = {0, 1, BH_ABI_VERSION, 0, generation};
+        last_generation = std::max(last_generation, generation);
+    }
 
     Result<std::uint32_t> realise(const agent::Realisation& realisation) override
     {
@@ -28,8 +42,45 @@ public:
             return fail(ErrorKind::failed, "{}", *refusal);
         ++switches;
         facets = realisation.facets;
-        pin(word.generation + 1 + std::exchange(skip_generations, 0));
+        const auto fallback = on_trial ? on_trial->fallback : word;
+        on_trial.reset();
+        if (realisation.until)
+            on_trial = Trial{*realisation.until, fallback};
+        pin(next_generation() + std::exchange(skip_generations, 0));
+        word.flags = realisation.flags;
         return word.generation;
+    }
+    [[nodiscard]] std::uint32_t next_generation() const override
+    {
+        return std::max(word.generation, last_generation) + 1;
+    }
+    [[nodiscard]] agent::TrialState trial() const override
+    {
+        using Phase = agent::TrialState::Phase;
+        if (!on_trial)
+            return {};
+        return {now() < on_trial->until ? Phase::running : Phase::lapsed, on_trial->until, word.generation,
+                on_trial->fallback.generation};
+    }
+    Status confirm() override
+    {
+        if (trial().phase != agent::TrialState::Phase::running)
+            return fail(ErrorKind::refused, "no trial is under way");
+        on_trial.reset();
+        return {};
+    }
+    Status fall_back() override
+    {
+        if (!on_trial)
+            return fail(ErrorKind::refused, "no trial is under way");
+        word = on_trial->fallback;
+        on_trial.reset();
+        return {};
+    }
+    Status update_fallback_facets(const agent::FacetTable& rows) override
+    {
+        fallback_facet_updates.push_back(rows);
+        return {};
     }
     Status update_facets(const agent::FacetTable& rows) override
     {
@@ -39,9 +90,13 @@ public:
     Status clear() override
     {
         word.active_slot = word.shadow_slot = BH_SLOT_NONE;
+        on_trial.reset();
         return {};
     }
-    [[nodiscard]] bh_control control() const override { return word; }
+    [[nodiscard]] bh_control control() const override
+    {
+        return trial().phase == agent::TrialState::Phase::lapsed ? on_trial->fallback : word;
+    }
     Status judge(std::span<bh_judge_request>) override { return {}; }
     Result<std::vector<agent::WalkedSocket>> walk_sockets() override { return std::vector<agent::WalkedSocket>{}; }
     bool in_scope(std::uint64_t) override { return true; }

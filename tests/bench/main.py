@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/bench: see there."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import datapath
+import pair
+import rounds
+
+BENCHES = {"datapath": datapath.run}
+
+
+def words(text):
+    return text.split(",")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--cpu", type=int, default=0)
+    parser.add_argument("--cases", type=words)
+    parser.add_argument("--metrics", type=words)
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in BENCHES:
+            parser.error(f"no benchmark '{name}'; there are {', '.join(BENCHES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    pair.pin_this_process(options.cpu)
+    for name in options.names or BENCHES:
+        before = rounds.load_average()
+        entries = BENCHES[name](options)
+        print(f"load average {before} before, {rounds.load_average()} after")
+        rounds.save(options.output, name, entries)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

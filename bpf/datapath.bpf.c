@@ -2,6 +2,7 @@
 /* The kernel side of the agent: one hook a file under hooks/; layers are in README.md. */
 #include "bpf/hooks/connect4.h"
 #include "bpf/hooks/connect6.h"
+#include "bpf/hooks/guard.h"
 #include "bpf/hooks/judge.h"
 #include "bpf/hooks/post_bind.h"
 #include "bpf/hooks/sendmsg4.h"

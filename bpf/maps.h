@@ -16,6 +16,25 @@ const volatile __u8 scope_is_root = 0;
 /* Inode number of the network namespace that the agent guards (stat of /proc/self/ns/net). */
 const volatile __u32 guarded_netns = 0;
 
+/* Where the enforced cgroup is: the id, and how deep below the root. Packets of sockets outside of it are not judged. */
+const volatile __u64 scope_cgroup = 0;
+const volatile __u32 scope_level = 0;
+/*
+ * What belongs to no socket (pings that come, forwarded packets, multicast) is judged: the scope is the root, or the
+ * namespace is one of its own, so that nobody else lives in it.
+ */
+const volatile __u8 guard_namespace = 0;
+/* A refused attempt from outside gets no answer at all, rather than a reset or port unreachable. */
+const volatile __u8 refuse_silently = 0;
+
+/*
+ * IPv4 broadcast addresses of the guarded interfaces' networks (network byte order; 0: none): such a datagram passes no
+ * sk_lookup. What does not fit sets subnet_broadcasts_more: then every datagram is looked at closely. Writer: agent.
+ */
+#define BH_SUBNET_BROADCASTS 8
+volatile __u32 subnet_broadcasts[BH_SUBNET_BROADCASTS];
+volatile __u8 subnet_broadcasts_more;
+
 /* The switch. One struct bh_control; mapped by the agent, which writes it with one 64-bit store. Writer: agent. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -138,6 +157,32 @@ struct {
     __type(key, struct bh_udp_flow_key);
     __type(value, struct bh_udp_flow);
 } bh_udp_flows SEC(".maps");
+
+/* Exchanges that the guard let pass. 65536, the least recently used goes first: its next packet is judged as the first of
+ * a new exchange. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct bh_exchange_key);
+    __type(value, struct bh_exchange);
+} bh_exchanges SEC(".maps");
+
+/* Addresses of the guarded namespace, each with enum bh_own_address. 4096; more: sources are not checked. Writer: agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 4096);
+    __type(key, struct bh_address);
+    __type(value, __u8);
+} bh_own_addresses SEC(".maps");
+
+/* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} bh_guard_asks SEC(".maps");
 
 /* Flow events; 8 MiB hold 45,000, a third of a second at 45,000 connections a second. Writer: kernel; never wakes. */
 struct {

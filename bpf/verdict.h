@@ -22,6 +22,8 @@ struct bh_question {
     __u16 port; /* of the destination */
     __u8 protocol;
     __u8 direction;
+    __u8 port_unknown; /* a fragment without its header: only what is said of every port holds */
+    __u8 pad[3];
     struct bh_control control; /* read once, before the classes are computed */
     struct bh_class_vector classes;
 };

@@ -383,7 +383,7 @@ Counters KernelDatapath::counters()
     static constexpr const char* names[] = {"flow_events",    "flow_lost",     "deny_events",    "deny_lost",
                                             "allowed_out",    "allowed_in",    "denied_out",     "denied_in",
                                             "would_deny_out", "would_deny_in", "listeners_full", "udp_flows_full",
-                                            "malformed"};
+                                            "malformed", "guard_packets"};
     static_assert(std::size(names) == BH_COUNTERS);
     Counters counters;
     std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));

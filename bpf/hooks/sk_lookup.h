@@ -123,10 +123,20 @@ static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
     return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
 }
 
+/* Not an arrival: the guard looks for a socket that an ICMP error is about. */
+static __always_inline int bh_guard_is_asking(void)
+{
+    __u32 zero = 0;
+    const __u32* asks = bpf_map_lookup_elem(&bh_guard_asks, &zero);
+    return asks && *asks;
+}
+
 SEC("sk_lookup")
 int bh_sk_lookup(struct bpf_sk_lookup* ctx)
 {
     struct bh_arrival arrival = {};
+    if (bh_guard_is_asking())
+        return SK_PASS;
     bh_read_arrival(ctx, &arrival);
     if (bh_is_loopback(&arrival.question.remote))
         return SK_PASS;

@@ -84,8 +84,7 @@ struct bh_control {
 BH_ASSERT(sizeof(struct bh_control) == 8, "the control word must be one atomic store");
 
 enum bh_control_flag {
-    BH_CONTROL_QUARANTINE = 1,      /* the active plane holds failsafes only, and every packet is judged, also of sessions */
-    BH_CONTROL_REFUSE_SILENTLY = 2, /* what refuses an inbound attempt on our behalf (reset, unreachable) is not sent */
+    BH_CONTROL_QUARANTINE = 1, /* the active plane holds failsafes only, and every packet is judged, also of sessions */
     BH_CONTROL_TRIAL = 4, /* in force until bh_plane_info.until_ns of the active slot; taking it away is a confirmation */
 };
 
@@ -243,6 +242,33 @@ BH_ASSERT(sizeof(struct bh_udp_flow) == 80, "layout");
 
 #define BH_UDP_IDLE_NS (60ull * 1000 * 1000 * 1000) /* a reply later than this after the last datagram is a new conversation */
 
+/*
+ * Key of bh_exchanges: packets that no socket of this host accounts for. As the first packet had it. Ports are those of
+ * TCP and UDP (forwarded packets only); an ICMP echo has its identifier in from_port.
+ */
+struct bh_exchange_key {
+    struct bh_address from, to;
+    __u16 from_port, to_port;
+    __u8 protocol;
+    __u8 pad[3];
+};
+BH_ASSERT(sizeof(struct bh_exchange_key) == 40, "layout");
+
+struct bh_exchange {
+    __u64 opened_ns; /* CLOCK_MONOTONIC */
+    __u64 last_ns;   /* refreshed at most once a second */
+    __u32 generation; /* of the planes that let it pass */
+    __u8 direction;   /* enum bh_direction */
+    __u8 icmp_type;   /* of the first packet */
+    __u8 pad[2];
+};
+BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
+
+#define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
+#define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5) */
+
+enum bh_own_address { BH_OWN_UNICAST = 1 }; /* value of bh_own_addresses */
+
 enum bh_event_type {
     BH_EVENT_CONNECT = 1,   /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
     BH_EVENT_ESTABLISHED = 2, /* TCP, both directions */
@@ -252,6 +278,7 @@ enum bh_event_type {
     BH_EVENT_LISTEN = 6,    /* a listener came */
     BH_EVENT_UNLISTEN = 7,  /* a listener went, or its key is shared: resynchronise */
     BH_EVENT_UDP_CLOSE = 8, /* a connected UDP socket was released */
+    BH_EVENT_EXCHANGE = 9,  /* the first packet of an exchange that passes the guard */
 };
 
 /* One record of bh_flow_ring or (BH_EVENT_DENY) bh_deny_ring. */
@@ -297,6 +324,7 @@ enum bh_counter {
     BH_COUNT_LISTENERS_FULL,
     BH_COUNT_UDP_FLOWS_FULL,
     BH_COUNT_MALFORMED,
+    BH_COUNT_GUARD_PACKETS, /* packets that the guard looked at more closely */
     BH_COUNTERS
 };
 

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The guard's inner side: what arrives at an interface and will pass no door. */
+#ifndef BULKHEAD_BPF_GUARD_ENTERING_H
+#define BULKHEAD_BPF_GUARD_ENTERING_H
+
+#include "bpf/guard/neighbours.h"
+#include "bpf/guard/ordinary.h"
+#include "bpf/guard/quarantine.h"
+
+static __always_inline int bh_is_for_many(const struct bh_packet* packet)
+{
+    return bh_is_multicast(&packet->destination) ||
+           (bh_is_v4(&packet->destination) && bh_is_subnet_broadcast(bh_const_words(&packet->destination)[3]));
+}
+
+/* From outside with an address that only this host may have (RFC 2827, seen from the end). */
+static __always_inline int bh_comes_from_ourselves(const struct bh_packet* packet)
+{
+    return bh_is_loopback(&packet->source) || bpf_map_lookup_elem(&bh_own_addresses, &packet->source) != NULL;
+}
+
+static __always_inline int bh_is_for_this_host(const struct bh_packet* packet)
+{
+    return bpf_map_lookup_elem(&bh_own_addresses, &packet->destination) != NULL;
+}
+
+static __noinline int bh_judge_entering(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    int for_many = bh_is_for_many(packet);
+    int has_door = (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP) && !for_many;
+
+    bh_take_as_first(work);
+    if (packet->source_routed || bh_comes_from_ourselves(packet))
+        return bh_refuse_packet(work, BH_INBOUND);
+    if (has_door || bh_is_link_control(packet) || bh_is_path_mtu(packet))
+        return BH_GUARD_PASS;
+    if (!for_many && !bh_is_for_this_host(packet))
+        return BH_GUARD_PASS; /* forwarded, and judged where it leaves; or nobody's */
+    if (packet->headless)
+        return BH_GUARD_PASS; /* nothing without the first fragment, which is judged */
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
+        return BH_GUARD_PASS;
+    return bh_judge_packet(work, BH_INBOUND);
+}
+
+static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
+{
+    if (bh_has_inbound_door(skb, link) && !bh_is_quarantined())
+        return BH_GUARD_PASS;
+    if (skb->pkt_type == BH_PACKET_OTHERHOST || !guard_namespace)
+        return BH_GUARD_PASS;
+    struct bh_guard_work* work = bh_begin_work();
+    if (!work)
+        return BH_GUARD_DROP; /* cannot be: a per-CPU array has its value */
+    if (bh_nothing_in_force(work->question.control))
+        return BH_GUARD_PASS;
+    bh_read_packet(skb, &work->packet, link);
+    if (bh_is_quarantined())
+        return bh_enters_quarantine(work);
+    if (work->packet.kind == BH_FRAME_ARP || work->packet.kind == BH_FRAME_OTHER)
+        return BH_GUARD_PASS;
+    if (work->packet.kind == BH_FRAME_MALFORMED) {
+        bh_take_as_first(work);
+        return bh_refuse_packet(work, BH_INBOUND);
+    }
+    return bh_judge_entering(skb, work);
+}
+
+#endif

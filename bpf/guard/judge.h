@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A packet before the planes: the question that it is, who sends it, and what is told when it is refused. */
+#ifndef BULKHEAD_BPF_GUARD_JUDGE_H
+#define BULKHEAD_BPF_GUARD_JUDGE_H
+
+#include "bpf/events.h"
+#include "bpf/guard/flows.h"
+#include "bpf/subject.h"
+
+/* The next program or filter of the interface goes on; others' are left alone. */
+#define BH_GUARD_PASS TC_ACT_UNSPEC
+#define BH_GUARD_DROP TC_ACT_SHOT
+
+/* What one look at a packet needs; too much for the stack. */
+struct bh_guard_work {
+    struct bh_packet packet, quoted;
+    struct bh_exchange_key key; /* of the exchange, as its first packet had it */
+    __u8 icmp_type;             /* of that packet */
+    __u8 headless;
+    __u8 direction; /* enum bh_direction */
+    __u8 by_process;
+    struct bh_question question;
+    struct bh_answer answer;
+    struct bh_subject subject;
+    struct bh_cgroup_path cgroups;
+    __u64 now;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct bh_guard_work));
+} bh_guard_work SEC(".maps");
+
+static __always_inline struct bh_guard_work* bh_begin_work(void)
+{
+    __u32 zero = 0;
+    struct bh_guard_work* work = bpf_map_lookup_elem(&bh_guard_work, &zero);
+    if (!work)
+        return NULL;
+    work->question.control = bh_read_control();
+    work->now = bpf_ktime_get_ns();
+    work->by_process = 0;
+    work->subject.pid = 0; /* whoever reads the rest asks for this first */
+    work->subject.cgroup_id = 0;
+    work->subject.uid = 0;
+    work->subject.exe_inode = 0;
+    work->subject.comm[0] = 0;
+    bh_count(BH_COUNT_GUARD_PACKETS);
+    return work;
+}
+
+/* The question about one direction of the exchange in work->key. */
+static __always_inline void bh_ask_about_exchange(struct bh_guard_work* work, __u8 direction)
+{
+    struct bh_question* question = &work->question;
+    const struct bh_exchange_key* key = &work->key;
+    question->remote = direction == BH_OUTBOUND ? key->to : key->from;
+    question->direction = direction;
+    question->port_unknown = work->headless;
+    question->protocol = key->protocol;
+    if (key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) {
+        question->port = key->to_port;
+    } else if (key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6) {
+        question->port = work->icmp_type;
+    } else {
+        question->protocol = BH_PROTOCOL_OTHER;
+        question->port = key->protocol;
+        question->port_unknown = 0;
+    }
+    if (!work->by_process)
+        bh_only_any_process(&question->classes);
+}
+
+/* Both planes' answer about the exchange, into work->answer. A forwarded one must pass inbound and outbound. */
+static __noinline int bh_judge_exchange(struct bh_guard_work* work)
+{
+    struct bh_answer first;
+    if (work->direction != BH_FORWARDED) {
+        bh_ask_about_exchange(work, work->direction);
+        bh_judge(&work->question, &work->answer);
+        bh_count_verdict(&work->answer, work->direction);
+        return 0;
+    }
+    bh_ask_about_exchange(work, BH_INBOUND);
+    bh_judge(&work->question, &work->answer);
+    if (work->answer.verdict == BH_DENIED && work->answer.shadow_verdict == BH_DENIED) {
+        bh_count_verdict(&work->answer, BH_INBOUND);
+        return 0;
+    }
+    first = work->answer;
+    bh_ask_about_exchange(work, BH_OUTBOUND);
+    bh_judge(&work->question, &work->answer);
+    if (first.verdict == BH_DENIED) {
+        work->answer.verdict = BH_DENIED;
+        work->answer.reason = first.reason;
+        work->answer.peer_class = first.peer_class;
+    }
+    if (first.shadow_verdict == BH_DENIED) {
+        work->answer.shadow_verdict = BH_DENIED;
+        work->answer.shadow_reason = first.shadow_reason;
+        work->answer.shadow_peer_class = first.shadow_peer_class;
+    }
+    bh_count_verdict(&work->answer, BH_OUTBOUND);
+    return 0;
+}
+
+static __always_inline void bh_describe_exchange(struct bh_event* event, const struct bh_guard_work* work)
+{
+    const struct bh_exchange_key* key = &work->key;
+    int inward = work->direction == BH_INBOUND;
+    bh_describe_verdict(event, &work->question, &work->answer);
+    event->direction = work->direction;
+    event->protocol = key->protocol;
+    event->local = inward ? key->to : key->from;
+    event->remote = inward ? key->from : key->to;
+    event->icmp_type = work->icmp_type;
+    if (key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) {
+        event->local_port = inward ? key->to_port : key->from_port;
+        event->remote_port = inward ? key->from_port : key->to_port;
+    }
+    event->subject = work->subject;
+}
+
+static __noinline int bh_tell_packet_denied(struct bh_guard_work* work)
+{
+    struct bh_event* event = bh_reserve_deny_event();
+    if (!event)
+        return 0;
+    bh_describe_exchange(event, work);
+    event->icmp_code = work->packet.icmp_code;
+    bh_submit_deny_event(event);
+    return 0;
+}
+
+static __always_inline void bh_tell_exchange(const struct bh_guard_work* work)
+{
+    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_EXCHANGE);
+    if (!event)
+        return;
+    bh_describe_exchange(event, work);
+    bh_submit_flow_event(event);
+}
+
+static __always_inline int bh_plane_enforces(__u32 slot, __u8 direction)
+{
+    const struct bh_plane_info* info = bpf_map_lookup_elem(&bh_plane_info, &slot);
+    return info && info->default_action[direction & 1] != BH_DEFAULT_NONE;
+}
+
+/*
+ * What no rule can allow: spoofed, routed by its source, not readable. Refused where a segment of this host enforces,
+ * reported where one tests, and nobody's business else.
+ */
+static __noinline int bh_refuse_packet(struct bh_guard_work* work, __u8 direction)
+{
+    struct bh_control control = work->question.control;
+    int strict = control.active_slot != BH_SLOT_NONE && bh_plane_enforces(control.active_slot, direction);
+    int would = control.shadow_slot != BH_SLOT_NONE && bh_plane_enforces(control.shadow_slot, direction);
+    if (!strict && !would)
+        return BH_GUARD_PASS;
+    work->direction = direction;
+    bh_ask_about_exchange(work, direction);
+    __builtin_memset(&work->answer, 0, sizeof(work->answer));
+    work->answer.verdict = strict ? BH_DENIED : BH_ALLOWED;
+    work->answer.reason = strict ? BH_REASON_MALFORMED : BH_REASON_NO_POLICY;
+    work->answer.shadow_verdict = would ? BH_DENIED : BH_ALLOWED;
+    work->answer.shadow_reason = would ? BH_REASON_MALFORMED : BH_REASON_NO_POLICY;
+    bh_count_verdict(&work->answer, direction);
+    bh_tell_packet_denied(work);
+    return strict ? BH_GUARD_DROP : BH_GUARD_PASS;
+}
+
+/* work->key from the packet, for an exchange that this packet would begin. */
+static __always_inline void bh_take_as_first(struct bh_guard_work* work)
+{
+    bh_exchange_of(&work->packet, &work->key);
+    work->icmp_type = work->packet.icmp_type;
+    work->headless = work->packet.headless;
+}
+
+static __noinline int bh_remember_exchange(struct bh_guard_work* work)
+{
+    struct bh_exchange exchange = {.opened_ns = work->now, .last_ns = work->now};
+    exchange.generation = work->question.control.generation;
+    exchange.direction = work->direction;
+    exchange.icmp_type = work->icmp_type;
+    bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
+    if (work->packet.fragmented && !work->packet.headless) {
+        /* Its later fragments have no ports to be known by. */
+        struct bh_exchange_key bare = work->key;
+        bare.from_port = bare.to_port = 0;
+        bpf_map_update_elem(&bh_exchanges, &bare, &exchange, BPF_ANY);
+    }
+    return 0;
+}
+
+/* The exchange that this packet goes on with; work->key, icmp_type and direction become those of its beginning. */
+static __noinline int bh_find_exchange(struct bh_guard_work* work)
+{
+    int typed = !work->headless && (work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6);
+    struct bh_exchange* exchange = bh_live_exchange(&work->key, work->now);
+    if (exchange && (!typed || exchange->icmp_type == work->icmp_type))
+        return exchange->generation == work->question.control.generation ? BH_EXCHANGE_SETTLED : BH_EXCHANGE_KNOWN;
+    bh_turn_round(&work->key);
+    exchange = bh_live_exchange(&work->key, work->now);
+    if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {
+        work->icmp_type = exchange->icmp_type;
+        work->direction = exchange->direction;
+        return exchange->generation == work->question.control.generation ? BH_EXCHANGE_SETTLED : BH_EXCHANGE_KNOWN;
+    }
+    bh_turn_round(&work->key);
+    return BH_EXCHANGE_NEW;
+}
+
+/*
+ * Judges a packet that belongs to no socket's conversation. An answer to an exchange that was let pass is let pass; a
+ * policy that has changed since is asked again about the exchange, not about the answer.
+ */
+static __noinline int bh_judge_packet(struct bh_guard_work* work, __u8 direction)
+{
+    bh_take_as_first(work);
+    work->direction = direction;
+    int found = bh_find_exchange(work);
+    if (found == BH_EXCHANGE_SETTLED)
+        return BH_GUARD_PASS;
+    bh_judge_exchange(work);
+    if (work->answer.verdict == BH_DENIED || work->answer.shadow_verdict == BH_DENIED)
+        bh_tell_packet_denied(work);
+    if (work->answer.verdict == BH_DENIED) {
+        bpf_map_delete_elem(&bh_exchanges, &work->key);
+        return BH_GUARD_DROP;
+    }
+    if (found == BH_EXCHANGE_NEW)
+        bh_tell_exchange(work);
+    bh_remember_exchange(work);
+    return BH_GUARD_PASS;
+}
+
+#endif

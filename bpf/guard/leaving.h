@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The guard's outer side: what leaves by an interface and passed no door. */
+#ifndef BULKHEAD_BPF_GUARD_LEAVING_H
+#define BULKHEAD_BPF_GUARD_LEAVING_H
+
+#include "bpf/guard/neighbours.h"
+#include "bpf/guard/ordinary.h"
+#include "bpf/guard/quarantine.h"
+
+/* Link-layer protocols of daemons that keep a link up: 802.1X, LLDP, slow protocols (LACP). */
+static __always_inline int bh_is_link_protocol(__u16 ether_type)
+{
+    return ether_type == 0x888e || ether_type == 0x88cc || ether_type == 0x8809;
+}
+
+/*
+ * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue is sent by whoever
+ * runs then; nobody is named for it, and only what is said of any process holds.
+ */
+static __noinline int bh_identify_sender(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    struct task_struct* task = (struct task_struct*)bpf_get_current_task();
+    struct bh_subject* subject = &work->subject;
+    bh_subject_of_task(subject, task);
+    if (subject->cgroup_id != bpf_skb_cgroup_id(skb)) {
+        subject->pid = subject->tid = 0;
+        subject->exe_inode = 0;
+        subject->exe_device = 0;
+        subject->comm[0] = 0;
+        subject->uid = bpf_get_socket_uid(skb);
+        subject->cgroup_id = bpf_skb_cgroup_id(skb);
+        return 0;
+    }
+    if (!bh_planes_look_at_processes(work->question.control))
+        return 0;
+    bh_cgroups_of_task(&work->cgroups, task);
+    bh_classes_of_stored(work->question.control, subject, &work->cgroups, &work->question.classes);
+    work->by_process = 1;
+    return 0;
+}
+
+static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
+{
+    return scope_is_root || bpf_skb_ancestor_cgroup_id(skb, scope_level) == scope_cgroup;
+}
+
+static __always_inline int bh_is_own_source(const struct bh_address* source)
+{
+    return bpf_map_lookup_elem(&bh_own_addresses, source) != NULL;
+}
+
+/* No address yet: DHCP (RFC 2131), duplicate address detection. */
+static __always_inline int bh_is_unspecified(const struct bh_address* address)
+{
+    return bh_is_local_destination(address) && !bh_is_loopback(address);
+}
+
+static __always_inline int bh_judge_frame(struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (packet->kind == BH_FRAME_ARP || (packet->kind == BH_FRAME_OTHER && bh_is_link_protocol(packet->ether_type)))
+        return BH_GUARD_PASS;
+    if (packet->kind == BH_FRAME_OTHER) {
+        work->headless = 1;
+        return bh_refuse_packet(work, BH_OUTBOUND);
+    }
+    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
+        return bh_refuse_packet(work, BH_OUTBOUND);
+    if (bh_is_link_control(packet))
+        return BH_GUARD_PASS;
+    if (!bh_is_own_source(&packet->source) && !bh_is_unspecified(&packet->source))
+        return bh_refuse_packet(work, BH_OUTBOUND);
+    return bh_judge_packet(work, BH_OUTBOUND);
+}
+
+/* With options or extension headers. */
+static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, struct bpf_sock* socket)
+{
+    __u32 protocol = socket->protocol;
+    __u32 type = socket->type;
+    __u32 port = socket->src_port;
+    asm volatile("" : "+r"(protocol), "+r"(type), "+r"(port));
+    if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != protocol ||
+        packet->source_port != port)
+        return 0;
+    return (protocol == IPPROTO_TCP && type == BH_SOCK_STREAM) || (protocol == IPPROTO_UDP && type == BH_SOCK_DGRAM);
+}
+
+/* A raw or packet socket, or a packet that another one was wrapped into. */
+static __noinline int bh_sent_by_socket(struct __sk_buff* skb, struct bpf_sock* socket, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (!bh_sender_is_in_scope(skb))
+        return BH_GUARD_PASS;
+    if (bh_is_ordinary_after_all(packet, socket))
+        return BH_GUARD_PASS;
+    bh_identify_sender(skb, work);
+    bh_take_as_first(work);
+    return bh_judge_frame(work);
+}
+
+/* The verdict that an answer of the kernel would betray: the attempt of the packet that it answers. */
+static __noinline int bh_answers_refused_attempt(struct bh_guard_work* work, struct bh_address* remote, __u16 port,
+                                                 __u8 protocol)
+{
+    work->question.remote = *remote;
+    work->question.port = port;
+    work->question.protocol = protocol;
+    work->question.direction = BH_INBOUND;
+    work->question.port_unknown = 0;
+    bh_only_any_process(&work->question.classes);
+    bh_judge(&work->question, &work->answer);
+    return work->answer.verdict == BH_DENIED;
+}
+
+static __always_inline int bh_is_unwanted_answer(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    struct bh_packet* packet = &work->packet;
+    if (!refuse_silently || packet->kind != BH_FRAME_IP)
+        return 0;
+    if (packet->protocol == IPPROTO_TCP)
+        return (packet->tcp_flags & BH_TCP_RST) &&
+               bh_answers_refused_attempt(work, &packet->destination, packet->source_port, IPPROTO_TCP);
+    if (!bh_is_icmp_error(packet))
+        return 0;
+    if (!bh_read_quoted(skb, &work->quoted, packet->transport + 8, packet->protocol == IPPROTO_ICMP) ||
+        work->quoted.protocol != IPPROTO_UDP)
+        return 0;
+    return bh_answers_refused_attempt(work, &packet->destination, work->quoted.destination_port, IPPROTO_UDP);
+}
+
+/*
+ * The kernel's own: resets, answers of connections that are no full socket (yet, any more), answers to pings, errors,
+ * neighbour discovery. What is none of these is a tunnel's, and judged.
+ */
+static __noinline int bh_sent_by_kernel(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
+        return BH_GUARD_PASS;
+    if (bh_is_unwanted_answer(skb, work))
+        return BH_GUARD_DROP;
+    if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6 ||
+        packet->protocol == IPPROTO_IGMP)
+        return BH_GUARD_PASS;
+    if (!guard_namespace)
+        return BH_GUARD_PASS;
+    bh_take_as_first(work);
+    if (packet->kind == BH_FRAME_MALFORMED)
+        return bh_refuse_packet(work, BH_OUTBOUND);
+    return bh_judge_packet(work, BH_OUTBOUND);
+}
+
+static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (!guard_namespace || packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
+        return BH_GUARD_PASS;
+    bh_take_as_first(work);
+    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
+        return bh_refuse_packet(work, BH_FORWARDED);
+    if (bh_is_link_control(packet) || bh_is_path_mtu(packet))
+        return BH_GUARD_PASS;
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
+        return BH_GUARD_PASS;
+    return bh_judge_packet(work, BH_FORWARDED);
+}
+
+static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
+{
+    struct bpf_sock* socket = skb->sk;
+    struct bpf_sock* full = socket ? bpf_sk_fullsock(socket) : NULL;
+
+    if (full && bh_is_own_packet(skb, full, link) && !bh_is_quarantined())
+        return BH_GUARD_PASS;
+    struct bh_guard_work* work = bh_begin_work();
+    if (!work)
+        return BH_GUARD_DROP; /* cannot be: a per-CPU array has its value */
+    if (bh_nothing_in_force(work->question.control))
+        return BH_GUARD_PASS;
+    bh_read_packet(skb, &work->packet, link);
+    if (bh_is_quarantined())
+        return bh_leaves_quarantine(work);
+    if (full) {
+        const struct sock* kernel = bh_kernel_socket(full);
+        if (!BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock))
+            return bh_sent_by_socket(skb, full, work);
+        return bh_sent_by_kernel(skb, work);
+    }
+    if (socket) /* a connection that is no full socket yet, or any more */
+        return bh_sent_by_kernel(skb, work);
+    return skb->ingress_ifindex ? bh_forwarded(skb, work) : bh_sent_by_kernel(skb, work);
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The first test of the guard: TCP and UDP of sockets have their doors, and go. It runs for every packet of every
+ * connection, so it is a handful of loads and no helper but the one that makes skb->sk readable.
+ */
+#ifndef BULKHEAD_BPF_GUARD_ORDINARY_H
+#define BULKHEAD_BPF_GUARD_ORDINARY_H
+
+#include "bpf/guard/packet.h"
+#include "bpf/socket.h"
+
+#define BH_IPV4_PLAIN 0x45 /* version 4, no options */
+
+static __always_inline int bh_is_quarantined(void)
+{
+    __u32 zero = 0;
+    const struct bh_control* control = bpf_map_lookup_elem(&bh_control, &zero);
+    return control && (control->flags & BH_CONTROL_QUARANTINE);
+}
+
+/*
+ * A packet that leaves is its socket's own when it has the socket's protocol and source port. A tunnel keeps the inner
+ * packet's socket on the outer one; options and extension headers (source routes) are for the long look.
+ */
+static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_sock* socket, __u32 link)
+{
+    void* data = (void*)(long)skb->data;
+    void* end = (void*)(long)skb->data_end;
+    __u32 protocol = socket->protocol;
+    __u32 type = socket->type;
+    void* transport;
+
+    /* Loads of one field in two branches would be merged into one through a computed pointer, which the verifier refuses. */
+    asm volatile("" : "+r"(protocol), "+r"(type));
+    if (type != (protocol == IPPROTO_TCP ? BH_SOCK_STREAM : BH_SOCK_DGRAM))
+        return 0;
+
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        struct iphdr* ip = data + link;
+        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != protocol)
+            return 0;
+        if (protocol == IPPROTO_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
+            return 1;
+        transport = ip + 1;
+    } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+        struct ipv6hdr* ip = data + link;
+        if ((void*)(ip + 1) > end || ip->nexthdr != protocol)
+            return 0;
+        transport = ip + 1;
+    } else {
+        return 0;
+    }
+    if (protocol == IPPROTO_TCP)
+        return 1;
+    struct udphdr* udp = transport;
+    return protocol == IPPROTO_UDP && (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port;
+}
+
+static __always_inline int bh_is_subnet_broadcast(__u32 destination)
+{
+    int hit = subnet_broadcasts_more;
+#pragma unroll
+    for (int i = 0; i < BH_SUBNET_BROADCASTS; i++)
+        hit |= subnet_broadcasts[i] == destination;
+    return hit;
+}
+
+/*
+ * What arrives for sk_lookup or an established socket: TCP and UDP to one address, fragments of them too, which are put
+ * together before. Not what could come from this host's own addresses (IPv6; the kernel drops it for IPv4), nor
+ * datagrams to many, which pass no sk_lookup.
+ */
+static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link)
+{
+    void* data = (void*)(long)skb->data;
+    void* end = (void*)(long)skb->data_end;
+
+    if (skb->pkt_type != BH_PACKET_HOST)
+        return 0;
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        struct iphdr* ip = data + link;
+        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN)
+            return 0;
+        if (ip->protocol == IPPROTO_TCP)
+            return 1;
+        return ip->protocol == IPPROTO_UDP && bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
+    }
+    if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+        struct ipv6hdr* ip = data + link;
+        if ((void*)(ip + 1) > end)
+            return 0;
+        if (ip->nexthdr == IPPROTO_TCP) {
+            struct tcphdr* tcp = (void*)(ip + 1);
+            return (void*)(tcp + 1) <= end && !(tcp->syn && !tcp->ack);
+        }
+    }
+    return 0;
+}
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a frame says of itself, down to the ports: the long way, for what is not ordinary traffic of a socket. Bytes are
+ * copied out of the frame, since a hostile one is rarely where direct access would find it.
+ */
+#ifndef BULKHEAD_BPF_GUARD_PACKET_H
+#define BULKHEAD_BPF_GUARD_PACKET_H
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "bpf/address.h"
+#include "bpf/maps.h"
+
+/* <linux/icmp.h> drags in the C library. Types by IANA's names; those of the two protocols do not overlap. */
+enum {
+    BH_ICMP_ECHO_REPLY = 0,
+    BH_ICMP_UNREACHABLE = 3,
+    BH_ICMP_SOURCE_QUENCH = 4,
+    BH_ICMP_REDIRECT = 5,
+    BH_ICMP_ECHO = 8,
+    BH_ICMP_TIME_EXCEEDED = 11,
+    BH_ICMP_PARAMETER_PROBLEM = 12,
+    BH_ICMP_TIMESTAMP = 13,
+    BH_ICMP_TIMESTAMP_REPLY = 14,
+    BH_ICMP_ADDRESS_MASK = 17,
+    BH_ICMP_ADDRESS_MASK_REPLY = 18,
+    BH_ICMP_EXTENDED_ECHO = 42,
+    BH_ICMP_EXTENDED_ECHO_REPLY = 43,
+    BH_ICMPV6_TOO_BIG = 2,
+    BH_ICMPV6_ECHO = 128,
+    BH_ICMPV6_ECHO_REPLY = 129,
+    BH_ICMPV6_MLD_QUERY = 130,
+    BH_ICMPV6_MLD_DONE = 132,
+    BH_ICMPV6_ROUTER_SOLICITATION = 133,
+    BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT = 136,
+    BH_ICMPV6_REDIRECT = 137,
+    BH_ICMPV6_MLDV2_REPORT = 143,
+    BH_ICMPV6_EXTENDED_ECHO = 160,
+    BH_ICMPV6_EXTENDED_ECHO_REPLY = 161,
+};
+#define BH_ICMP_FRAGMENTATION_NEEDED 4 /* code of BH_ICMP_UNREACHABLE */
+
+/* Of the kernel's if_packet.h and if_ether.h, by the names there. */
+#define BH_PACKET_HOST 0
+#define BH_PACKET_OTHERHOST 3
+
+#define BH_VLAN_TAGS 2          /* 802.1Q within 802.1ad */
+#define BH_EXTENSION_HEADERS 8  /* RFC 8200 knows six; more is an attack or a mistake */
+#define BH_OPTION_BYTES 40      /* RFC 791, section 3.1: 15 words less the fixed 5 */
+#define BH_OPTION_LSRR 131
+#define BH_OPTION_SSRR 137
+
+#define BH_FRAGMENT_OFFSET 0x1fff
+#define BH_MORE_FRAGMENTS 0x2000
+
+enum bh_frame_kind {
+    BH_FRAME_IP = 0,
+    BH_FRAME_ARP = 1,
+    BH_FRAME_OTHER = 2,     /* no protocol of the internet */
+    BH_FRAME_MALFORMED = 3, /* truncated, contradictory, or too deeply nested */
+};
+
+struct bh_packet {
+    struct bh_address source, destination;
+    __u16 source_port, destination_port; /* TCP, UDP; of an ICMP echo the identifier is the source port */
+    __u16 ether_type;
+    __u8 kind;     /* enum bh_frame_kind */
+    __u8 protocol; /* of the first header that is no extension header */
+    __u8 icmp_type, icmp_code;
+    __u8 tcp_flags; /* the byte with SYN, RST, ACK, FIN */
+    __u8 hop_limit;
+    __u8 source_routed;
+    __u8 headless; /* a fragment that is not the first: no transport header */
+    __u8 fragmented;
+    __u8 pad[3];
+    __u32 transport; /* offset of the transport header */
+};
+
+#define BH_TCP_FIN 0x01
+#define BH_TCP_SYN 0x02
+#define BH_TCP_RST 0x04
+#define BH_TCP_ACK 0x10
+
+/* Source routing makes a packet go elsewhere than its destination says (RFC 791, RFC 8200 section 4.4). */
+static __always_inline int bh_has_source_route(struct __sk_buff* skb, __u32 at, __u32 length)
+{
+    __u8 options[64] = {};
+    if (length == 0 || length > BH_OPTION_BYTES)
+        return 0;
+    if (bpf_skb_load_bytes(skb, at, options, length))
+        return 1;
+    __u32 i = 0;
+    for (int n = 0; n < BH_OPTION_BYTES; n++) {
+        if (i >= length)
+            break;
+        __u8 kind = options[i & 63];
+        if (kind == 0)
+            break;
+        if (kind == BH_OPTION_LSRR || kind == BH_OPTION_SSRR)
+            return 1;
+        if (kind == 1) {
+            i += 1;
+            continue;
+        }
+        __u8 size = options[(i + 1) & 63];
+        if (size < 2)
+            break; /* the kernel drops it (ip_options_compile) */
+        i += size;
+    }
+    return 0;
+}
+
+static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_packet* packet)
+{
+    __u8 head[14] = {};
+    if (packet->headless)
+        return;
+    switch (packet->protocol) {
+    case IPPROTO_TCP:
+        if (bpf_skb_load_bytes(skb, packet->transport, head, 14)) {
+            /* A first fragment too short for the header that filters look at (RFC 1858): only what is there counts. */
+            packet->headless = 1;
+            return;
+        }
+        packet->tcp_flags = head[13];
+        break;
+    case IPPROTO_UDP:
+    case IPPROTO_ICMP:
+    case IPPROTO_ICMPV6:
+        if (bpf_skb_load_bytes(skb, packet->transport, head, 8)) {
+            packet->headless = 1;
+            return;
+        }
+        break;
+    default: return;
+    }
+    if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6) {
+        packet->icmp_type = head[0];
+        packet->icmp_code = head[1];
+        packet->source_port = (__u16)(head[4] << 8 | head[5]);
+        return;
+    }
+    packet->source_port = (__u16)(head[0] << 8 | head[1]);
+    packet->destination_port = (__u16)(head[2] << 8 | head[3]);
+}
+
+static __always_inline int bh_read_ipv4(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
+{
+    struct iphdr ip;
+    if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+        return -1;
+    bh_set_v4(&packet->source, ip.saddr);
+    bh_set_v4(&packet->destination, ip.daddr);
+    packet->protocol = ip.protocol;
+    packet->hop_limit = ip.ttl;
+    __u16 fragment = bpf_ntohs(ip.frag_off);
+    packet->headless = (fragment & BH_FRAGMENT_OFFSET) != 0;
+    packet->fragmented = (fragment & (BH_FRAGMENT_OFFSET | BH_MORE_FRAGMENTS)) != 0;
+    packet->transport = at + ip.ihl * 4;
+    if (ip.ihl > 5)
+        packet->source_routed = bh_has_source_route(skb, at + sizeof(ip), (ip.ihl - 5) * 4u);
+    return 0;
+}
+
+static __always_inline int bh_is_extension(__u8 header)
+{
+    return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_FRAGMENT ||
+           header == IPPROTO_DSTOPTS;
+}
+
+static __always_inline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
+{
+    struct ipv6hdr ip;
+    if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+        return -1;
+    __builtin_memcpy(&packet->source, &ip.saddr, 16);
+    __builtin_memcpy(&packet->destination, &ip.daddr, 16);
+    packet->hop_limit = ip.hop_limit;
+    __u8 next = ip.nexthdr;
+    at += sizeof(ip);
+    for (int i = 0; i < BH_EXTENSION_HEADERS; i++) {
+        if (!bh_is_extension(next) || packet->headless)
+            break;
+        __u8 header[8];
+        if (bpf_skb_load_bytes(skb, at, header, sizeof(header)))
+            return -1;
+        if (next == IPPROTO_ROUTING && header[3] > 0)
+            packet->source_routed = 1;
+        if (next == IPPROTO_FRAGMENT) {
+            packet->headless = header[2] != 0 || (header[3] & 0xf8) != 0;
+            packet->fragmented = packet->headless || (header[3] & 1);
+            at += 8;
+        } else {
+            at += (header[1] + 1u) * 8;
+        }
+        next = header[0];
+    }
+    if (bh_is_extension(next) && !packet->headless)
+        return -1;
+    packet->protocol = next;
+    packet->transport = at;
+    return 0;
+}
+
+/* `link` bytes of link-layer header: ETH_HLEN, or 0 on devices that carry bare IP. */
+static __noinline int bh_read_packet(struct __sk_buff* skb, struct bh_packet* packet, __u32 link)
+{
+    __u16 type = bpf_ntohs((__u16)skb->protocol);
+    __u32 at = link;
+    int failed = 0;
+
+    __builtin_memset(packet, 0, sizeof(*packet));
+    if (link == ETH_HLEN) {
+        /* skb->protocol is what the sender of a packet socket likes it to be; the peer reads the frame. */
+        __u8 bytes[2];
+        if (bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(bytes), bytes, sizeof(bytes))) {
+            packet->kind = BH_FRAME_MALFORMED;
+            return 0;
+        }
+        type = (__u16)(bytes[0] << 8 | bytes[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < BH_VLAN_TAGS; i++) {
+        __u8 tag[4];
+        if (type != ETH_P_8021Q && type != ETH_P_8021AD)
+            break;
+        if (bpf_skb_load_bytes(skb, at, tag, sizeof(tag))) {
+            packet->kind = BH_FRAME_MALFORMED;
+            return 0;
+        }
+        type = (__u16)(tag[2] << 8 | tag[3]);
+        at += sizeof(tag);
+    }
+    packet->ether_type = type;
+    if (type == ETH_P_IP) {
+        failed = bh_read_ipv4(skb, packet, at);
+    } else if (type == ETH_P_IPV6) {
+        failed = bh_read_ipv6(skb, packet, at);
+    } else {
+        packet->kind = type == ETH_P_ARP ? BH_FRAME_ARP : BH_FRAME_OTHER;
+        return 0;
+    }
+    if (failed) {
+        packet->kind = BH_FRAME_MALFORMED;
+        return 0;
+    }
+    bh_read_transport(skb, packet);
+    return 0;
+}
+
+/*
+ * The packet that an ICMP error is about: its addresses and ports as they were when it left, so that its source is this
+ * end. False when it cannot be read. `at`: its IP header.
+ */
+static __always_inline int bh_read_quoted(struct __sk_buff* skb, struct bh_packet* quoted, __u32 at, int v4)
+{
+    __builtin_memset(quoted, 0, sizeof(*quoted));
+    if (v4 ? bh_read_ipv4(skb, quoted, at) : bh_read_ipv6(skb, quoted, at))
+        return 0;
+    if (quoted->headless)
+        return 1;
+    __u8 head[8] = {}; /* an error quotes no more of the transport header (RFC 792) */
+    if (bpf_skb_load_bytes(skb, quoted->transport, head, sizeof(head)))
+        return 0;
+    if (quoted->protocol == IPPROTO_ICMP || quoted->protocol == IPPROTO_ICMPV6) {
+        quoted->icmp_type = head[0];
+        quoted->source_port = (__u16)(head[4] << 8 | head[5]);
+    } else if (quoted->protocol == IPPROTO_TCP || quoted->protocol == IPPROTO_UDP) {
+        quoted->source_port = (__u16)(head[0] << 8 | head[1]);
+        quoted->destination_port = (__u16)(head[2] << 8 | head[3]);
+    }
+    return 1;
+}
+
+static __always_inline int bh_is_multicast(const struct bh_address* address)
+{
+    const __u32* word = bh_const_words(address);
+    if (bh_is_v4(address))
+        return bpf_ntohl(word[3]) >= 0xe0000000; /* 224/4, and all ones: limited broadcast, and what is reserved */
+    return (word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+#endif

@@ -7,6 +7,7 @@
 #include "bpf/hooks/post_bind.h"
 #include "bpf/hooks/sendmsg4.h"
 #include "bpf/hooks/sendmsg6.h"
+#include "bpf/hooks/setsockopt.h"
 #include "bpf/hooks/sk_lookup.h"
 #include "bpf/hooks/sock_ops.h"
 #include "bpf/hooks/sock_release.h"

@@ -31,7 +31,6 @@ const volatile __u8 refuse_silently = 0;
  * IPv4 broadcast addresses of the guarded interfaces' networks (network byte order; 0: none): such a datagram passes no
  * sk_lookup. What does not fit sets subnet_broadcasts_more: then every datagram is looked at closely. Writer: agent.
  */
-#define BH_SUBNET_BROADCASTS 8
 volatile __u32 subnet_broadcasts[BH_SUBNET_BROADCASTS];
 volatile __u8 subnet_broadcasts_more;
 

@@ -23,7 +23,7 @@ struct Hook {
 };
 
 // sk_lookup and connect come last: by then the listener table is being kept.
-std::array<Hook, 9> hooks_of(::datapath& skeleton)
+std::array<Hook, 10> hooks_of(::datapath& skeleton)
 {
     auto& programs = skeleton.progs;
     return {{{"post_bind4", programs.bh_post_bind4, false},
@@ -34,7 +34,8 @@ std::array<Hook, 9> hooks_of(::datapath& skeleton)
              {"sendmsg4", programs.bh_sendmsg4, false},
              {"sendmsg6", programs.bh_sendmsg6, false},
              {"connect4", programs.bh_connect4, false},
-             {"connect6", programs.bh_connect6, false}}};
+             {"connect6", programs.bh_connect6, false},
+             {"setsockopt", programs.bh_setsockopt, false}}};
 }
 
 // Runs what it was told in reverse order, unless the whole succeeded.

@@ -114,12 +114,31 @@ public:
 
     virtual Counters counters() = 0;
     virtual std::vector<MapUse> map_use() = 0;
+
+    // Readable when interfaces or addresses of the namespace have changed: call follow_interfaces() soon, and once a
+    // second anyway. -1: nothing to follow.
+    [[nodiscard]] virtual int interface_events() { return -1; }
+    // Guards interfaces that came, forgets those that went, and knows the addresses as they are now. The error names
+    // the first interface that could not be guarded; it is tried again at the next call.
+    virtual Status follow_interfaces() { return {}; }
+    // Names of the interfaces that the guard is on, sorted.
+    [[nodiscard]] virtual std::vector<std::string> guarded_interfaces() const { return {}; }
+};
+
+// The packet guard: what is judged on interfaces, for want of a door.
+struct GuardOptions {
+    bool attach = false;
+    std::vector<std::string> interfaces; // names; empty: all but loopback
+    bool force_clsact = false;           // for tests on kernels that have tcx
 };
 
 struct DatapathOptions {
     std::string cgroup;                           // a cgroup v2 folder; required
     std::string pin_dir = "/sys/fs/bpf/bulkhead"; // below it, one folder an instance
     std::string instance;                         // default: instance_name(cgroup)
+    GuardOptions guard{};
+    // A refused inbound attempt gets no answer at all, instead of a reset or port unreachable. Needs the guard.
+    bool refuse_silently = false;
 };
 
 // "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents

@@ -52,6 +52,27 @@ Result<OpenPlaces> open_places(const DatapathOptions& options)
     return places;
 }
 
+// The namespace of the host's first process. A namespace of our own has nobody else in it.
+bool is_host_namespace(std::uint32_t netns)
+{
+    struct stat status {};
+    return ::stat("/proc/1/ns/net", &status) != 0 || static_cast<std::uint32_t>(status.st_ino) == netns;
+}
+
+ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& where, CgroupTree& cgroups)
+{
+    ProgramSettings settings;
+    settings.scope_is_root = where.cgroup_id == cgroups.root_id();
+    settings.guarded_netns = where.netns_inode;
+    settings.scope_cgroup = where.cgroup_id;
+    const auto& path = cgroups.enclosing(where.cgroup_id).id;
+    settings.scope_level = static_cast<std::uint32_t>(std::count_if(
+        std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
+    settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
+    settings.refuse_silently = options.refuse_silently;
+    return settings;
+}
+
 // Removes what a first start has pinned, unless it is told that all went well.
 class FirstStart {
 public:
@@ -421,16 +442,22 @@ std::vector<MapUse> KernelDatapath::map_use()
     return use;
 }
 
+Status KernelDatapath::follow_interfaces()
+{
+    (void)parts_.guard.changed();
+    return parts_.guard.follow();
+}
+
 Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
 {
     BULKHEAD_TRY(const std::string root, find_cgroup2_root());
     BULKHEAD_TRY(CgroupTree cgroups, CgroupTree::open(root));
-    BULKHEAD_TRY(const OpenPlaces places, open_places(options));
+    BULKHEAD_TRY(OpenPlaces places, open_places(options));
     const PinFolder pins(options);
     BULKHEAD_CHECK(pins.prepare());
     FirstStart first_start(pins);
 
-    const ProgramSettings settings{places.point.cgroup_id == cgroups.root_id(), places.point.netns_inode};
+    const ProgramSettings settings = settings_for(options, places.point, cgroups);
     BULKHEAD_TRY(LoadedPrograms loaded, load_programs(pins, settings));
     // Everything that can fail for want of something comes before the first program acts.
     auto& maps = loaded.skeleton->maps;
@@ -442,16 +469,21 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
         first_start.begins();
         BULKHEAD_CHECK(pin_maps(pins, loaded.skeleton->obj));
     }
+    BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, options.guard, places.point.netns));
     BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
+    BULKHEAD_CHECK(guard.follow());
     first_start.succeeded();
     return std::make_unique<KernelDatapath>(
         KernelDatapath::Parts{std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk),
-                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id});
+                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id,
+                              std::move(places.netns), std::move(guard)});
 }
 
 Result<bool> detach_datapath(const DatapathOptions& options)
 {
-    return PinFolder(options).remove();
+    const PinFolder pins(options);
+    remove_guard_filters(pins);
+    return pins.remove();
 }
 
 } // namespace bulkhead::agent

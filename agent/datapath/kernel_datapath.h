@@ -4,6 +4,7 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/cgroups.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/guard.h"
 #include "agent/datapath/plane_maps.h"
 #include "agent/datapath/rings.h"
 #include "agent/datapath/sock_diag.h"
@@ -24,6 +25,8 @@ public:
         SockDiag sock_diag;
         CgroupTree cgroups;
         std::uint64_t enforced_cgroup = 0;
+        UniqueFd netns;
+        Guard guard; // borrows the two of them above
     };
     explicit KernelDatapath(Parts parts);
 
@@ -46,6 +49,9 @@ public:
     Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;
+    [[nodiscard]] int interface_events() override { return parts_.guard.fd(); }
+    Status follow_interfaces() override;
+    [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return parts_.guard.interfaces(); }
 
 private:
     // One role of the control word: the slot, and the maps in it when this process filled it.

@@ -61,6 +61,10 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
         return fail_errno(errno, "open the kernel programs");
     loaded.skeleton->rodata->scope_is_root = settings.scope_is_root ? 1 : 0;
     loaded.skeleton->rodata->guarded_netns = settings.guarded_netns;
+    loaded.skeleton->rodata->scope_cgroup = settings.scope_cgroup;
+    loaded.skeleton->rodata->scope_level = settings.scope_level;
+    loaded.skeleton->rodata->guard_namespace = settings.guard_namespace ? 1 : 0;
+    loaded.skeleton->rodata->refuse_silently = settings.refuse_silently ? 1 : 0;
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
     if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) {

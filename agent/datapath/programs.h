@@ -9,6 +9,10 @@ namespace bulkhead::agent {
 struct ProgramSettings {
     bool scope_is_root = false;
     std::uint32_t guarded_netns = 0; // inode number
+    std::uint64_t scope_cgroup = 0;
+    std::uint32_t scope_level = 0;      // 0: the root
+    bool guard_namespace = false;       // also what belongs to no socket of the enforced cgroup
+    bool refuse_silently = false;
 };
 
 struct LoadedPrograms {

@@ -267,6 +267,8 @@ BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 #define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
 #define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5) */
 
+#define BH_SUBNET_BROADCASTS 8 /* IPv4 broadcast addresses that are known one by one */
+
 enum bh_own_address { BH_OWN_UNICAST = 1 }; /* value of bh_own_addresses */
 
 enum bh_event_type {

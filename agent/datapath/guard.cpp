@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/guard.h"
+
+#include "common/core/log.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+namespace bulkhead::agent {
+
+namespace {
+
+constexpr const char* own_namespace = "/proc/thread-self/ns/net";
+
+bool same_namespace(int netns)
+{
+    struct stat here {}, there {};
+    return ::stat(own_namespace, &here) == 0 && ::fstat(netns, &there) == 0 && here.st_ino == there.st_ino;
+}
+
+std::uint32_t program_id(int program)
+{
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
+}
+
+bh_address to_key(const IpAddress& address)
+{
+    bh_address key{};
+    std::memcpy(key.byte, address.bytes.data(), sizeof(key.byte));
+    return key;
+}
+
+Status write_own_addresses(int map, const std::vector<InterfaceAddress>& addresses)
+{
+    std::set<IpAddress> wanted;
+    for (const auto& one : addresses)
+        wanted.insert(one.address);
+    const __u8 unicast = BH_OWN_UNICAST;
+    for (const auto& address : wanted) {
+        const bh_address key = to_key(address);
+        if (bpf_map_update_elem(map, &key, &unicast, BPF_ANY) != 0)
+            return fail_errno(errno, fmt::format("tell the guard the host's {} addresses", wanted.size()));
+    }
+    std::vector<bh_address> stale;
+    bh_address key{}, next{};
+    for (const bh_address* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
+        key = next;
+        IpAddress address;
+        std::memcpy(address.bytes.data(), key.byte, sizeof(key.byte));
+        if (!wanted.contains(address))
+            stale.push_back(key);
+    }
+    for (const auto& one : stale)
+        (void)bpf_map_delete_elem(map, &one);
+    return {};
+}
+
+void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>& addresses)
+{
+    std::set<std::uint32_t> wanted;
+    for (const auto& one : addresses)
+        if (one.broadcast != 0)
+            wanted.insert(one.broadcast);
+    auto* bss = skeleton.bss;
+    // Never fewer than before in between: what is doubtful is looked at closely.
+    const bool more = wanted.size() > BH_SUBNET_BROADCASTS;
+    bss->subnet_broadcasts_more = 1;
+    std::size_t i = 0;
+    for (const auto broadcast : wanted)
+        if (i < BH_SUBNET_BROADCASTS)
+            bss->subnet_broadcasts[i++] = broadcast;
+    while (i < BH_SUBNET_BROADCASTS)
+        bss->subnet_broadcasts[i++] = 0;
+    bss->subnet_broadcasts_more = more ? 1 : 0;
+}
+
+} // namespace
+
+Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, const GuardOptions& options, int netns)
+{
+    BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
+    Guard guard(pins, skeleton, options, netns, std::move(watch));
+    guard.kind_ =
+        options.force_clsact ? TcKind::clsact : find_tc_kind(bpf_program__fd(skeleton.progs.bh_guard_in_ether));
+    return guard;
+}
+
+bool Guard::wanted(const Interface& interface) const
+{
+    if (!options_.attach || interface.loopback)
+        return false;
+    const auto& names = options_.interfaces;
+    return names.empty() || std::find(names.begin(), names.end(), interface.name) != names.end();
+}
+
+std::vector<Guard::Side> Guard::sides(const Interface& interface) const
+{
+    const auto& programs = skeleton_->progs;
+    const int in = bpf_program__fd(interface.ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
+    const int out = bpf_program__fd(interface.ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
+    return {{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
+}
+
+Status Guard::attach(const Interface& interface)
+{
+    for (const auto& [side, program, id] : sides(interface)) {
+        if (id != 0 && attached_program(kind_, pins_, interface.index, side) == id)
+            continue;
+        if (auto attached = attach_to_interface(kind_, pins_, interface.index, side, program); !attached)
+            return tl::unexpected(
+                std::move(attached).error().within(fmt::format("guard interface {}", interface.name)));
+    }
+    return {};
+}
+
+Status Guard::follow()
+{
+    BULKHEAD_CHECK(follow_addresses()); // first: with the guard there, a source that is not known is a forged one
+    return in_namespace([this] { return follow_interfaces(); });
+}
+
+Status Guard::follow_interfaces()
+{
+    BULKHEAD_TRY(const auto present, watch_.interfaces());
+    Status first_failure;
+    std::vector<Interface> guarded;
+    for (const auto& interface : present) {
+        if (!wanted(interface)) {
+            for (const auto side : {PacketSide::entering, PacketSide::leaving}) // of another setting, or renamed
+                if (attached_program(kind_, pins_, interface.index, side) != 0)
+                    detach_from_interface(kind_, pins_, interface.index, side);
+            continue;
+        }
+        if (auto attached = attach(interface); attached)
+            guarded.push_back(interface);
+        else if (first_failure)
+            first_failure = std::move(attached);
+    }
+    for (const auto& before : guarded_) {
+        const bool gone = std::none_of(present.begin(), present.end(),
+                                       [&](const Interface& now) { return now.index == before.index; });
+        if (gone)
+            for (const auto side : {PacketSide::entering, PacketSide::leaving})
+                detach_from_interface(kind_, pins_, before.index, side); // its pin; the filter went with it
+    }
+    guarded_ = std::move(guarded);
+    return first_failure;
+}
+
+Status Guard::follow_addresses()
+{
+    BULKHEAD_TRY(auto addresses, watch_.addresses());
+    if (addresses == addresses_)
+        return {};
+    write_broadcasts(*skeleton_, addresses);
+    BULKHEAD_CHECK(write_own_addresses(bpf_map__fd(skeleton_->maps.bh_own_addresses), addresses));
+    addresses_ = std::move(addresses);
+    return {};
+}
+
+void Guard::detach()
+{
+    (void)in_namespace([this]() -> Status {
+        for (const auto& interface : guarded_)
+            for (const auto side : {PacketSide::entering, PacketSide::leaving})
+                detach_from_interface(kind_, pins_, interface.index, side);
+        return {};
+    });
+    guarded_.clear();
+}
+
+std::vector<std::string> Guard::interfaces() const
+{
+    std::vector<std::string> names;
+    for (const auto& one : guarded_)
+        names.push_back(one.name);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+Status Guard::in_namespace(const std::function<Status()>& work) const
+{
+    if (same_namespace(netns_))
+        return work();
+    Status done;
+    std::thread([&] {
+        if (::setns(netns_, CLONE_NEWNET) != 0)
+            done = fail_errno(errno, "enter the guarded network namespace");
+        else
+            done = work();
+    }).join();
+    return done;
+}
+
+void remove_guard_filters(const PinFolder& pins)
+{
+    auto watch = InterfaceWatch::open();
+    if (!watch)
+        return;
+    const auto present = watch->interfaces();
+    if (!present)
+        return;
+    for (const auto& interface : *present)
+        for (const auto side : {PacketSide::entering, PacketSide::leaving})
+            if (attached_program(TcKind::clsact, pins, interface.index, side) != 0)
+                detach_from_interface(TcKind::clsact, pins, interface.index, side);
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/datapath.h"
+#include "agent/datapath/interfaces.h"
+#include "agent/datapath/tc_hook.h"
+
+#include <optional>
+#include <set>
+#include <vector>
+
+namespace bulkhead::agent {
+
+// The packet guard on the interfaces of one network namespace, and what it must know of their addresses. Interfaces
+// that come, go and change their names are followed. What is attached stays when this goes. Not thread-safe.
+class Guard {
+public:
+    // Borrows the skeleton and the namespace's descriptor for its life. Attaches nothing by itself.
+    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, const GuardOptions& options, int netns);
+
+    // Brings everything up to date: attaches where it is missing (also what another took away), forgets interfaces that
+    // are gone, writes addresses. The error is that of the first interface that failed; all are tried.
+    Status follow();
+    // Takes the guard away from every interface.
+    void detach();
+
+    [[nodiscard]] int fd() const { return watch_.fd(); }
+    [[nodiscard]] bool changed() { return watch_.changed(); }
+    [[nodiscard]] TcKind kind() const { return kind_; }
+    // Names of the interfaces that are guarded now, in order.
+    [[nodiscard]] std::vector<std::string> interfaces() const;
+
+private:
+    Guard(PinFolder pins, ::datapath& skeleton, GuardOptions options, int netns, InterfaceWatch watch)
+        : pins_(std::move(pins)), skeleton_(&skeleton), options_(std::move(options)), netns_(netns),
+          watch_(std::move(watch))
+    {}
+    struct Side {
+        PacketSide side;
+        int program;
+        std::uint32_t id;
+    };
+    [[nodiscard]] bool wanted(const Interface& interface) const;
+    [[nodiscard]] std::vector<Side> sides(const Interface& interface) const;
+    Status follow_interfaces();
+    Status follow_addresses();
+    Status attach(const Interface& interface);
+    // In a thread that is in the guarded namespace: indexes mean nothing elsewhere.
+    Status in_namespace(const std::function<Status()>& work) const;
+
+    PinFolder pins_;
+    ::datapath* skeleton_;
+    GuardOptions options_;
+    int netns_;
+    InterfaceWatch watch_;
+    TcKind kind_ = TcKind::tcx;
+    std::vector<Interface> guarded_;
+    std::vector<InterfaceAddress> addresses_;
+};
+
+// Removes the clsact filters of the instance from the calling thread's namespace; tcx links go with their pins.
+void remove_guard_filters(const PinFolder& pins);
+
+} // namespace bulkhead::agent

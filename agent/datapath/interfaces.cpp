@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/interfaces.h"
+
+#include <linux/if_arp.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <string_view>
+
+namespace bulkhead::agent {
+
+namespace {
+
+constexpr std::size_t answer_size = 32768; // what the kernel fills at most in one part of a dump
+
+Result<UniqueFd> open_route_socket(__u32 groups)
+{
+    UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    if (!fd)
+        return fail_errno(errno, "open a netlink socket");
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = groups;
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+        return fail_errno(errno, "bind a netlink socket");
+    const timeval patience{2, 0};
+    if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0)
+        return fail_errno(errno, "set a netlink socket's time-out");
+    return fd;
+}
+
+// Message by message through what one recv(2) gave. The copies make alignment nobody's business.
+class Messages {
+public:
+    Messages(const char* data, std::size_t size) : data_(data), size_(size) {}
+
+    // False at the end, or at a message that does not fit.
+    bool next(nlmsghdr& header, std::string_view& body)
+    {
+        if (size_ < sizeof(header))
+            return false;
+        std::memcpy(&header, data_, sizeof(header));
+        if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > size_)
+            return false;
+        body = {data_ + NLMSG_HDRLEN, header.nlmsg_len - static_cast<std::size_t>(NLMSG_HDRLEN)};
+        const std::size_t step = std::min<std::size_t>(NLMSG_ALIGN(header.nlmsg_len), size_);
+        data_ += step;
+        size_ -= step;
+        return true;
+    }
+
+private:
+    const char* data_;
+    std::size_t size_;
+};
+
+std::optional<std::string_view> attribute(std::string_view attributes, std::uint16_t wanted)
+{
+    rtattr header{};
+    while (attributes.size() >= sizeof(header)) {
+        std::memcpy(&header, attributes.data(), sizeof(header));
+        if (header.rta_len < sizeof(header) || header.rta_len > attributes.size())
+            return std::nullopt;
+        if ((header.rta_type & NLA_TYPE_MASK) == wanted)
+            return attributes.substr(RTA_LENGTH(0), header.rta_len - RTA_LENGTH(0));
+        attributes.remove_prefix(std::min<std::size_t>(RTA_ALIGN(header.rta_len), attributes.size()));
+    }
+    return std::nullopt;
+}
+
+template <typename Header>
+std::optional<Header> head_of(std::string_view& body)
+{
+    Header header{};
+    if (body.size() < NLMSG_ALIGN(sizeof(header)))
+        return std::nullopt;
+    std::memcpy(&header, body.data(), sizeof(header));
+    body.remove_prefix(NLMSG_ALIGN(sizeof(header)));
+    return header;
+}
+
+// Devices whose frames begin with an Ethernet header; what is not known is taken for one, as most devices are.
+bool has_ethernet_header(unsigned short type)
+{
+    switch (type) {
+    case ARPHRD_NONE:
+    case ARPHRD_TUNNEL:
+    case ARPHRD_TUNNEL6:
+    case ARPHRD_SIT:
+    case ARPHRD_IPGRE:
+    case ARPHRD_IP6GRE:
+    case ARPHRD_PPP:
+    case ARPHRD_RAWIP: return false;
+    default: return true;
+    }
+}
+
+IpAddress to_address(std::string_view bytes)
+{
+    IpAddress address = bytes.size() == 4 ? IpAddress::from_v4(0) : IpAddress{};
+    std::memcpy(address.bytes.data() + (16 - bytes.size()), bytes.data(), bytes.size());
+    return address;
+}
+
+} // namespace
+
+Result<InterfaceWatch> InterfaceWatch::open()
+{
+    BULKHEAD_TRY(UniqueFd changes, open_route_socket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR));
+    BULKHEAD_TRY(UniqueFd questions, open_route_socket(0));
+    return InterfaceWatch(std::move(changes), std::move(questions));
+}
+
+bool InterfaceWatch::changed()
+{
+    std::array<char, 4096> buffer{};
+    bool any = false;
+    while (true) {
+        const auto size = ::recv(changes_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+        if (size > 0 || (size < 0 && (errno == ENOBUFS || errno == EINTR)))
+            any = true;
+        else
+            return any;
+    }
+}
+
+template <typename Visit>
+Status InterfaceWatch::dump(std::uint16_t type, const Visit& visit)
+{
+    struct Request {
+        nlmsghdr header{};
+        rtgenmsg family{};
+    } request;
+    request.header.nlmsg_len = NLMSG_LENGTH(sizeof(request.family));
+    request.header.nlmsg_type = type;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.header.nlmsg_seq = ++sequence_;
+    request.family.rtgen_family = AF_UNSPEC;
+    if (::send(questions_.get(), &request, request.header.nlmsg_len, 0) < 0)
+        return fail_errno(errno, "ask for interfaces");
+    std::vector<char> buffer(answer_size);
+    while (true) {
+        const auto size = ::recv(questions_.get(), buffer.data(), buffer.size(), 0);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size <= 0)
+            return fail_errno(size == 0 ? EPIPE : errno, "read interfaces");
+        Messages messages(buffer.data(), static_cast<std::size_t>(size));
+        nlmsghdr header{};
+        std::string_view body;
+        while (messages.next(header, body)) {
+            if (header.nlmsg_seq != sequence_)
+                continue; // of a question that was given up
+            if (header.nlmsg_type == NLMSG_DONE)
+                return {};
+            if (header.nlmsg_type == NLMSG_ERROR)
+                return fail(ErrorKind::failed, "the kernel does not list its interfaces");
+            visit(body);
+        }
+    }
+}
+
+Result<std::vector<Interface>> InterfaceWatch::interfaces()
+{
+    std::vector<Interface> found;
+    BULKHEAD_CHECK(dump(RTM_GETLINK, [&](std::string_view body) {
+        const auto link = head_of<ifinfomsg>(body);
+        const auto name = link ? attribute(body, IFLA_IFNAME) : std::nullopt;
+        if (!name)
+            return;
+        Interface one;
+        one.index = link->ifi_index;
+        one.name = std::string(name->substr(0, name->find('\0')));
+        one.loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
+        one.up = (link->ifi_flags & IFF_UP) != 0;
+        one.ethernet = has_ethernet_header(link->ifi_type);
+        found.push_back(std::move(one));
+    }));
+    return found;
+}
+
+Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses()
+{
+    std::vector<InterfaceAddress> found;
+    BULKHEAD_CHECK(dump(RTM_GETADDR, [&](std::string_view body) {
+        const auto head = head_of<ifaddrmsg>(body);
+        if (!head)
+            return;
+        auto bytes = attribute(body, IFA_LOCAL); // of a point-to-point link, IFA_ADDRESS is the other end's
+        if (!bytes)
+            bytes = attribute(body, IFA_ADDRESS);
+        if (!bytes || (bytes->size() != 4 && bytes->size() != 16))
+            return;
+        InterfaceAddress one{static_cast<int>(head->ifa_index), to_address(*bytes), 0};
+        if (const auto broadcast = attribute(body, IFA_BROADCAST); broadcast && broadcast->size() == 4) {
+            std::memcpy(&one.broadcast, broadcast->data(), 4);
+        } else if (bytes->size() == 4 && head->ifa_prefixlen < 31) {
+            // The kernel takes a network's last address for a broadcast, whether or not one was set (fib_add_ifaddr).
+            std::memcpy(&one.broadcast, bytes->data(), 4);
+            one.broadcast |= htonl(0xffffffffU >> head->ifa_prefixlen);
+        }
+        found.push_back(one);
+    }));
+    return found;
+}
+
+} // namespace bulkhead::agent

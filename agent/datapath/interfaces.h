@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "common/core/result.h"
+#include "common/core/unique_fd.h"
+#include "common/net/ip.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bulkhead::agent {
+
+struct Interface {
+    int index = 0;
+    std::string name;
+    bool loopback = false;
+    bool up = false;
+    bool ethernet = true; // false: frames begin with the IP header (tunnels, WireGuard)
+    bool operator==(const Interface&) const = default;
+};
+
+struct InterfaceAddress {
+    int index = 0;
+    IpAddress address;
+    std::uint32_t broadcast = 0; // of its IPv4 network, network byte order; 0: none
+    bool operator==(const InterfaceAddress&) const = default;
+};
+
+// The interfaces and addresses of the network namespace in which it was opened (rtnetlink(7)), and word of their
+// changes. Not thread-safe.
+class InterfaceWatch {
+public:
+    // Opens in the calling thread's namespace, and stays there whatever the thread does later.
+    [[nodiscard]] static Result<InterfaceWatch> open();
+
+    // Readable when something has changed since the last call of changed().
+    [[nodiscard]] int fd() const { return changes_.get(); }
+    // Whether something has changed; never blocks. A queue that ran over counts as a change.
+    [[nodiscard]] bool changed();
+
+    [[nodiscard]] Result<std::vector<Interface>> interfaces();
+    [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses();
+
+private:
+    InterfaceWatch(UniqueFd changes, UniqueFd questions) : changes_(std::move(changes)), questions_(std::move(questions))
+    {}
+    template <typename Visit>
+    Status dump(std::uint16_t type, const Visit& visit);
+
+    UniqueFd changes_, questions_;
+    std::uint32_t sequence_ = 0;
+};
+
+} // namespace bulkhead::agent

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/tc_hook.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace bulkhead::agent {
+
+namespace {
+
+// linux/bpf.h of 6.6; Debian 12's is older than the kernels that we run on.
+constexpr auto tcx_ingress = static_cast<bpf_attach_type>(46);
+constexpr auto tcx_egress = static_cast<bpf_attach_type>(47);
+constexpr __u32 before_all_others = 1U << 3; // BPF_F_BEFORE without a program to be before
+
+constexpr __u32 filter_handle = 0xb10c;
+constexpr __u32 filter_priority = 1;
+
+bpf_attach_type tcx_type(PacketSide side)
+{
+    return side == PacketSide::entering ? tcx_ingress : tcx_egress;
+}
+
+UniqueFd create_tcx_link(int program, int index, PacketSide side)
+{
+    LIBBPF_OPTS(bpf_link_create_opts, options, .flags = before_all_others);
+    return UniqueFd(bpf_link_create(program, index, tcx_type(side), &options));
+}
+
+// The interface that a link is on; 0: it is gone. The header does not know tcx; its index is the union's first member.
+__u32 interface_of(int link, __u32& program)
+{
+    bpf_link_info info{};
+    __u32 size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(link, &info, &size) != 0)
+        return 0;
+    program = info.prog_id;
+    return info.xdp.ifindex;
+}
+
+Status attach_tcx(const PinFolder& pins, int index, PacketSide side, int program)
+{
+    const std::string path = pins.link(guard_pin(index, side));
+    if (const UniqueFd old(bpf_obj_get(path.c_str())); old) {
+        __u32 ignored = 0;
+        if (interface_of(old.get(), ignored) == static_cast<__u32>(index)) {
+            if (bpf_link_update(old.get(), program, nullptr) != 0)
+                return fail_errno(errno, fmt::format("replace the program of {}", path));
+            return {};
+        }
+        (void)::unlink(path.c_str()); // of an interface that is gone
+    }
+    const UniqueFd link = create_tcx_link(program, index, side);
+    if (!link)
+        return fail_errno(errno, "attach a tcx program");
+    if (bpf_obj_pin(link.get(), path.c_str()) != 0)
+        return fail_errno(errno, fmt::format("pin {}", path));
+    return {};
+}
+
+bpf_tc_hook hook_of(int index, PacketSide side)
+{
+    bpf_tc_hook hook{};
+    hook.sz = sizeof(hook);
+    hook.ifindex = index;
+    hook.attach_point = side == PacketSide::entering ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+    return hook;
+}
+
+bpf_tc_opts filter(int program = 0)
+{
+    bpf_tc_opts options{};
+    options.sz = sizeof(options);
+    options.handle = filter_handle;
+    options.priority = filter_priority;
+    options.prog_fd = program;
+    return options;
+}
+
+Status attach_filter(int index, PacketSide side, int program)
+{
+    bpf_tc_hook hook = hook_of(index, side);
+    if (const int error = bpf_tc_hook_create(&hook); error != 0 && error != -EEXIST)
+        return fail_errno(-error, "add a clsact queueing discipline");
+    bpf_tc_opts options = filter(program);
+    options.flags = BPF_TC_F_REPLACE;
+    if (const int error = bpf_tc_attach(&hook, &options); error != 0)
+        return fail_errno(-error, "add a tc filter");
+    return {};
+}
+
+} // namespace
+
+std::string guard_pin(int index, PacketSide side)
+{
+    return fmt::format("guard_{}_{}", index, side == PacketSide::entering ? "in" : "out");
+}
+
+TcKind find_tc_kind(int program)
+{
+    // The loopback interface of every namespace has index 1; index 0 is refused with another error than an unknown kind.
+    const UniqueFd link = create_tcx_link(program, 0, PacketSide::entering);
+    return errno == EINVAL ? TcKind::clsact : TcKind::tcx;
+}
+
+Status attach_to_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side, int program)
+{
+    return kind == TcKind::tcx ? attach_tcx(pins, index, side, program) : attach_filter(index, side, program);
+}
+
+std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, PacketSide side)
+{
+    __u32 program = 0;
+    if (kind == TcKind::tcx) {
+        const UniqueFd link(bpf_obj_get(pins.link(guard_pin(index, side)).c_str()));
+        return link && interface_of(link.get(), program) == static_cast<__u32>(index) ? program : 0;
+    }
+    const bpf_tc_hook hook = hook_of(index, side);
+    bpf_tc_opts options = filter();
+    return bpf_tc_query(&hook, &options) == 0 ? options.prog_id : 0;
+}
+
+void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side)
+{
+    if (kind == TcKind::tcx) {
+        const std::string path = pins.link(guard_pin(index, side));
+        if (const UniqueFd link(bpf_obj_get(path.c_str())); link)
+            (void)bpf_link_detach(link.get());
+        (void)::unlink(path.c_str());
+        return;
+    }
+    const bpf_tc_hook hook = hook_of(index, side);
+    const bpf_tc_opts options = filter();
+    (void)bpf_tc_detach(&hook, &options);
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/pins.h"
+#include "common/core/result.h"
+#include "common/core/unique_fd.h"
+
+#include <string>
+
+namespace bulkhead::agent {
+
+enum class PacketSide { entering, leaving };
+
+// How a program is put on an interface. tcx: a pinned link, before all others there (Linux 6.6). clsact: a filter of
+// priority 1 with a handle of our own in a queueing discipline that may be another's as well (any Linux).
+enum class TcKind { tcx, clsact };
+
+// What this kernel has.
+[[nodiscard]] TcKind find_tc_kind(int program);
+
+// Puts `program` on one side of an interface of the calling thread's network namespace. What is ours there already gets
+// the new program in place, without a moment in which none runs.
+[[nodiscard]] Status attach_to_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side, int program);
+
+// Id of the program of ours that acts there now; 0: none.
+[[nodiscard]] std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, PacketSide side);
+
+// Takes ours away; others' stay. No error when there is nothing.
+void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side);
+
+// Name of the pin of a tcx link.
+[[nodiscard]] std::string guard_pin(int index, PacketSide side);
+
+} // namespace bulkhead::agent

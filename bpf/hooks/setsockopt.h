@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Options by which a socket would send past the doors and the guard: source routes (a packet goes elsewhere than where
+ * the door was asked about), and the two ways past an interface's egress hook (packet(7): PACKET_QDISC_BYPASS; AF_XDP's
+ * transmit ring). Ancillary data of sendmsg(2) is not seen here, but by the guard.
+ */
+#include "bpf/events.h"
+#include "bpf/guard/judge.h"
+
+#define BH_SOL_IP 0
+#define BH_SOL_IPV6 41
+#define BH_SOL_PACKET 263
+#define BH_SOL_XDP 283
+#define BH_IP_OPTIONS 4
+#define BH_IPV6_2292RTHDR 5
+#define BH_IPV6_RTHDR 57
+#define BH_PACKET_QDISC_BYPASS 20
+#define BH_XDP_TX_RING 3
+
+static __always_inline int bh_first_byte_is_set(struct bpf_sockopt* ctx)
+{
+    __u8* value = ctx->optval;
+    __u8* end = ctx->optval_end;
+    return value + 1 <= end && *value != 0;
+}
+
+static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
+{
+    __u8* value = ctx->optval;
+    __u8* end = ctx->optval_end;
+#pragma unroll
+    for (int i = 0; i < BH_OPTION_BYTES; i++) {
+        if (value + i + 1 > end)
+            return 0;
+        if (value[i] == BH_OPTION_LSRR || value[i] == BH_OPTION_SSRR)
+            return 1; /* also where it is another option's data: nothing in use looks like it */
+    }
+    return 0;
+}
+
+static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
+{
+    switch (ctx->level) {
+    case BH_SOL_IP: return ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx);
+    case BH_SOL_IPV6:
+        return (ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0;
+    case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_first_byte_is_set(ctx);
+    case BH_SOL_XDP: return ctx->optname == BH_XDP_TX_RING;
+    default: return 0;
+    }
+}
+
+static __always_inline void bh_tell_option_denied(struct bpf_sockopt* ctx, struct bh_control control,
+                                                  const struct bh_answer* answer)
+{
+    struct bh_event* event = bh_reserve_deny_event();
+    if (!event)
+        return;
+    bh_subject_of_current(&event->subject);
+    event->cookie = ctx->sk ? bpf_get_socket_cookie(ctx->sk) : 0;
+    event->direction = BH_OUTBOUND;
+    event->protocol = BH_PROTOCOL_OTHER;
+    event->verdict = answer->verdict;
+    event->reason = answer->reason;
+    event->shadow_verdict = answer->shadow_verdict;
+    event->shadow_reason = answer->shadow_reason;
+    event->generation = control.generation;
+    bh_submit_deny_event(event);
+}
+
+SEC("cgroup/setsockopt")
+int bh_setsockopt(struct bpf_sockopt* ctx)
+{
+    struct bh_answer answer = {};
+    if (ctx->optlen > 4096)
+        ctx->optlen = 0; /* longer than what a program is shown: the kernel shall use the caller's own bytes */
+    if (!bh_is_way_around(ctx))
+        return 1;
+    struct bh_control control = bh_read_control();
+    if (control.active_slot != BH_SLOT_NONE && bh_plane_enforces(control.active_slot, BH_OUTBOUND)) {
+        answer.verdict = BH_DENIED;
+        answer.reason = BH_REASON_MALFORMED;
+    }
+    if (control.shadow_slot != BH_SLOT_NONE && bh_plane_enforces(control.shadow_slot, BH_OUTBOUND)) {
+        answer.shadow_verdict = BH_DENIED;
+        answer.shadow_reason = BH_REASON_MALFORMED;
+    }
+    if (answer.verdict != BH_DENIED && answer.shadow_verdict != BH_DENIED)
+        return 1;
+    bh_count_verdict(&answer, BH_OUTBOUND);
+    bh_tell_option_denied(ctx, control, &answer);
+    return answer.verdict == BH_DENIED ? 0 : 1;
+}

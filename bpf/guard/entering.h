@@ -50,12 +50,9 @@ static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
         return BH_GUARD_PASS;
     if (skb->pkt_type == BH_PACKET_OTHERHOST || !guard_namespace)
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_begin_work();
+    struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
-        return BH_GUARD_DROP; /* cannot be: a per-CPU array has its value */
-    if (bh_nothing_in_force(work->question.control))
         return BH_GUARD_PASS;
-    bh_read_packet(skb, &work->packet, link);
     if (bh_is_quarantined())
         return bh_enters_quarantine(work);
     if (work->packet.kind == BH_FRAME_ARP || work->packet.kind == BH_FRAME_OTHER)

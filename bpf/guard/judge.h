@@ -51,6 +51,16 @@ static __always_inline struct bh_guard_work* bh_begin_work(void)
     return work;
 }
 
+/* Begins the long look; NULL when there is nothing to look for. */
+static __always_inline struct bh_guard_work* bh_look(struct __sk_buff* skb, __u32 link)
+{
+    struct bh_guard_work* work = bh_begin_work();
+    if (!work || bh_nothing_in_force(work->question.control))
+        return NULL;
+    bh_read_packet(skb, &work->packet, link);
+    return work;
+}
+
 /* The question about one direction of the exchange in work->key. */
 static __always_inline void bh_ask_about_exchange(struct bh_guard_work* work, __u8 direction)
 {

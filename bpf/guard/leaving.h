@@ -73,26 +73,27 @@ static __always_inline int bh_judge_frame(struct bh_guard_work* work)
     return bh_judge_packet(work, BH_OUTBOUND);
 }
 
+/* What a packet is compared with: the socket that it is of. */
+struct bh_sender {
+    __u32 protocol, type, port;
+    __u32 is_kernel; /* made by the kernel for itself */
+};
+
 /* With options or extension headers. */
-static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, struct bpf_sock* socket)
+static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
-    __u32 protocol = socket->protocol;
-    __u32 type = socket->type;
-    __u32 port = socket->src_port;
-    asm volatile("" : "+r"(protocol), "+r"(type), "+r"(port));
-    if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != protocol ||
-        packet->source_port != port)
+    if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
+        packet->source_port != sender->port)
         return 0;
-    return (protocol == IPPROTO_TCP && type == BH_SOCK_STREAM) || (protocol == IPPROTO_UDP && type == BH_SOCK_DGRAM);
+    return (sender->protocol == IPPROTO_TCP && sender->type == BH_SOCK_STREAM) ||
+           (sender->protocol == IPPROTO_UDP && sender->type == BH_SOCK_DGRAM);
 }
 
 /* A raw or packet socket, or a packet that another one was wrapped into. */
-static __noinline int bh_sent_by_socket(struct __sk_buff* skb, struct bpf_sock* socket, struct bh_guard_work* work)
+static __noinline int bh_sent_by_socket(struct __sk_buff* skb, const struct bh_sender* sender,
+                                        struct bh_guard_work* work)
 {
-    const struct bh_packet* packet = &work->packet;
-    if (!bh_sender_is_in_scope(skb))
-        return BH_GUARD_PASS;
-    if (bh_is_ordinary_after_all(packet, socket))
+    if (!bh_sender_is_in_scope(skb) || bh_is_ordinary_after_all(&work->packet, sender))
         return BH_GUARD_PASS;
     bh_identify_sender(skb, work);
     bh_take_as_first(work);
@@ -166,30 +167,43 @@ static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* 
     return bh_judge_packet(work, BH_FORWARDED);
 }
 
+static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
+{
+    struct bh_guard_work* work = bh_look(skb, link);
+    if (!work)
+        return BH_GUARD_PASS;
+    if (bh_is_quarantined())
+        return bh_leaves_quarantine(work);
+    return sender->is_kernel ? bh_sent_by_kernel(skb, work) : bh_sent_by_socket(skb, sender, work);
+}
+
+static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
+{
+    struct bh_guard_work* work = bh_look(skb, link);
+    if (!work)
+        return BH_GUARD_PASS;
+    if (bh_is_quarantined())
+        return bh_leaves_quarantine(work);
+    /* Connections that are no full socket yet, or any more, are the kernel's. */
+    if (!skb->sk && skb->ingress_ifindex)
+        return bh_forwarded(skb, work);
+    return bh_sent_by_kernel(skb, work);
+}
+
 static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
 {
     struct bpf_sock* socket = skb->sk;
-    struct bpf_sock* full = socket ? bpf_sk_fullsock(socket) : NULL;
-
-    if (full && bh_is_own_packet(skb, full, link) && !bh_is_quarantined())
+    if (!socket)
+        return bh_leaves_no_socket(skb, link);
+    socket = bpf_sk_fullsock(socket);
+    if (!socket)
+        return bh_leaves_no_socket(skb, link);
+    if (bh_is_own_packet(skb, socket, link) && !bh_is_quarantined())
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_begin_work();
-    if (!work)
-        return BH_GUARD_DROP; /* cannot be: a per-CPU array has its value */
-    if (bh_nothing_in_force(work->question.control))
-        return BH_GUARD_PASS;
-    bh_read_packet(skb, &work->packet, link);
-    if (bh_is_quarantined())
-        return bh_leaves_quarantine(work);
-    if (full) {
-        const struct sock* kernel = bh_kernel_socket(full);
-        if (!BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock))
-            return bh_sent_by_socket(skb, full, work);
-        return bh_sent_by_kernel(skb, work);
-    }
-    if (socket) /* a connection that is no full socket yet, or any more */
-        return bh_sent_by_kernel(skb, work);
-    return skb->ingress_ifindex ? bh_forwarded(skb, work) : bh_sent_by_kernel(skb, work);
+    struct bh_sender sender = {.protocol = socket->protocol, .type = socket->type, .port = socket->src_port};
+    const struct sock* kernel = bh_kernel_socket(socket);
+    sender.is_kernel = BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
+    return bh_leaves_socket(skb, &sender, link);
 }
 
 #endif

@@ -56,8 +56,7 @@ static __always_inline void bh_tell_option_denied(struct bpf_sockopt* ctx, struc
     struct bh_event* event = bh_reserve_deny_event();
     if (!event)
         return;
-    bh_subject_of_current(&event->subject);
-    event->cookie = ctx->sk ? bpf_get_socket_cookie(ctx->sk) : 0;
+    bh_subject_of_task(&event->subject, (struct task_struct*)bpf_get_current_task());
     event->direction = BH_OUTBOUND;
     event->protocol = BH_PROTOCOL_OTHER;
     event->verdict = answer->verdict;

@@ -101,6 +101,19 @@ void read_log_level(YamlReader& reader, const YAML::Node& node, LogLevel& out)
         reader.error(node, fmt::format("'{}' is no log level", text), "one of error, warning, info, debug");
 }
 
+template <typename Mode>
+void read_mode(YamlReader& reader, const YAML::Node& node, const char* key,
+               std::optional<Mode> (*parse)(std::string_view), const char* values, Mode& out)
+{
+    std::string text;
+    if (!reader.scalar(node, key, text))
+        return;
+    if (const auto mode = parse(text))
+        out = *mode;
+    else
+        reader.error(node, fmt::format("{} '{}' is unknown", key, text), fmt::format("one of {}", values));
+}
+
 void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& config)
 {
     const auto text = [&](const char* key, std::string& out) {
@@ -118,6 +131,20 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
                     {"labels", [&](const YAML::Node& value) { read_labels(reader, value, config.labels); }},
                     {"log_level", [&](const YAML::Node& value) { read_log_level(reader, value, config.log_level); }},
                     {"spool", [&](const YAML::Node& value) { read_spool(reader, value, config.spool_max_bytes); }},
+                    {"guard",
+                     [&](const YAML::Node& value) {
+                         read_mode(reader, value, "guard", parse_guard_mode, "always, auto, never", config.guard);
+                     }},
+                    {"refuse",
+                     [&](const YAML::Node& value) {
+                         read_mode(reader, value, "refuse", parse_refuse_mode, "reset, silent", config.refuse);
+                     }},
+                    {"interfaces",
+                     [&](const YAML::Node& value) {
+                         config.interfaces.clear();
+                         for (const auto& [node, name] : reader.scalars(value, "interfaces"))
+                             config.interfaces.push_back(name);
+                     }},
                     {"failsafe", [&](const YAML::Node& value) { read_failsafe(reader, value, config.failsafe); }}});
 }
 
@@ -147,6 +174,26 @@ Result<AgentConfig> parse_agent_config(const std::string& file, const std::strin
     }
     BULKHEAD_CHECK(reader.status());
     return config;
+}
+
+std::optional<GuardMode> parse_guard_mode(std::string_view text)
+{
+    if (text == "always")
+        return GuardMode::always;
+    if (text == "auto")
+        return GuardMode::automatic;
+    if (text == "never")
+        return GuardMode::never;
+    return std::nullopt;
+}
+
+std::optional<RefuseMode> parse_refuse_mode(std::string_view text)
+{
+    if (text == "reset")
+        return RefuseMode::reset;
+    if (text == "silent")
+        return RefuseMode::silent;
+    return std::nullopt;
 }
 
 std::optional<HostPort> parse_host_port(const std::string& text)
@@ -185,6 +232,12 @@ Status validate(const AgentConfig& config)
                                      std::pair("pin_dir", &config.pin_dir)})
         if (path->empty() || path->front() != '/')
             return fail(ErrorKind::invalid, "{} '{}' is not an absolute path", what, *path);
+    for (const auto& name : config.interfaces)
+        if (name.empty() || name.size() > 15 || name == "lo") // IFNAMSIZ
+            return fail(ErrorKind::invalid, "interface '{}' {}", name,
+                        name == "lo" ? "is loopback, which the guard leaves alone" : "is no name of an interface");
+    if (config.refuse == RefuseMode::silent && config.guard == GuardMode::never)
+        return fail(ErrorKind::invalid, "refusing silently needs the guard (mend: leave out guard: never)");
     if (config.socket.size() > 107) // sun_path, unix(7)
         return fail(ErrorKind::invalid, "socket '{}' is longer than the 107 bytes that a Unix socket's path may have",
                     config.socket);

@@ -24,6 +24,16 @@ struct FailsafeConfig {
     bool dhcp = true;
 };
 
+// Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while nothing can
+// send or receive without a door; where that cannot be known it is `always`.
+enum class GuardMode { always, automatic, never };
+
+// What a refused inbound attempt gets: what a closed port gives (a reset, port unreachable), or nothing.
+enum class RefuseMode { reset, silent };
+
+[[nodiscard]] std::optional<GuardMode> parse_guard_mode(std::string_view text);
+[[nodiscard]] std::optional<RefuseMode> parse_refuse_mode(std::string_view text);
+
 struct AgentConfig {
     std::string hostname; // empty: gethostname(2)
     policy::Labels labels;
@@ -35,6 +45,9 @@ struct AgentConfig {
     std::string pin_dir = "/sys/fs/bpf/bulkhead";
     std::uint64_t spool_max_bytes = 256ULL << 20;
     LogLevel log_level = LogLevel::info;
+    GuardMode guard = GuardMode::always;
+    std::vector<std::string> interfaces; // that the guard is on; empty: all but loopback
+    RefuseMode refuse = RefuseMode::reset;
     FailsafeConfig failsafe;
 };
 

@@ -15,8 +15,9 @@ namespace {
 
 struct Flags {
     std::string config;
-    std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level;
-    std::vector<std::string> labels;
+    std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level,
+        guard, refuse;
+    std::vector<std::string> labels, interfaces;
     bool check = false, detach = false;
 };
 
@@ -36,6 +37,13 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("PATH");
     app.add_option("--hostname", flags.hostname, "Name of this workload (default: the system's)")->type_name("NAME");
     app.add_option("--label", flags.labels, "Label of this workload; may be repeated")->type_name("k=v");
+    app.add_option("--guard", flags.guard,
+                   "Judge packets that pass no socket's door: always (default), auto or never")
+        ->type_name("MODE");
+    app.add_option("--interface", flags.interfaces, "Guard this interface; may be repeated (default: all but loopback)")
+        ->type_name("NAME");
+    app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
+        ->type_name("MODE");
     app.add_option("--log-level", flags.log_level, "error, warning, info or debug")->type_name("LEVEL");
     app.add_flag("--check", flags.check, "Validate the configuration and leave");
     auto* detach =
@@ -105,6 +113,20 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
             return fail(ErrorKind::usage, "--log-level '{}' is none of error, warning, info, debug", *flags.log_level);
         config.log_level = *level;
     }
+    if (flags.guard) {
+        const auto mode = parse_guard_mode(*flags.guard);
+        if (!mode)
+            return fail(ErrorKind::usage, "--guard '{}' is none of always, auto, never", *flags.guard);
+        config.guard = *mode;
+    }
+    if (flags.refuse) {
+        const auto mode = parse_refuse_mode(*flags.refuse);
+        if (!mode)
+            return fail(ErrorKind::usage, "--refuse '{}' is none of reset, silent", *flags.refuse);
+        config.refuse = *mode;
+    }
+    if (!flags.interfaces.empty())
+        config.interfaces = flags.interfaces;
     return apply_labels(flags.labels, config.labels);
 }
 

@@ -6,6 +6,8 @@
 #include "agent/state/locks.h"
 #include "common/core/log.h"
 
+#include <fmt/ranges.h>
+
 #include <csignal>
 #include <filesystem>
 
@@ -182,6 +184,10 @@ Status Agent::look_for_changes()
             "force stays");
     if (!config_.failsafe.management_given)
         log_warning("ssh is open to this host from everywhere, whatever the policy: narrow failsafe.management");
+    if (config_.guard == GuardMode::automatic)
+        log_info("guard: auto is always on this kernel: nothing here can prove that no socket sends without a door");
+    if (const int events = datapath_->interface_events(); events >= 0)
+        loop_->watch(events, [this] { follow_interfaces(); });
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
     return {};
@@ -277,12 +283,28 @@ void Agent::second_passed()
     if (folder_watch_ && folder_watch_->check_folder())
         reload_folder_soon();
     enforcer_->tick();
+    follow_interfaces();
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
         notify_watchdog();
     notify_status(summary());
+}
+
+// At once when one comes; and once a second, should another program have taken the guard away.
+void Agent::follow_interfaces()
+{
+    const auto followed = datapath_->follow_interfaces();
+    const std::string now = followed ? std::string() : followed.error().message;
+    if (!now.empty() && now != interface_error_)
+        log_error("{}", now);
+    interface_error_ = now;
+    auto guarded = datapath_->guarded_interfaces();
+    if (guarded == guarded_)
+        return;
+    guarded_ = std::move(guarded);
+    log_info("the guard is on {}", guarded_.empty() ? "no interface" : fmt::format("{}", fmt::join(guarded_, ", ")));
 }
 
 void Agent::report_flows()

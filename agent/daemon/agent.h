@@ -63,6 +63,7 @@ private:
 
     void on_view(std::shared_ptr<const PolicyView> view);
     void on_cut(const ForbiddenSession& session);
+    void follow_interfaces();
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -105,6 +106,8 @@ private:
     std::unique_ptr<Uplink> uplink_;
 
     std::string kernel_error_; // the last one of reading the kernel's tables that was logged
+    std::string interface_error_;          // likewise
+    std::vector<std::string> guarded_;     // interfaces
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

@@ -55,6 +55,9 @@ Result<DatapathOptions> datapath_options(const AgentConfig& config)
         BULKHEAD_TRY(options.cgroup, find_cgroup2_root());
     }
     options.instance = instance_name(options.cgroup);
+    options.guard.attach = config.guard != GuardMode::never;
+    options.guard.interfaces = config.interfaces;
+    options.refuse_silently = config.refuse == RefuseMode::silent;
     return options;
 }
 

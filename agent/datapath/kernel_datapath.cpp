@@ -52,11 +52,19 @@ Result<OpenPlaces> open_places(const DatapathOptions& options)
     return places;
 }
 
-// The namespace of the host's first process. A namespace of our own has nobody else in it.
+// The namespace of init, or of kthreadd where init may not be looked at. Any other is of those alone who were put there.
 bool is_host_namespace(std::uint32_t netns)
 {
-    struct stat status {};
-    return ::stat("/proc/1/ns/net", &status) != 0 || static_cast<std::uint32_t>(status.st_ino) == netns;
+    bool any_seen = false;
+    for (const char* path : {"/proc/1/ns/net", "/proc/2/ns/net"}) {
+        struct stat status {};
+        if (::stat(path, &status) != 0)
+            continue;
+        any_seen = true;
+        if (static_cast<std::uint32_t>(status.st_ino) == netns)
+            return true;
+    }
+    return !any_seen;
 }
 
 ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& where, CgroupTree& cgroups)

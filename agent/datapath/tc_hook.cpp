@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string_view>
 
 namespace bulkhead::agent {
 
@@ -80,6 +81,16 @@ bpf_tc_opts filter(int program = 0)
     return options;
 }
 
+// Another's filter may have our handle; it has not our name.
+bool is_ours(std::uint32_t program)
+{
+    const UniqueFd fd(bpf_prog_get_fd_by_id(program));
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0 &&
+           std::string_view(static_cast<const char*>(info.name)).starts_with("bh_guard_");
+}
+
 Status attach_filter(int index, PacketSide side, int program)
 {
     bpf_tc_hook hook = hook_of(index, side);
@@ -120,7 +131,7 @@ std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, Pa
     }
     const bpf_tc_hook hook = hook_of(index, side);
     bpf_tc_opts options = filter();
-    return bpf_tc_query(&hook, &options) == 0 ? options.prog_id : 0;
+    return bpf_tc_query(&hook, &options) == 0 && is_ours(options.prog_id) ? options.prog_id : 0;
 }
 
 void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side)

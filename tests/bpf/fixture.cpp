@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 namespace bulkhead::test {
@@ -73,6 +74,12 @@ std::optional<bh_event> BpfTest::wait_for(const Condition& condition)
                                        std::chrono::milliseconds(100)));
     } while (!pending_.empty() || std::chrono::steady_clock::now() < deadline);
     return std::nullopt;
+}
+
+std::size_t BpfTest::drained_count(const Condition& condition)
+{
+    const auto events = drain();
+    return static_cast<std::size_t>(std::count_if(events.begin(), events.end(), condition));
 }
 
 std::vector<bh_event> BpfTest::drain()

@@ -32,7 +32,7 @@ protected:
     void peer(const std::function<void()>& work) const { run_in(world_->wire.peer, world_->elsewhere, work); }
     void outsider(const std::function<void()>& work) const { run_in(world_->wire.guarded, world_->elsewhere, work); }
 
-    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const;
+    [[nodiscard]] virtual agent::DatapathOptions options(const std::string& instance = "test") const;
     // open_datapath() in the guarded namespace.
     [[nodiscard]] Result<std::unique_ptr<agent::Datapath>> open(const agent::DatapathOptions& options) const;
     void realise(const TestPolicy& policy, agent::FacetTable facets = {});
@@ -40,6 +40,8 @@ protected:
     // The first event, of those not yet looked at, that satisfies the condition; two seconds at most.
     using Condition = std::function<bool(const bh_event&)>;
     std::optional<bh_event> wait_for(const Condition& condition);
+    // How many of the events that come until it is quiet satisfy the condition.
+    std::size_t drained_count(const Condition& condition);
     // All events that come until it is quiet.
     std::vector<bh_event> drain();
 

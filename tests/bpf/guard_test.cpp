@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/fixture.h"
+#include "tests/bpf/frames.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace bulkhead::test {
+namespace {
+
+using policy::HostAction;
+
+// The guarded host with the packet guard on its wire.
+class GuardTest : public BpfTest, public testing::WithParamInterface<bool> {
+protected:
+    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
+    {
+        auto options = BpfTest::options(instance);
+        options.guard.attach = true;
+        options.guard.force_clsact = GetParam();
+        return options;
+    }
+
+    std::optional<bh_event> denial(std::uint8_t protocol)
+    {
+        return wait_for(
+            [&](const bh_event& event) { return event.type == BH_EVENT_DENY && event.protocol == protocol; });
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(, GuardTest, testing::Bool(),
+                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
+
+TestPolicy closed()
+{
+    return TestPolicy().default_action(inbound, refuse).default_action(outbound, refuse);
+}
+
+TEST_P(GuardTest, WithoutAPolicyPingsPass)
+{
+    peer([&] { EXPECT_TRUE(pings("10.77.0.1")); });
+    guarded([&] { EXPECT_TRUE(pings("fd77::2")); });
+}
+
+TEST_P(GuardTest, APingFromOutsideIsRefusedAndTold)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    peer([&] {
+        EXPECT_FALSE(pings("10.77.0.1"));
+        EXPECT_FALSE(pings("fd77::1"));
+    });
+    const auto v4 = denial(IPPROTO_ICMP);
+    ASSERT_TRUE(v4);
+    EXPECT_EQ(v4->direction, BH_INBOUND);
+    EXPECT_EQ(v4->icmp_type, 8);
+    EXPECT_EQ(v4->verdict, BH_DENIED);
+    EXPECT_EQ(v4->reason, BH_REASON_DEFAULT);
+    EXPECT_EQ(std::memcmp(&v4->remote, abi_address("10.77.0.2").byte, 16), 0);
+    EXPECT_EQ(std::memcmp(&v4->local, abi_address("10.77.0.1").byte, 16), 0);
+    ASSERT_TRUE(denial(IPPROTO_ICMPV6)); // and IPv6 works at all only because its neighbour discovery passes
+}
+
+TEST_P(GuardTest, TheAnswerToAnAllowedPingPasses)
+{
+    realise(TestPolicy().default_action(inbound, refuse)); // out: allowed
+    guarded([&] {
+        EXPECT_TRUE(pings("10.77.0.2"));
+        EXPECT_TRUE(pings("fd77::2"));
+    });
+}
+
+TEST_P(GuardTest, APingToOutsideIsRefusedAndNamesItsProcess)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    Sniffer sniffer(world_->wire.peer);
+    guarded([&] { (void)send_frame_ip("10.77.0.2", icmp_echo(7)); }); // a raw socket is not told what becomes of it
+    EXPECT_FALSE(sniffer.saw_protocol(IPPROTO_ICMP));
+    const auto denied = denial(IPPROTO_ICMP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_OUTBOUND);
+    EXPECT_EQ(denied->subject.pid, static_cast<std::uint32_t>(::getpid()));
+    EXPECT_EQ(denied->subject.cgroup_id, world_->enforced.id());
+    // What is outside of the enforced cgroup is not asked.
+    outsider([&] { EXPECT_EQ(send_frame_ip("10.77.0.2", icmp_echo(8)), 0); });
+}
+
+TEST_P(GuardTest, AnEchoRequestIsNoAnswerToOne)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    guarded([&] { EXPECT_EQ(send_frame_ip("10.77.0.2", icmp_echo(77)), 0); });
+    Sniffer sniffer(world_->wire.guarded);
+    peer([&] { EXPECT_EQ(send_frame_ip("10.77.0.1", icmp_echo(77)), 0); }); // rides on the identifier
+    EXPECT_TRUE(denial(IPPROTO_ICMP));
+}
+
+TEST_P(GuardTest, RawPacketsAreJudgedLikeThoseOfSockets)
+{
+    realise(closed().allow(outbound, "10.77.0.2", "tcp/80"));
+    Sniffer sniffer(world_->wire.peer);
+    guarded([&] {
+        EXPECT_EQ(send_frame(tcp_packet("10.77.0.1", "10.77.0.2", 1234, 80, tcp_syn)), 0);
+        (void)send_frame(tcp_packet("10.77.0.1", "10.77.0.2", 1234, 81, tcp_syn));
+        (void)send_frame(tcp_packet("fd77::1", "fd77::2", 1234, 80, tcp_syn));
+    });
+    EXPECT_TRUE(sniffer.saw_tcp("10.77.0.2", 80));
+    EXPECT_FALSE(sniffer.saw_tcp("10.77.0.2", 81));
+    EXPECT_FALSE(sniffer.saw_tcp("fd77::2", 80));
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->remote_port, 81);
+}
+
+TEST_P(GuardTest, AForgedSourceIsRefusedWhateverTheRule)
+{
+    realise(closed().allow(outbound, "10.77.0.2", "tcp/80"));
+    Sniffer sniffer(world_->wire.peer);
+    guarded([&] { (void)send_frame(tcp_packet("10.77.0.99", "10.77.0.2", 1234, 80, tcp_syn)); });
+    EXPECT_FALSE(sniffer.saw_tcp("10.77.0.2", 80));
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->reason, BH_REASON_MALFORMED);
+}
+
+TEST_P(GuardTest, WhatComesFromOutsideWithOurOwnAddressIsRefused)
+{
+    realise(closed().allow(inbound, "any", "tcp/80"));
+    peer([&] { (void)send_frame(tcp_packet("fd77::1", "fd77::1", 1234, 80, tcp_syn)); });
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_INBOUND);
+    EXPECT_EQ(denied->reason, BH_REASON_MALFORMED);
+}
+
+TEST_P(GuardTest, OrdinaryTrafficIsLeftToItsDoors)
+{
+    realise(closed().allow(outbound, "10.77.0.2", "tcp/80").allow(inbound, "10.77.0.2", "tcp/22"));
+    UniqueFd http, ssh;
+    peer([&] { http = listening({"10.77.0.2", 80}); });
+    guarded([&] { ssh = listening({"10.77.0.1", 22}); });
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), 0); });
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 22}), 0); });
+    EXPECT_EQ(datapath_->counters().at("denied_in") + datapath_->counters().at("denied_out"), 0U);
+}
+
+TEST_P(GuardTest, ADatagramToAllIsJudged)
+{
+    realise(closed().allow(inbound, "10.77.0.3", "udp/5000"));
+    UniqueFd server;
+    guarded([&] { server = bound(SOCK_DGRAM, {"0.0.0.0", 5000}); });
+    peer([&] {
+        const UniqueFd from2 = bound(SOCK_DGRAM, {"10.77.0.2", 4000});
+        set_option(from2, SOL_SOCKET, SO_BROADCAST, 1);
+        EXPECT_EQ(send_to_error(from2, {"10.77.0.255", 5000}, "two"), 0);
+        EXPECT_EQ(send_to_error(from2, {"255.255.255.255", 5000}, "two"), 0);
+        const UniqueFd from3 = bound(SOCK_DGRAM, {"10.77.0.3", 4000});
+        set_option(from3, SOL_SOCKET, SO_BROADCAST, 1);
+        EXPECT_EQ(send_to_error(from3, {"10.77.0.255", 5000}, "three"), 0);
+    });
+    EXPECT_EQ(receive(server).text, "three");
+    const auto denied = denial(IPPROTO_UDP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->local_port, 5000);
+}
+
+TEST_P(GuardTest, SourceRoutesAreRefused)
+{
+    realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, permit));
+    Sniffer sniffer(world_->wire.peer);
+    guarded([&] {
+        (void)send_frame(with_source_route(tcp_packet("10.77.0.1", "10.77.0.2", 1234, 80, tcp_syn)));
+        (void)send_frame(with_routing_header(tcp_packet("fd77::1", "fd77::2", 1234, 81, tcp_syn)));
+    });
+    EXPECT_EQ(drained_count([](const bh_event& event) { return event.reason == BH_REASON_MALFORMED; }), 2U);
+    EXPECT_FALSE(sniffer.saw_tcp("10.77.0.2", 80));
+}
+
+TEST_P(GuardTest, AnotherProtocolNeedsARule)
+{
+    realise(closed());
+    Sniffer sniffer(world_->wire.peer);
+    guarded([&] { (void)send_frame(ip_packet("10.77.0.1", "10.77.0.2", IPPROTO_GRE, std::string(20, 'x'))); });
+    peer([&] { (void)send_frame(ip_packet("10.77.0.2", "10.77.0.1", IPPROTO_ESP, std::string(20, 'x'))); });
+    const auto out = denial(IPPROTO_GRE);
+    ASSERT_TRUE(out);
+    EXPECT_EQ(out->direction, BH_OUTBOUND);
+    const auto in = denial(IPPROTO_ESP);
+    ASSERT_TRUE(in);
+    EXPECT_EQ(in->direction, BH_INBOUND);
+    EXPECT_FALSE(sniffer.saw_protocol(IPPROTO_GRE));
+}
+
+TEST_P(GuardTest, AnInterfaceThatComesLaterIsGuarded)
+{
+    realise(closed());
+    EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh0"});
+    ip(world_->wire.guarded, "link add bh1 type veth peer name bh2");
+    ip(world_->wire.guarded, "link set bh0 name bh9");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    EXPECT_EQ(datapath_->guarded_interfaces(), (std::vector<std::string>{"bh1", "bh2", "bh9"}));
+    ip(world_->wire.guarded, "link del bh1");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh9"});
+}
+
+TEST_P(GuardTest, TheGuardStaysWithoutAnAgentAndIsTakenOver)
+{
+    realise(closed());
+    datapath_.reset();
+    peer([&] { EXPECT_FALSE(pings("10.77.0.1")); });
+    auto again = open(options());
+    ASSERT_TRUE(again) << again.error().message;
+    datapath_ = std::move(*again);
+    peer([&] { EXPECT_FALSE(pings("10.77.0.1")); });
+    Result<bool> detached;
+    run_in(world_->wire.guarded, world_->elsewhere, [&] {
+        datapath_.reset();
+        detached = agent::detach_datapath(options());
+    });
+    ASSERT_TRUE(detached);
+    peer([&] { EXPECT_TRUE(pings("10.77.0.1")); });
+}
+
+} // namespace
+} // namespace bulkhead::test

@@ -100,9 +100,9 @@ def all_cases():
     return cases
 
 
-def measure(cases, metrics, rounds, seconds, cpu) -> Table:
+def measure(cases, metrics, rounds, seconds, cpu, baseline="none") -> Table:
     """Every metric of every case in each round; the order of cases moves on, so that none is always after another."""
-    table = Table("none")
+    table = Table(baseline)
     for number in range(rounds):
         note(f"round {number + 1} of {rounds}")
         order = cases[number % len(cases):] + cases[:number % len(cases)]

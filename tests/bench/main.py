@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import datapath
+import flat
+import kernel
 import pair
 import rounds
 
-BENCHES = {"datapath": datapath.run}
+BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy}
 
 
 def words(text):

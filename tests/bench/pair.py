@@ -60,6 +60,7 @@ class Pair:
         self.client, self.server = End(lab, f"{name}-c", 1), End(lab, f"{name}-s", 2)
         namespaces.batch(self.client.netns, [f"link add eth0 type veth peer name eth0 netns {self.server.netns}"])
         for end in self.ends():
+            cgroups.create(end.cgroup / "work")
             namespaces.batch(end.netns, [f"addr add {end.ip4}/24 dev eth0", f"addr add {end.ip6}/64 dev eth0 nodad",
                                          "link set eth0 up"])
 
@@ -70,8 +71,6 @@ class Pair:
         """(units of work a second, part of the CPU that the two processes got)"""
         if metric == "stream":
             return self._stream(seconds, cpu)
-        for end in self.ends():
-            cgroups.create(end.cgroup / "work")
         argv = [bench_program("traffic"), metric, seconds, cpu]
         for end in self.ends():
             argv += [f"/run/netns/{end.netns}", end.cgroup / "work"]

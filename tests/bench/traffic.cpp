@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Work for scripts/bench: a client and a server, each in a network namespace and a cgroup, both on one CPU.
 #include "common/core/unique_fd.h"
+#include "tests/bench/go_first.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -9,7 +10,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,16 +78,6 @@ void enter(const Options::Place& place, int cpu)
     CPU_SET(static_cast<std::size_t>(cpu), &cpus);
     if (::sched_setaffinity(0, sizeof(cpus), &cpus) != 0)
         die("stay on one CPU");
-}
-
-// Other work on the machine gets next to nothing of this CPU. With autogroups niceness counts only within a session.
-void go_first()
-{
-    (void)::setsid();
-    (void)::setpriority(PRIO_PROCESS, 0, -20);
-    const UniqueFd group(::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC));
-    if (group && ::write(group.get(), "-20", 3) != 3)
-        die("go first");
 }
 
 UniqueFd open_socket(const Options& options)

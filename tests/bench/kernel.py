@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verdict, policy, sessions: one host, one program that measures and prints {"metric": [samples]}."""
+
+import json
+import statistics
+
+from harness import cgroups
+from pair import BenchLab, Pair, bench_program
+from rounds import note
+
+ENTRIES = 1_000_000
+PLANE = 100_000
+
+
+def samples(host, name, *arguments, timeout=240) -> dict[str, list[float]]:
+    return json.loads(host.run(bench_program(name), *arguments, daemon=True, timeout=timeout).check().stdout)
+
+
+def entry(case, metric, unit, values, baseline=None) -> dict:
+    value = statistics.median(values)
+    return {"case": case, "metric": metric, "unit": unit, "value": round(value, 3), "baseline": baseline,
+            "ratio": round(value / baseline, 4) if baseline else None, "rounds": len(values),
+            "lowest": round(min(values), 3), "highest": round(max(values), 3)}
+
+
+def show(entries, targets):
+    """Prints entries as lines; the targets are upper limits."""
+    for one in entries:
+        limit = targets.get((one["case"], one["metric"]))
+        verdict = "" if limit is None else f"  target {limit:g}: {'holds' if one['value'] <= limit else 'MISSED'}"
+        print(f"{one['case']:28} {one['metric']:12} {one['value']:10.1f} {one['unit']} "
+              f"[{one['lowest']:.1f}-{one['highest']:.1f}]{verdict}")
+
+
+def guarded_host(lab):
+    """A host with a route to everywhere, and its cgroup for what is enforced."""
+    host = Pair(lab, "host").client
+    host.run("ip", "route", "add", "default", "via", "10.88.0.2", daemon=True).check()
+    return host, cgroups.create(host.cgroup / "work")
+
+
+def verdict(options):
+    with BenchLab("verdict") as lab:
+        host, cgroup = guarded_host(lab)
+        measured = samples(host, "verdict", cgroup, cgroups.create(host.cgroup / "empty"), ENTRIES, ENTRIES,
+                           options.rounds)
+    empty = statistics.median(measured["empty-hook"])
+    entries = []
+    for case in ("verdict", "verdict-random-peers", "connect-hook", "connect-hook-random-peers"):
+        # A verdict is timed 256 at a time, so the counting of one run is not in it.
+        base = 0 if case.startswith("verdict") else empty
+        entries.append(entry(case, "above-empty", "ns", [value - base for value in measured[case]]))
+    show(entries, {("verdict", "above-empty"): 300})
+    note(f"an empty connect program takes {empty:.0f} ns as the kernel counts it, mostly for counting")
+    return entries
+
+
+def policy(options):
+    with BenchLab("policy") as lab:
+        host, cgroup = guarded_host(lab)
+        measured = samples(host, "policy_change", cgroup, PLANE, options.rounds)
+    idle = statistics.median(measured["stall-idle"])
+    entries = [entry("two-planes-of-100000", "change", "ms", measured["change"]),
+               entry("two-planes-of-100000", "stall", "ms", measured["stall"], idle),
+               entry("idle", "stall", "ms", measured["stall-idle"])]
+    show(entries, {("two-planes-of-100000", "change"): 300, ("two-planes-of-100000", "stall"): 10})
+    return entries

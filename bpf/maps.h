@@ -147,15 +147,29 @@ struct {
 } bh_listeners SEC(".maps");
 
 /*
- * Conversations of unconnected UDP sockets. 65536, the least recently used goes first: its next datagram is judged as
- * the first of a new conversation. Writer: kernel; the agent deletes.
+ * Conversations of unconnected UDP sockets, those that this host began and those that others did. A new one takes the
+ * place of one that has ended, by a ring of places (udp_flows.h); room beside the places is for the moment between two
+ * CPUs. Writers: kernel; the agent deletes.
  */
-struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 65536);
-    __type(key, struct bh_udp_flow_key);
-    __type(value, struct bh_udp_flow);
-} bh_udp_flows SEC(".maps");
+#define BH_UDP_TABLE(name)                                                                                             \
+    struct {                                                                                                           \
+        __uint(type, BPF_MAP_TYPE_HASH);                                                                               \
+        __uint(max_entries, BH_UDP_FLOWS + 1024);                                                                      \
+        __type(key, struct bh_udp_flow_key);                                                                           \
+        __type(value, struct bh_udp_flow);                                                                             \
+    } name SEC(".maps");                                                                                               \
+    struct {                                                                                                           \
+        __uint(type, BPF_MAP_TYPE_ARRAY);                                                                              \
+        __uint(max_entries, BH_UDP_FLOWS);                                                                             \
+        __type(key, __u32);                                                                                            \
+        __type(value, struct bh_udp_flow_key);                                                                         \
+    } name##_places SEC(".maps")
+
+BH_UDP_TABLE(bh_udp_out);
+BH_UDP_TABLE(bh_udp_in);
+
+/* Where the next place is looked for, by who begins (enum bh_direction). Writer: kernel. */
+volatile __u32 udp_hand[2];
 
 /* Exchanges that the guard let pass. 65536, the least recently used goes first: its next packet is judged as the first of
  * a new exchange. Writer: kernel. */

@@ -133,13 +133,16 @@ static __always_inline int bh_know_sender(const struct bh_departure* departure)
            scope_is_root;
 }
 
-static __always_inline void bh_note_departure(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
-                                              const struct bh_departure* departure, __u64 now)
+/* False: there is no room to remember what the reply needs. */
+static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
+                                             const struct bh_departure* departure, __u64 now)
 {
     int begins = !flow;
     if (begins) {
-        bh_begin_udp_flow(key, now, departure->cookie, &departure->question, &departure->subject);
-        flow = bpf_map_lookup_elem(&bh_udp_flows, key);
+        if (!bh_begin_udp_flow(key, now, departure->cookie, &departure->question, &departure->subject) &&
+            !bh_replies_pass_anyway(&departure->question, departure->local_port))
+            return 0;
+        flow = bh_find_udp_flow(key, BH_OUTBOUND);
     }
     if (flow) {
         flow->cookie = departure->cookie;
@@ -149,6 +152,7 @@ static __always_inline void bh_note_departure(const struct bh_udp_flow_key* key,
     }
     if (begins)
         bh_tell_departure(departure);
+    return 1;
 }
 
 /* A datagram with an address of its own, both families. */
@@ -168,10 +172,14 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
                                   .local_port = departure->local_port,
                                   .netns = bh_netns_of(departure->sock)};
     __u64 now = bpf_ktime_get_ns();
-    struct bh_udp_flow* flow = bh_live_udp_flow(&key, now);
-    if (flow && (flow->direction == BH_INBOUND ||
-                 (flow->cookie == departure->cookie && bh_udp_flow_settled(flow, question->control)))) {
+    struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_OUTBOUND, now);
+    if (flow && flow->cookie == departure->cookie && bh_udp_flow_settled(flow, question->control)) {
         bh_touch_udp_flow(flow, now);
+        return BH_PASS;
+    }
+    struct bh_udp_flow* answered = bh_live_udp_flow(&key, BH_INBOUND, now);
+    if (answered) {
+        bh_reply_seen(answered, now);
         return BH_PASS;
     }
     if (!bh_know_sender(departure))
@@ -184,7 +192,13 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         bh_tell_departure_denied(departure);
     if (departure->answer.verdict == BH_DENIED)
         return BH_REFUSE;
-    bh_note_departure(&key, flow, departure, now);
+    if (!bh_note_departure(&key, flow, departure, now)) {
+        departure->answer.verdict = BH_DENIED;
+        departure->answer.reason = BH_REASON_FULL;
+        bh_count_verdict(&departure->answer, BH_OUTBOUND);
+        bh_tell_departure_denied(departure);
+        return BH_REFUSE;
+    }
     return BH_PASS;
 }
 

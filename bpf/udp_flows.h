@@ -3,6 +3,12 @@
  * Conversations of unconnected UDP sockets: who began, and when something was last seen. An entry that lives lets the
  * other side's datagrams pass as replies, and spares the beginner's later datagrams the verdict when it cannot have
  * changed.
+ *
+ * A conversation that lives is never pushed out by another. Each has a place in a ring; a new one takes the place of
+ * one that has ended, found by a hand that goes round. When all that the hand meets live, there is no room: the new
+ * conversation passes without an entry if the planes would let its replies pass anyway, and is refused at its first
+ * datagram, with the reason FULL, if they would not. What the other side of the host does (flood us with datagrams from
+ * many ports) takes no room from what this side began: there are two tables.
  */
 #ifndef BULKHEAD_BPF_UDP_FLOWS_H
 #define BULKHEAD_BPF_UDP_FLOWS_H
@@ -10,11 +16,18 @@
 #include "bpf/verdict.h"
 
 #define BH_UDP_REFRESH_NS (1000ull * 1000 * 1000)
+#define BH_UDP_HAND_STEPS 16
 
-/* The entry, or NULL when there is none or it is idle too long. */
-static __always_inline struct bh_udp_flow* bh_live_udp_flow(const struct bh_udp_flow_key* key, __u64 now)
+static __always_inline struct bh_udp_flow* bh_find_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)
 {
-    struct bh_udp_flow* flow = bpf_map_lookup_elem(&bh_udp_flows, key);
+    return direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out, key) : bpf_map_lookup_elem(&bh_udp_in, key);
+}
+
+/* The entry, or NULL when there is none or it is idle too long. `direction`: who began. */
+static __always_inline struct bh_udp_flow* bh_live_udp_flow(const struct bh_udp_flow_key* key, __u8 direction,
+                                                            __u64 now)
+{
+    struct bh_udp_flow* flow = bh_find_udp_flow(key, direction);
     if (!flow || now - flow->last_ns > BH_UDP_IDLE_NS)
         return NULL;
     return flow;
@@ -27,25 +40,97 @@ static __always_inline void bh_touch_udp_flow(struct bh_udp_flow* flow, __u64 no
         flow->last_ns = now;
 }
 
+static __always_inline void bh_reply_seen(struct bh_udp_flow* flow, __u64 now)
+{
+    if (!flow->answered)
+        flow->answered = 1;
+    bh_touch_udp_flow(flow, now);
+}
+
 static __always_inline int bh_udp_flow_settled(const struct bh_udp_flow* flow, struct bh_control control)
 {
     return flow->settled && flow->generation == control.generation;
 }
 
-/* A conversation that this datagram begins. */
+/* One that nobody answers may go earlier when its place is needed, as conntrack has it (nf_conntrack_udp_timeout). */
+static __always_inline int bh_udp_flow_may_go(const struct bh_udp_flow* flow, __u64 now)
+{
+    __u64 idle = now - flow->last_ns;
+    return idle > BH_UDP_IDLE_NS || (!flow->answered && idle > BH_UDP_UNANSWERED_NS);
+}
+
+static __always_inline void bh_forget_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)
+{
+    if (direction == BH_OUTBOUND)
+        bpf_map_delete_elem(&bh_udp_out, key);
+    else
+        bpf_map_delete_elem(&bh_udp_in, key);
+}
+
+/* True when the place at `at` was free or could be freed, and is the key's now. */
+static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 at, __u64 now)
+{
+    struct bh_udp_flow_key* place = direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out_places, &at)
+                                                             : bpf_map_lookup_elem(&bh_udp_in_places, &at);
+    if (!place)
+        return 0;
+    struct bh_udp_flow_key holder = *place;
+    struct bh_udp_flow* flow = bh_find_udp_flow(&holder, direction);
+    if (flow) {
+        if (!bh_udp_flow_may_go(flow, now))
+            return 0;
+        bh_forget_udp_flow(&holder, direction);
+    }
+    *place = *key;
+    return 1;
+}
+
+/* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
+static __noinline int bh_find_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u64 now)
+{
+    for (int i = 0; i < BH_UDP_HAND_STEPS; i++) {
+        __u32 at = udp_hand[direction & 1]++ & (BH_UDP_FLOWS - 1);
+        if (bh_take_udp_place(key, direction, at, now))
+            return 1;
+    }
+    return 0;
+}
+
+/* A conversation that this datagram begins. 0: there is no room to remember it. */
 static __noinline int bh_begin_udp_flow(const struct bh_udp_flow_key* key, __u64 now, __u64 cookie,
                                         const struct bh_question* question, const struct bh_subject* subject)
 {
     struct bh_udp_flow flow = {.opened_ns = now, .last_ns = now, .cookie = cookie};
+    __u8 direction = question->direction;
+    struct bh_udp_flow* ended = bh_find_udp_flow(key, direction);
     flow.generation = question->control.generation;
-    flow.direction = question->direction;
+    flow.direction = direction;
     if (subject)
         flow.subject = *subject;
-    if (bpf_map_update_elem(&bh_udp_flows, key, &flow, BPF_ANY)) {
+    if (!ended && !bh_find_udp_place(key, direction, now)) {
         bh_count(BH_COUNT_UDP_FLOWS_FULL);
         return 0;
     }
-    return 0;
+    if (direction == BH_OUTBOUND ? bpf_map_update_elem(&bh_udp_out, key, &flow, BPF_ANY)
+                                 : bpf_map_update_elem(&bh_udp_in, key, &flow, BPF_ANY)) {
+        bh_count(BH_COUNT_UDP_FLOWS_FULL);
+        return 0;
+    }
+    return 1;
+}
+
+/* Whether the replies need no entry: a datagram that the other end sends of its own accord would pass as well. */
+static __noinline int bh_replies_pass_anyway(const struct bh_question* question, __u16 reply_port)
+{
+    struct bh_question reply = {.remote = question->remote, .port = reply_port, .protocol = IPPROTO_UDP};
+    struct bh_plane_answer answer = {};
+    reply.control = question->control;
+    reply.direction = !(question->direction & 1);
+    reply.classes.word[0] = 1; /* whoever it is */
+    if (reply.control.active_slot == BH_SLOT_NONE)
+        return 1;
+    bh_judge_plane(&reply, reply.control.active_slot, &answer);
+    return answer.verdict == BH_ALLOWED;
 }
 
 #endif

@@ -30,6 +30,31 @@ void for_each_key(int map, const Visit& visit)
     }
 }
 
+constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is kept to the second
+
+// In batches, many entries a system call. What comes and goes meanwhile may be missed or seen twice.
+template <typename Key, typename Value, typename Visit>
+void for_each_entry(int map, const Visit& visit)
+{
+    constexpr __u32 batch = 1024;
+    std::vector<Key> keys(batch);
+    std::vector<Value> values(batch);
+    Key position{};
+    for (bool first = true;; first = false) {
+        __u32 count = batch;
+        Key next{};
+        const int error =
+            bpf_map_lookup_batch(map, first ? nullptr : &position, &next, keys.data(), values.data(), &count, nullptr);
+        if (error != 0 && errno != ENOENT)
+            return;
+        for (__u32 i = 0; i < count; ++i)
+            visit(keys[i], values[i]);
+        if (error != 0)
+            return;
+        position = next;
+    }
+}
+
 struct OpenPlaces {
     UniqueFd cgroup, netns;
     AttachPoint point;
@@ -385,20 +410,23 @@ Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
 
 Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> KernelDatapath::udp_flows()
 {
-    const int map = bpf_map__fd(parts_.skeleton->maps.bh_udp_flows);
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
-    for_each_key<bh_udp_flow_key>(map, [&](const bh_udp_flow_key& key) {
-        bh_udp_flow flow{};
-        if (bpf_map_lookup_elem(map, &key, &flow) == 0)
-            flows.emplace_back(key, flow);
-    });
+    const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
+    for (const bpf_map* map : {parts_.skeleton->maps.bh_udp_out, parts_.skeleton->maps.bh_udp_in})
+        for_each_entry<bh_udp_flow_key, bh_udp_flow>(bpf_map__fd(map), [&](const auto& key, const auto& flow) {
+            if (now > flow.last_ns && now - flow.last_ns > BH_UDP_IDLE_NS + refresh_margin)
+                (void)bpf_map_delete_elem(bpf_map__fd(map), &key);
+            else
+                flows.emplace_back(key, flow);
+        });
     return flows;
 }
 
 Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
 {
-    if (bpf_map_delete_elem(bpf_map__fd(parts_.skeleton->maps.bh_udp_flows), &key) != 0 && errno != ENOENT)
-        return fail_errno(errno, "forget a UDP conversation");
+    for (const bpf_map* map : {parts_.skeleton->maps.bh_udp_out, parts_.skeleton->maps.bh_udp_in})
+        if (bpf_map_delete_elem(bpf_map__fd(map), &key) != 0 && errno != ENOENT)
+            return fail_errno(errno, "forget a UDP conversation");
     return {};
 }
 
@@ -435,7 +463,9 @@ std::vector<MapUse> KernelDatapath::map_use()
         use.push_back(std::move(one));
     };
     count("listeners", parts_.skeleton->maps.bh_listeners, bh_listener_key{});
-    count("udp_flows", parts_.skeleton->maps.bh_udp_flows, bh_udp_flow_key{});
+    count("udp_out", parts_.skeleton->maps.bh_udp_out, bh_udp_flow_key{});
+    count("udp_in", parts_.skeleton->maps.bh_udp_in, bh_udp_flow_key{});
+    count("exchanges", parts_.skeleton->maps.bh_exchanges, bh_exchange_key{});
     // Inner maps are made as large as what is in them.
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)

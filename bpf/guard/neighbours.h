@@ -105,7 +105,8 @@ static __noinline int bh_has_udp_conversation(struct __sk_buff* skb, const struc
                                   .remote_port = quoted->destination_port,
                                   .local_port = quoted->source_port,
                                   .netns = guarded_netns};
-    if (bh_live_udp_flow(&key, bpf_ktime_get_ns()))
+    __u64 now = bpf_ktime_get_ns();
+    if (bh_live_udp_flow(&key, BH_OUTBOUND, now) || bh_live_udp_flow(&key, BH_INBOUND, now))
         return 1;
     bh_tuple_of_quoted(quoted, &tuple, v4);
     bh_guard_asks_now(1);

@@ -63,14 +63,17 @@ static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arri
     bh_submit_deny_event(event);
 }
 
-static __always_inline void bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
+/* False: there is no room to remember what the reply needs. */
+static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
                                             const struct bh_arrival* arrival, const struct bh_listener* listener,
                                             __u64 now)
 {
     int begins = !flow;
     if (begins) {
-        bh_begin_udp_flow(key, now, 0, &arrival->question, listener ? &listener->owner : NULL);
-        flow = bpf_map_lookup_elem(&bh_udp_flows, key);
+        if (!bh_begin_udp_flow(key, now, 0, &arrival->question, listener ? &listener->owner : NULL) &&
+            !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
+            return 0;
+        flow = bh_find_udp_flow(key, BH_INBOUND);
     }
     if (flow) {
         flow->generation = arrival->question.control.generation;
@@ -78,12 +81,13 @@ static __always_inline void bh_note_arrival(const struct bh_udp_flow_key* key, s
         bh_touch_udp_flow(flow, now);
     }
     if (!begins)
-        return;
+        return 1;
     struct bh_event* event = bh_reserve_flow_event(BH_EVENT_UDP_OPEN);
     if (!event)
-        return;
+        return 1;
     bh_describe_arrival(event, arrival, listener);
     bh_submit_flow_event(event);
+    return 1;
 }
 
 static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
@@ -93,9 +97,14 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
                                   .local_port = arrival->question.port,
                                   .netns = guarded_netns};
     __u64 now = bpf_ktime_get_ns();
-    struct bh_udp_flow* flow = bh_live_udp_flow(&key, now);
-    if (flow && (flow->direction == BH_OUTBOUND || bh_udp_flow_settled(flow, arrival->question.control))) {
+    struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_INBOUND, now);
+    if (flow && bh_udp_flow_settled(flow, arrival->question.control)) {
         bh_touch_udp_flow(flow, now);
+        return SK_PASS;
+    }
+    struct bh_udp_flow* asked = bh_live_udp_flow(&key, BH_OUTBOUND, now);
+    if (asked) {
+        bh_reply_seen(asked, now);
         return SK_PASS;
     }
     const struct bh_listener* listener = bh_find_listener(&arrival->local, arrival->question.port, IPPROTO_UDP);
@@ -107,8 +116,14 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
         bh_tell_arrival_denied(arrival, listener);
     if (arrival->answer.verdict == BH_DENIED)
         return SK_DROP;
-    if (listener) /* a datagram to a closed port begins nothing */
-        bh_note_arrival(&key, flow, arrival, listener, now);
+    /* A datagram to a closed port begins nothing. */
+    if (listener && !bh_note_arrival(&key, flow, arrival, listener, now)) {
+        arrival->answer.verdict = BH_DENIED;
+        arrival->answer.reason = BH_REASON_FULL;
+        bh_count_verdict(&arrival->answer, BH_INBOUND);
+        bh_tell_arrival_denied(arrival, listener);
+        return SK_DROP;
+    }
     return SK_PASS;
 }
 

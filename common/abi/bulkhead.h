@@ -219,7 +219,7 @@ struct bh_listener {
 };
 BH_ASSERT(sizeof(struct bh_listener) == 200, "layout");
 
-/* Key of bh_udp_flows, the only per-flow state in the kernel: UDP conversations of unconnected sockets. */
+/* Key of bh_udp_out and bh_udp_in (by who began): UDP conversations of unconnected sockets. */
 struct bh_udp_flow_key {
     struct bh_address remote;
     __u16 remote_port;
@@ -235,12 +235,17 @@ struct bh_udp_flow {
     __u32 generation; /* of the planes that last let a datagram pass */
     __u8 direction;   /* who began */
     __u8 settled;     /* that verdict did not look at processes: good for every datagram of this generation */
-    __u16 pad;
+    __u8 answered;    /* the other side has sent something, too */
+    __u8 pad;
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_udp_flow) == 80, "layout");
 
-#define BH_UDP_IDLE_NS (60ull * 1000 * 1000 * 1000) /* a reply later than this after the last datagram is a new conversation */
+#define BH_UDP_FLOWS 65536 /* conversations in each of the two tables; a power of two */
+/* A reply later than this after the last datagram is a new conversation: not below two minutes (RFC 4787, REQ-5). */
+#define BH_UDP_IDLE_NS (120ull * 1000 * 1000 * 1000)
+/* When its place is needed, a conversation that was never answered ends after this. */
+#define BH_UDP_UNANSWERED_NS (30ull * 1000 * 1000 * 1000)
 
 /*
  * Key of bh_exchanges: packets that no socket of this host accounts for. As the first packet had it. Ports are those of

@@ -48,7 +48,7 @@ std::string in_one_line(const std::string& text)
 Agent::Agent(const Invocation& invocation)
     : clock_(system_clock()), config_(invocation.config), join_token_(invocation.join_token),
       hostname_(hostname_of(invocation.config)), host_(invocation.config), saved_(invocation.config.state_dir),
-      routes_(clock_)
+      saved_quarantine_(invocation.config.state_dir), routes_(clock_)
 {}
 
 Agent::~Agent()
@@ -122,6 +122,9 @@ Status Agent::open_records()
                              [this] {
                                  const auto view = loop_->call([this] { return enforcer_->view(); });
                                  return view ? *view : nullptr;
+                             },
+                             [this](const v1::LocalQuarantine& wish) {
+                                 return loop_->call([this, &wish] { return set_local_quarantine(wish); });
                              }};
     BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
     return {};
@@ -141,8 +144,14 @@ Status Agent::open_kernel()
         return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
     });
     Enforcer::Hooks hooks{[this](std::shared_ptr<const PolicyView> view) { on_view(std::move(view)); },
-                          [this](const ForbiddenSession& session) { on_cut(session); }};
-    enforcer_ = std::make_unique<Enforcer>(*datapath_, *subjects_, *sessions_, saved_, boot_id_, std::move(hooks));
+                          [this](const ForbiddenSession& session) { on_cut(session); },
+                          [this](const Enforcer::Lapse& lapse) { on_lapse(lapse); },
+                          [this](const QuarantineHold& hold) {
+                              records_->audit("quarantine.end", hostname_, "the time is over; it was by " + hold.by);
+                          }};
+    enforcer_ =
+        std::make_unique<Enforcer>(*datapath_, *subjects_, *sessions_, Enforcer::Stores{saved_, saved_quarantine_},
+                                   clock_, boot_id_, std::move(hooks));
     return {};
 }
 
@@ -417,6 +426,15 @@ void Agent::on_cut(const ForbiddenSession& session)
     events_->with([&](FlowAssembler& assembler) {
         assembler.on_cut(session.socket.socket, session.direction, session.verdict, session.verdict.subject);
     });
+}
+
+void Agent::on_lapse(const Enforcer::Lapse& lapse)
+{
+    records_->audit("policy.lapse", fmt::format("version {}", lapse.version),
+                    fmt::format("{}; back to version {}", lapse.why, lapse.back_to));
+    refresh_host();
+    if (uplink_)
+        uplink_->report_soon();
 }
 
 void Agent::refresh_host()

@@ -55,15 +55,29 @@ private:
     v1::Hello hello() override;
     v1::HostStatus status() override;
     std::optional<v1::PolicyResult> on_update(const v1::PolicyUpdate& update) override;
+    std::optional<v1::PolicyResult> on_confirm(const v1::Confirm& confirm) override;
+    void on_quarantine(const v1::QuarantineOrder& order) override;
     void on_identity(const std::string& agent_id, bool enrolled_now) override;
     void on_connected(bool connected) override;
     void on_enrolment_refused(const Error& error) override;
     v1::PolicyResult realise_update(const v1::PolicyUpdate& update);
+    void tell_update(const v1::PolicyUpdate& update, std::uint64_t version_before, bool trial_before,
+                     std::chrono::nanoseconds took);
+    v1::PolicyResult confirm_trial(const v1::Confirm& confirm);
     v1::Hello say_hello();
 
     void on_view(std::shared_ptr<const PolicyView> view);
     void on_cut(const ForbiddenSession& session);
     void follow_interfaces();
+    void on_lapse(const Enforcer::Lapse& lapse);
+
+    // Quarantine, from the controller or from the local socket.
+    Status set_quarantine(Quarantine next);
+    Result<v1::LocalStatus> set_local_quarantine(const v1::LocalQuarantine& wish);
+    [[nodiscard]] QuarantineHold new_hold(const std::string& by, const std::string& reason, std::uint64_t left_ms,
+                                          const std::optional<QuarantineHold>& before) const;
+    [[nodiscard]] v1::Standing standing() const;
+    [[nodiscard]] std::uint64_t trial_left_ms() const;
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -86,6 +100,7 @@ private:
     std::unique_ptr<ControlLoop> loop_; // thread-safe
     HostWatch host_;
     PolicyState saved_;
+    QuarantineState saved_quarantine_;
     std::optional<ReportedLosses> losses_;
     FolderPolicy folder_policy_;
     std::optional<FolderWatch> folder_watch_;

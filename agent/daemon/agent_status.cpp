@@ -21,6 +21,10 @@ std::string Agent::summary() const
         text = fmt::format("policy version {} in force", enforcer_->state().policy_version);
     else if (enforcer_->plane_in_force())
         text = "a policy of an unknown version in force";
+    if (enforcer_->trial_until())
+        text += fmt::format(" on trial for {} s", (trial_left_ms() + 999) / 1000);
+    if (enforcer_->quarantined())
+        text = "in quarantine; without it " + text;
     text += ", from " + source_name();
     if (uplink_)
         text += uplink_->connected() ? ", connected" : ", not connected";
@@ -76,6 +80,7 @@ v1::LocalStatus Agent::local_status()
     status.set_records_lost(spool_->lost());
     const auto& labels = enforcer_->has_policy() ? enforcer_->state().own_labels : config_.labels;
     status.mutable_labels()->insert(labels.begin(), labels.end());
+    *status.mutable_standing() = standing();
     return status;
 }
 

@@ -1,35 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/enforcer.h"
 
-#include "agent/daemon/failsafe.h"
+#include "agent/daemon/policy_view.h"
 #include "common/core/log.h"
 
 #include <algorithm>
 #include <cstring>
-#include <tuple>
 
 namespace bulkhead::agent {
 namespace {
 
 constexpr unsigned save_again_ticks = 5;
-
-Result<std::shared_ptr<PolicyView>> build_view(const wire::HostState& state,
-                                               const std::vector<policy::HostRule>& failsafes)
-{
-    auto view = std::make_shared<PolicyView>();
-    view->policy_version = state.policy_version;
-    view->policy = with_failsafes(state.policy, failsafes);
-    BULKHEAD_TRY(view->active, policy::lower(view->policy, policy::Plane::active, state.addresses));
-    BULKHEAD_TRY(view->shadow, policy::lower(view->policy, policy::Plane::shadow, state.addresses));
-    view->addresses = state.addresses;
-    view->identities = state.identities;
-    return view;
-}
-
-bool same_meaning(const wire::HostState& a, const wire::HostState& b)
-{
-    return a.policy == b.policy && a.addresses == b.addresses && a.identities == b.identities;
-}
 
 bool same_facets(const FacetTable& a, const FacetTable& b)
 {
@@ -39,8 +20,16 @@ bool same_facets(const FacetTable& a, const FacetTable& b)
     });
 }
 
+} // namespace
+
+Enforcer::Enforcer(Datapath& datapath, SubjectResolver& subjects, SessionKeeper& sessions, Stores stores,
+                   const Clock& clock, std::string boot_id, Hooks hooks)
+    : datapath_(datapath), subjects_(subjects), sessions_(sessions), stores_(stores), clock_(clock),
+      boot_id_(std::move(boot_id)), hooks_(std::move(hooks))
+{}
+
 // Says a lasting trouble once, and again when it changes.
-void log_once(const Status& status, std::string& last, const char* what)
+void Enforcer::log_once(const Status& status, std::string& last, const char* what)
 {
     const std::string now = status ? std::string() : status.error().message;
     if (!now.empty() && now != last)
@@ -48,122 +37,82 @@ void log_once(const Status& status, std::string& last, const char* what)
     last = now;
 }
 
-// Adds the rules of `from` whose id is in `ids` and of which `rules` has none.
-void inherit(std::vector<policy::HostRule>& rules, const std::vector<policy::HostRule>& from,
-             const std::vector<std::string>& ids)
-{
-    std::vector<policy::HostRule> additions;
-    for (const auto& rule : from) {
-        const bool wanted = std::find(ids.begin(), ids.end(), rule.id) != ids.end();
-        const bool present = std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return r.id == rule.id; });
-        if (wanted && !present)
-            additions.push_back(rule);
-    }
-    rules.insert(rules.end(), additions.begin(), additions.end());
-    std::sort(rules.begin(), rules.end(),
-              [](const auto& a, const auto& b) { return std::tie(a.id, a.direction) < std::tie(b.id, b.direction); });
-}
-
-} // namespace
-
-Enforcer::Enforcer(Datapath& datapath, SubjectResolver& subjects, SessionKeeper& sessions, PolicyState& saved,
-                   std::string boot_id, Hooks hooks)
-    : datapath_(datapath), subjects_(subjects), sessions_(sessions), saved_(saved), boot_id_(std::move(boot_id)),
-      hooks_(std::move(hooks))
-{}
-
 bool Enforcer::plane_in_force() const
 {
     const auto control = datapath_.control();
     return control.active_slot != BH_SLOT_NONE || control.shadow_slot != BH_SLOT_NONE;
 }
 
-Status Enforcer::resume(std::vector<policy::HostRule> failsafes, const std::vector<std::string>& inherited)
-{
-    show_nothing(); // until it is known better
-    BULKHEAD_TRY(auto loaded, saved_.load());
-    for (const auto& line : loaded.damage)
-        log_error("{}", line);
-    // Listeners older than the programs are in no table yet, and inbound rules look them up.
-    if (auto sockets = datapath_.walk_sockets(); sockets)
-        log_once(datapath_.adopt_listeners(*sockets), session_error_, "cannot adopt listeners");
-    else
-        log_warning("cannot walk sockets: {}", sockets.error().message);
-
-    if (plane_in_force())
-        return adopt_pinned(loaded, std::move(failsafes), inherited);
-    failsafes_ = std::move(failsafes);
-    if (!loaded.current)
-        return {};
-    inherit(failsafes_, loaded.current->failsafes, inherited);
-    log_info("enforcing the policy that was saved: version {}", loaded.current->state.policy_version);
-    return realise(std::move(loaded.current->state), loaded.current->source, failsafes_);
-}
-
-Status Enforcer::adopt_pinned(PolicyState::Loaded& loaded, std::vector<policy::HostRule> failsafes,
-                              const std::vector<std::string>& inherited)
-{
-    const std::uint32_t generation = datapath_.control().generation;
-    const auto describes = [&](const std::optional<SavedPolicy>& saved) {
-        return saved && saved->boot_id == boot_id_ && saved->kernel_generation == generation;
-    };
-    auto& pinned = describes(loaded.next) ? loaded.next : loaded.current;
-    if (!describes(pinned)) {
-        log_warning(
-            "the kernel enforces generation {}, of which nothing is saved: it goes on, and records name no rules "
-            "until the next policy",
-            generation);
-        failsafes_ = std::move(failsafes);
-        return {};
-    }
-    BULKHEAD_TRY(auto view, build_view(pinned->state, pinned->failsafes));
-    view->generation = generation;
-    show(std::move(view));
-    if (&pinned == &loaded.next)
-        commit(true);
-    log_info("the kernel goes on enforcing policy version {} (generation {})", pinned->state.policy_version,
-             generation);
-    has_policy_ = true;
-    source_ = pinned->source;
-    state_ = std::move(pinned->state);
-    failsafes_ = std::move(pinned->failsafes);
-    refresh_facets();
-    judge_sessions(); // a drain that was under way when the last agent ended
-    inherit(failsafes, failsafes_, inherited);
-    return set_failsafes(std::move(failsafes));
-}
-
 Status Enforcer::enforce(wire::HostState next, PolicySource source)
 {
-    auto done = has_policy_ && same_meaning(next, state_) ? relabel(std::move(next), source)
-                                                          : realise(std::move(next), source, failsafes_);
+    look_at_trial();
+    auto done = enforce_for_good(std::move(next), source);
     refusal_ = done ? std::string() : done.error().message;
     return done;
+}
+
+Status Enforcer::enforce_for_good(wire::HostState next, PolicySource source)
+{
+    if (trial_ && next.policy_version == trial_->state.policy_version && same_meaning(next, trial_->state)) {
+        if (keep_trial())
+            return relabel(*confirmed_, std::move(next), source);
+        look_at_trial(); // its time was over this very moment
+    }
+    if (trial_ && confirmed_ && same_meaning(next, confirmed_->state))
+        BULKHEAD_CHECK(end_trial());
+    if (!trial_ && confirmed_ && same_meaning(next, confirmed_->state))
+        return relabel(*confirmed_, std::move(next), source);
+    return realise({std::move(next), source, failsafes_, std::nullopt});
 }
 
 Status Enforcer::set_failsafes(std::vector<policy::HostRule> failsafes)
 {
     if (failsafes == failsafes_)
         return {};
-    if (!has_policy_) {
-        failsafes_ = std::move(failsafes);
+    auto before = std::exchange(failsafes_, std::move(failsafes));
+    if (!quarantined_ && !has_policy())
         return {};
-    }
     log_info("the failsafes have changed");
-    return realise(state_, source_, std::move(failsafes));
+    auto done = quarantined_ ? engage() : realise_again(*standing());
+    if (!done)
+        failsafes_ = std::move(before);
+    return done;
 }
 
-Status Enforcer::realise(wire::HostState next, PolicySource source, std::vector<policy::HostRule> failsafes)
+// With the failsafes of now.
+Status Enforcer::realise_again(const Standing& what)
 {
-    BULKHEAD_TRY(auto view, build_view(next, failsafes));
+    return realise({what.state, what.source, failsafes_, what.until});
+}
+
+Status Enforcer::realise(Standing next)
+{
+    BULKHEAD_TRY(auto view, build_view(next.state, next.failsafes));
+    if (quarantined_) { // kept for the time after it
+        next.view = std::move(view);
+        const bool prepared = save(next, 0);
+        take_over(std::move(next), prepared);
+        return {};
+    }
+    BULKHEAD_TRY(const bool prepared, switch_to(std::move(view), next));
+    take_over(std::move(next), prepared);
+    judge_sessions();
+    return {};
+}
+
+// From building the planes to the view of `next`; true when it is prepared on disk, too.
+Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& next)
+{
     auto facets = subjects_.resolve(view->policy.processes);
-    view->generation = datapath_.control().generation + 1;
-    bool prepared = save(next, source, failsafes, view->generation);
+    view->generation = datapath_.next_generation();
+    if (next.until)
+        view->fallback = fallback_view();
+    bool prepared = save(next, view->generation);
     const auto before = view_;
     show(view);
-    const auto switched = datapath_.realise({&view->active, &view->shadow, facets});
+    const auto switched = datapath_.realise({&view->active, &view->shadow, facets, 0, next.until});
     if (!switched) {
-        saved_.discard();
+        stores_.policy.discard();
         show(before);
         return tl::unexpected(switched.error());
     }
@@ -171,36 +120,53 @@ Status Enforcer::realise(wire::HostState next, PolicySource source, std::vector<
         view = std::make_shared<PolicyView>(*view);
         view->generation = *switched;
         show(view);
-        prepared = save(next, source, failsafes, *switched);
+        prepared = save(next, *switched);
     }
-    commit(prepared);
-    has_policy_ = true;
-    source_ = source;
-    state_ = std::move(next);
-    failsafes_ = std::move(failsafes);
+    if (!next.until)
+        fallback_facets_.clear();
+    else if (!trial_)
+        fallback_facets_ = std::move(facets_);
     facets_ = std::move(facets);
-    judge_sessions();
-    return {};
+    next.view = std::move(view);
+    return prepared;
+}
+
+void Enforcer::take_over(Standing next, bool prepared)
+{
+    commit(next, prepared);
+    if (next.until) {
+        trial_ = std::move(next);
+        return;
+    }
+    if (trial_)
+        stores_.policy.drop_trial();
+    trial_.reset();
+    confirmed_ = std::move(next);
 }
 
 // Another version of the policy that means the same on this host: the records name it, the kernel need not know.
-Status Enforcer::relabel(wire::HostState next, PolicySource source)
+Status Enforcer::relabel(Standing& standing, wire::HostState next, PolicySource source)
 {
-    if (next == state_ && source == source_)
+    if (next == standing.state && source == standing.source)
         return {};
-    if (next.policy_version != view_->policy_version) {
-        auto view = std::make_shared<PolicyView>(*view_);
+    if (next.policy_version != standing.view->policy_version) {
+        auto view = std::make_shared<PolicyView>(*standing.view);
         view->policy_version = next.policy_version;
-        show(std::move(view));
+        const bool shown = view_ == standing.view;
+        standing.view = std::move(view);
+        if (shown)
+            show(standing.view);
     }
-    commit(save(next, source, failsafes_, view_->generation));
-    state_ = std::move(next);
-    source_ = source;
+    standing.state = std::move(next);
+    standing.source = source;
+    commit(standing, save(standing, standing.view->generation));
     return {};
 }
 
 void Enforcer::tick()
 {
+    look_at_quarantine();
+    look_at_trial();
     save_late();
     refresh_facets();
     const auto ended = sessions_.tick();
@@ -214,20 +180,25 @@ void Enforcer::tick()
 
 void Enforcer::refresh_facets()
 {
-    if (!has_policy_)
+    if (!has_policy() || quarantined_)
         return;
-    auto facets = subjects_.resolve(view_->policy.processes);
-    if (same_facets(facets, facets_))
+    if (auto facets = subjects_.resolve(standing()->view->policy.processes); !same_facets(facets, facets_)) {
+        const auto updated = datapath_.update_facets(facets);
+        log_once(updated, facet_error_, "cannot update process facets");
+        if (updated)
+            facets_ = std::move(facets);
+    }
+    if (!trial_ || !confirmed_)
         return;
-    const auto updated = datapath_.update_facets(facets);
-    log_once(updated, facet_error_, "cannot update process facets");
-    if (updated)
-        facets_ = std::move(facets);
+    // The kernel may go back at any moment, and then it must know the processes of now.
+    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes); !same_facets(facets, fallback_facets_))
+        if (datapath_.update_fallback_facets(facets))
+            fallback_facets_ = std::move(facets);
 }
 
 void Enforcer::judge_sessions()
 {
-    const auto forbidden = sessions_.after_switch(state_.policy.sessions);
+    const auto forbidden = sessions_.after_switch(view_->policy.sessions);
     if (!forbidden) {
         log_warning("live sessions could not be judged again: {}", forbidden.error().message);
         return;
@@ -243,44 +214,43 @@ void Enforcer::show(std::shared_ptr<const PolicyView> view)
     hooks_.on_view(view_);
 }
 
-void Enforcer::show_nothing()
-{
-    auto view = std::make_shared<PolicyView>();
-    view->generation = datapath_.control().generation;
-    show(std::move(view));
-}
-
 // A full disk must not keep a policy from being enforced; it only cannot be known after a reboot then.
-bool Enforcer::save(const wire::HostState& state, PolicySource source, const std::vector<policy::HostRule>& failsafes,
-                    std::uint32_t kernel_generation)
+bool Enforcer::save(const Standing& standing, std::uint32_t kernel_generation)
 {
-    const auto prepared = saved_.prepare({source, kernel_generation, boot_id_, state, failsafes});
+    const auto prepared = stores_.policy.prepare(
+        {standing.source, kernel_generation, boot_id_, standing.state, standing.failsafes, standing.until});
     if (!prepared)
         log_error("policy version {} cannot be saved, so a reboot would bring back an older one: {}",
-                  state.policy_version, prepared.error().message);
+                  standing.state.policy_version, prepared.error().message);
     return prepared.has_value();
 }
 
-void Enforcer::commit(bool prepared)
+void Enforcer::commit(const Standing& standing, bool prepared)
 {
-    unsaved_ = !prepared;
+    if (!standing.until)
+        unsaved_ = !prepared;
+    else if (!prepared)
+        stores_.policy.drop_trial(); // that of another trial
     if (!prepared)
         return;
-    if (const auto committed = saved_.commit(); !committed) {
-        log_error("the saved policy cannot be put in its place: {}", committed.error().message);
-        unsaved_ = true;
-    }
+    const auto committed = standing.until ? stores_.policy.commit_trial() : stores_.policy.commit();
+    if (committed)
+        return;
+    log_error("the saved policy cannot be put in its place: {}", committed.error().message);
+    unsaved_ = !standing.until;
 }
 
 void Enforcer::save_late()
 {
-    if (!unsaved_ || !has_policy_ || ++ticks_unsaved_ % save_again_ticks != 0)
+    if (!unsaved_ || !confirmed_ || ++ticks_unsaved_ % save_again_ticks != 0)
         return;
-    if (!saved_.prepare({source_, view_->generation, boot_id_, state_, failsafes_}))
+    const auto generation = confirmed_->view->generation;
+    if (!stores_.policy.prepare(
+            {confirmed_->source, generation, boot_id_, confirmed_->state, confirmed_->failsafes, std::nullopt}))
         return;
-    commit(true);
+    commit(*confirmed_, true);
     if (!unsaved_)
-        log_info("policy version {} is saved now", state_.policy_version);
+        log_info("policy version {} is saved now", confirmed_->state.policy_version);
 }
 
 } // namespace bulkhead::agent

@@ -23,6 +23,7 @@ struct PolicyView {
     policy::PlaneImage active, shadow;
     policy::AddressBook addresses;
     std::unordered_map<policy::IdentityId, policy::Identity> identities;
+    std::weak_ptr<const PolicyView> fallback; // of a trial: what the kernel goes back to by itself
 };
 
 struct HostIdentity {
@@ -45,7 +46,8 @@ public:
     using Emit = std::function<void(v1::Record&&)>;
     virtual ~FlowAssembler() = default;
 
-    // From now on events of this generation have these words. The last four generations are kept.
+    // From now on events of this generation have these words, and those of its fallback theirs. The last four
+    // generations are kept.
     virtual void set_policy(std::shared_ptr<const PolicyView> view) = 0;
     virtual void set_host(HostIdentity host) = 0;
     virtual void on_event(const bh_event& event) = 0;

@@ -16,6 +16,7 @@ v1::Record::Reason reason_of(std::uint8_t reason)
     case BH_REASON_RULE: return v1::Record::RULE;
     case BH_REASON_DEFAULT: return v1::Record::DEFAULT;
     case BH_REASON_MALFORMED: return v1::Record::MALFORMED;
+    case BH_REASON_QUARANTINE: return v1::Record::QUARANTINE;
     default: return v1::Record::REASON_UNSET; // LOCAL and REPLY: no door was passed
     }
 }
@@ -55,6 +56,7 @@ void PolicyWords::add(std::shared_ptr<const PolicyView> view)
 {
     if (!view)
         return;
+    add(view->fallback.lock());
     std::erase_if(generations_, [&view](const auto& kept) { return kept.view->generation == view->generation; });
     generations_.push_back({std::move(view), {}});
     if (generations_.size() > kept_generations)

@@ -26,10 +26,12 @@ constexpr int max_threads = 2 * max_streams;
 
 grpc::Status to_status(const Error& error)
 {
-    const auto code = error.kind == ErrorKind::usage || error.kind == ErrorKind::invalid
-                          ? grpc::StatusCode::INVALID_ARGUMENT
-                          : grpc::StatusCode::INTERNAL;
-    return {code, error.message};
+    auto code = grpc::StatusCode::INTERNAL;
+    if (error.kind == ErrorKind::usage || error.kind == ErrorKind::invalid)
+        code = grpc::StatusCode::INVALID_ARGUMENT;
+    else if (error.kind == ErrorKind::refused)
+        code = grpc::StatusCode::ABORTED;
+    return {code, error.mend.empty() ? error.message : fmt::format("{} ({})", error.message, error.mend)};
 }
 
 class LocalService final : public v1::Local::Service {
@@ -54,6 +56,17 @@ public:
             for (auto& line : describe(*view))
                 reply->add_lines(std::move(line));
         }
+        return grpc::Status::OK;
+    }
+
+    grpc::Status SetQuarantine(grpc::ServerContext*, const v1::LocalQuarantine* wish, v1::LocalStatus* reply) override
+    {
+        auto done = questions_.set_quarantine(*wish);
+        if (!done)
+            return {grpc::StatusCode::UNAVAILABLE, "the agent is stopping"};
+        if (!*done)
+            return to_status(done->error());
+        *reply = std::move(**done);
         return grpc::Status::OK;
     }
 

@@ -17,6 +17,7 @@ namespace bulkhead::agent {
 struct LocalQuestions {
     std::function<std::optional<v1::LocalStatus>()> status;
     std::function<std::shared_ptr<const PolicyView>()> view; // null: none
+    std::function<std::optional<Result<v1::LocalStatus>>(const v1::LocalQuarantine&)> set_quarantine;
 };
 
 // The gRPC service v1.Local on a Unix socket of mode 0600. Destroying it ends every stream and removes the socket.

@@ -2,8 +2,7 @@
 #include "agent/state/policy_state.h"
 
 #include "agent/state/atomic_file.h"
-
-#include <openssl/sha.h>
+#include "agent/state/sealed_bytes.h"
 
 #include <cerrno>
 #include <cstdio>
@@ -13,61 +12,11 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::string_view magic = "BHPOL1\n";
+constexpr std::string_view magic = "BHPOL2\n";
+constexpr std::string_view magic_without_trials = "BHPOL1\n";
 constexpr const char* current_name = "policy.pb";
 constexpr const char* next_name = "policy.next.pb";
-
-void put_number(std::string& out, std::uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; ++i)
-        out += static_cast<char>(static_cast<unsigned char>(value >> (8 * i)));
-}
-
-void put_block(std::string& out, const std::string& block)
-{
-    put_number(out, block.size(), 4);
-    out += block;
-}
-
-// Takes little-endian numbers and counted blocks from the front; `ok` falls at the first that is not there.
-struct Reader {
-    std::string_view rest;
-    bool ok = true;
-
-    std::uint64_t number(unsigned bytes)
-    {
-        if (rest.size() < bytes)
-            ok = false;
-        if (!ok)
-            return 0;
-        std::uint64_t value = 0;
-        for (unsigned i = 0; i < bytes; ++i)
-            value |= static_cast<std::uint64_t>(static_cast<unsigned char>(rest[i])) << (8 * i);
-        rest.remove_prefix(bytes);
-        return value;
-    }
-    std::string block()
-    {
-        const auto size = number(4);
-        if (size > rest.size())
-            ok = false;
-        if (!ok)
-            return {};
-        std::string value(rest.substr(0, size));
-        rest.remove_prefix(size);
-        return value;
-    }
-};
-
-std::string digest_of(std::string_view bytes)
-{
-    std::string digest(SHA256_DIGEST_LENGTH, '\0');
-    std::array<unsigned char, SHA256_DIGEST_LENGTH> raw{};
-    const std::vector<unsigned char> input(bytes.begin(), bytes.end());
-    ::SHA256(input.data(), input.size(), raw.data());
-    std::copy(raw.begin(), raw.end(), digest.begin());
-    return digest;
-}
+constexpr const char* trial_name = "policy.trial.pb";
 
 tl::unexpected<Error> damaged(std::string_view why)
 {
@@ -86,17 +35,20 @@ std::string encode(const SavedPolicy& policy)
     policy::HostPolicy failsafes;
     failsafes.rules = policy.failsafes;
     put_block(out, wire::to_wire(failsafes).SerializeAsString());
-    return out + digest_of(out);
+    put_number(out, policy.until ? static_cast<std::uint64_t>(policy.until->count()) : 0, 8);
+    return seal(std::move(out));
 }
 
 Result<SavedPolicy> decode_saved_policy(const std::string& bytes)
 {
-    if (bytes.size() < magic.size() + SHA256_DIGEST_LENGTH || std::string_view(bytes).substr(0, magic.size()) != magic)
+    const auto opening = std::string_view(bytes).substr(0, magic.size());
+    const bool older = opening == magic_without_trials;
+    if (opening != magic && !older)
         return damaged("not a policy file of this version");
-    const std::string_view body = std::string_view(bytes).substr(0, bytes.size() - SHA256_DIGEST_LENGTH);
-    if (digest_of(body) != std::string_view(bytes).substr(body.size()))
+    const auto body = unseal(bytes);
+    if (!body || body->size() < magic.size())
         return damaged("its checksum does not match");
-    Reader reader{body.substr(magic.size())};
+    SealedReader reader{body->substr(magic.size())};
     SavedPolicy saved;
     const auto source = reader.number(1);
     saved.kernel_generation = static_cast<std::uint32_t>(reader.number(4));
@@ -104,6 +56,8 @@ Result<SavedPolicy> decode_saved_policy(const std::string& bytes)
     v1::PolicyUpdate update;
     v1::HostPolicy failsafes;
     const bool parsed = update.ParseFromString(reader.block()) && failsafes.ParseFromString(reader.block());
+    if (const auto until = older ? 0 : reader.number(8); until != 0)
+        saved.until = MonotonicTime(until);
     if (!reader.ok || !reader.rest.empty() || !parsed || source > static_cast<std::uint8_t>(PolicySource::controller))
         return damaged("its contents are malformed");
     saved.source = static_cast<PolicySource>(source);
@@ -118,6 +72,7 @@ Result<PolicyState::Loaded> PolicyState::load()
     Loaded loaded;
     loaded.current = load_file(current_name, loaded.damage);
     loaded.next = load_file(next_name, loaded.damage);
+    loaded.trial = load_file(trial_name, loaded.damage);
     return loaded;
 }
 
@@ -146,12 +101,32 @@ Status PolicyState::prepare(const SavedPolicy& policy)
     return write_file_atomically(dir_ + "/" + next_name, encode(policy), 0600);
 }
 
+Status PolicyState::rename(const char* from, const char* to) const
+{
+    const std::string path = dir_ + "/" + from;
+    if (::rename(path.c_str(), (dir_ + "/" + to).c_str()) != 0)
+        return fail_errno(errno, "rename " + path);
+    return {};
+}
+
 Status PolicyState::commit()
 {
-    const std::string from = dir_ + "/" + next_name;
-    if (::rename(from.c_str(), (dir_ + "/" + current_name).c_str()) != 0)
-        return fail_errno(errno, "rename " + from);
-    return {};
+    return rename(next_name, current_name);
+}
+
+Status PolicyState::commit_trial()
+{
+    return rename(next_name, trial_name);
+}
+
+Status PolicyState::confirm_trial()
+{
+    return rename(trial_name, current_name);
+}
+
+void PolicyState::drop_trial()
+{
+    ::unlink((dir_ + "/" + trial_name).c_str()); // a left-over is not in force, and is dropped at the next start
 }
 
 void PolicyState::discard()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "common/core/clock.h"
 #include "common/core/result.h"
 #include "common/wire/wire.h"
 
@@ -20,19 +21,21 @@ struct SavedPolicy {
     std::string boot_id;                 // kernel generations of another boot mean nothing
     wire::HostState state;               // as it came, without failsafes
     std::vector<policy::HostRule> failsafes;
+    std::optional<MonotonicTime> until; // of a trial
 
     bool operator==(const SavedPolicy&) const = default;
 };
 
 // STATE/policy.pb, and STATE/policy.next.pb while a switch is under way: written before the switch with the generation
-// that it will have, and renamed after it. So, wherever a crash falls, one of the two files describes what the
-// kernel enforces. Format in docs/agent.md.
+// that it will have, and renamed after it. So, wherever a crash falls, one of the files describes what the kernel
+// enforces. A policy on trial is kept beside the other, in STATE/policy.trial.pb, until it is confirmed. Format in
+// docs/agent.md.
 class PolicyState {
 public:
     explicit PolicyState(std::string state_dir) : dir_(std::move(state_dir)) {}
 
     struct Loaded {
-        std::optional<SavedPolicy> current, next;
+        std::optional<SavedPolicy> current, next, trial;
         std::vector<std::string> damage; // one line for each file that was set aside as ".damaged"
     };
     [[nodiscard]] Result<Loaded> load();
@@ -40,9 +43,13 @@ public:
     [[nodiscard]] Status prepare(const SavedPolicy& policy); // before the switch
     [[nodiscard]] Status commit();                           // after it
     void discard();                                          // there was no switch
+    [[nodiscard]] Status commit_trial();                     // after the switch to a trial
+    [[nodiscard]] Status confirm_trial();                    // the trial is the policy
+    void drop_trial();
 
 private:
     std::optional<SavedPolicy> load_file(const std::string& name, std::vector<std::string>& damage);
+    [[nodiscard]] Status rename(const char* from, const char* to) const;
 
     std::string dir_;
 };

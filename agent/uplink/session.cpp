@@ -54,9 +54,12 @@ grpc::Status Session::run(const std::shared_ptr<grpc::Channel>& channel, const s
         });
         on_open();
         for (v1::ControllerMessage message; stream->Read(&message);) {
-            if (!message.has_update())
+            if (message.has_quarantine())
+                host_.on_quarantine(message.quarantine());
+            if (!message.has_update() && !message.has_confirm())
                 continue;
-            auto result = host_.on_update(message.update());
+            auto result =
+                message.has_update() ? host_.on_update(message.update()) : host_.on_confirm(message.confirm());
             if (!result) {
                 context.TryCancel();
                 break;

@@ -20,6 +20,9 @@ public:
     virtual v1::HostStatus status() = 0;
     // Realises the update. The answer goes to the controller; nullopt: the agent is stopping.
     virtual std::optional<v1::PolicyResult> on_update(const v1::PolicyUpdate& update) = 0;
+    virtual std::optional<v1::PolicyResult> on_confirm(const v1::Confirm& confirm) = 0;
+    // What came of it is in the next status().
+    virtual void on_quarantine(const v1::QuarantineOrder& order) = 0;
     virtual void on_identity(const std::string& agent_id, bool enrolled_now) = 0;
     virtual void on_connected(bool connected) = 0;
     // The controller has refused to enrol this host, for good.

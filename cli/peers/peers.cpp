@@ -116,6 +116,7 @@ Error explain(const grpc::Status& status, const std::string& peer)
         kind = ErrorKind::refused;
         mend = "use a context of an admin: --config FILE";
         break;
+    case grpc::StatusCode::ABORTED: kind = ErrorKind::refused; break; // what was asked for, not who asked
     case grpc::StatusCode::INVALID_ARGUMENT: kind = ErrorKind::usage; break;
     default: break;
     }

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/daemon/enforcer.h"
-
-#include "agent/daemon/failsafe.h"
-#include "tests/harness/fake_clock.h"
-#include "tests/harness/temp_dir.h"
-#include "tests/unit/agent/scripted_datapath.h"
+#include "tests/unit/agent/enforcer_life.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 namespace bulkhead::agent {
 namespace {
@@ -17,62 +11,6 @@ using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-class CountingSubjects final : public SubjectResolver {
-public:
-    FacetTable resolve(const std::vector<policy::ProcessCondition>&) override { return table; }
-    [[nodiscard]] std::vector<std::string> unmatched() const override { return {}; }
-    FacetTable table;
-};
-
-wire::HostState state_of(std::uint64_t version, const std::string& rule_id = "web/in")
-{
-    wire::HostState state;
-    state.generation = version;
-    state.policy_version = version;
-    state.policy.segments = {"web"};
-    state.policy.defaults[0][1] = state.policy.defaults[1][1] = {policy::Action::deny, "web"};
-    policy::HostRule rule;
-    rule.id = rule_id;
-    rule.direction = policy::Direction::inbound;
-    rule.peers.identities = {1};
-    rule.services = {{policy::Protocol::tcp, {80, 80}}};
-    state.policy.rules = {rule};
-    state.identities[1] = {1, {{"role", "api"}}, "", {"api"}};
-    state.addresses[*IpAddress::parse("192.0.2.1")] = {1, "api-1"};
-    state.own_labels = {{"role", "web"}};
-    return state;
-}
-
-std::vector<policy::HostRule> failsafes(const char* controller = nullptr)
-{
-    FailsafeInputs inputs;
-    inputs.management = {*Cidr::parse("192.0.2.0/24")};
-    inputs.controller_port = 7443;
-    if (controller != nullptr)
-        inputs.controller = {*IpAddress::parse(controller)};
-    return failsafe_rules(inputs);
-}
-
-constexpr const char* boot = "0e0f3a1c-boot";
-
-// One life of an agent's enforcer; a second one over the same folder and kernel is a restart.
-struct Life {
-    Life(test::ScriptedDatapath& datapath, const std::string& dir, const std::string& boot_id = boot)
-        : kernel(datapath), saved(dir), sessions(datapath, clock, [](auto) { return std::nullopt; }),
-          enforcer(datapath, subjects, sessions, saved, boot_id,
-                   {[this](auto view) { views.push_back(std::move(view)); }, [](const auto&) {}})
-    {}
-    Status resume(std::vector<policy::HostRule> rules = failsafes()) { return enforcer.resume(std::move(rules), {}); }
-
-    test::ScriptedDatapath& kernel;
-    test::FakeClock clock;
-    CountingSubjects subjects;
-    PolicyState saved;
-    SessionKeeper sessions;
-    std::vector<std::shared_ptr<const PolicyView>> views;
-    Enforcer enforcer;
-};
 
 class EnforcerTest : public ::testing::Test {
 protected:
@@ -203,7 +141,8 @@ TEST_F(EnforcerTest, KilledBetweenTheSwitchAndTheSaveItStillKnowsWhatIsInForce)
         ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
     }
     PolicyState saved(dir.path()); // the next switch, up to the kill
-    ASSERT_TRUE(saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes()}));
+    ASSERT_TRUE(
+        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes(), std::nullopt}));
     kernel.pin(2);
     Life second(kernel, dir.path());
     ASSERT_TRUE(second.resume());
@@ -219,7 +158,8 @@ TEST_F(EnforcerTest, KilledBeforeTheSwitchTheOldOneIsInForce)
         ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
     }
     PolicyState saved(dir.path());
-    ASSERT_TRUE(saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes()}));
+    ASSERT_TRUE(
+        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes(), std::nullopt}));
     Life second(kernel, dir.path()); // the kernel is still at 1
     ASSERT_TRUE(second.resume());
     EXPECT_EQ(second.enforcer.state(), state_of(1));

@@ -137,7 +137,14 @@ protected:
                                 status.set_hostname("web-1");
                                 return std::optional(status);
                             },
-                            [] { return std::shared_ptr<const PolicyView>(); }},
+                            [] { return std::shared_ptr<const PolicyView>(); },
+                            [](const v1::LocalQuarantine& wish) -> std::optional<Result<v1::LocalStatus>> {
+                                if (!wish.on() && !wish.force())
+                                    return fail(ErrorKind::refused, "the controller holds it");
+                                v1::LocalStatus status;
+                                status.mutable_standing()->set_quarantined(wish.on());
+                                return status;
+                            }},
                            spool);
     }
     std::unique_ptr<v1::Local::Stub> stub()
@@ -218,6 +225,22 @@ TEST_F(LocalServerTest, AFollowerSeesHistoryThenWhatComesAndEndsWithTheServer)
     }
     static_cast<void>(reader->Finish());
     stopper.join();
+}
+
+TEST_F(LocalServerTest, SetsTheQuarantineOrSaysWhyNot)
+{
+    const auto server = serve();
+    ASSERT_TRUE(server);
+    v1::LocalQuarantine wish;
+    wish.set_on(true);
+    v1::LocalStatus status;
+    grpc::ClientContext on, off;
+    ASSERT_TRUE(stub()->SetQuarantine(&on, wish, &status).ok());
+    EXPECT_TRUE(status.standing().quarantined());
+    wish.set_on(false);
+    const auto refused = stub()->SetQuarantine(&off, wish, &status);
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::ABORTED);
+    EXPECT_EQ(refused.error_message(), "the controller holds it");
 }
 
 } // namespace

@@ -2,6 +2,7 @@
 #include "agent/state/atomic_file.h"
 #include "agent/state/policy_state.h"
 #include "agent/state/reported_losses.h"
+#include "agent/state/sealed_bytes.h"
 #include "tests/harness/temp_dir.h"
 
 #include <gtest/gtest.h>
@@ -76,6 +77,38 @@ TEST(PolicyState, EveryFlippedByteAndEveryCutIsNoticed)
         EXPECT_FALSE(decode_saved_policy(good.substr(0, i))) << i;
     }
     EXPECT_FALSE(decode_saved_policy(good + "x"));
+}
+
+TEST(PolicyState, ATrialIsKeptBesideThePolicyUntilItIsConfirmed)
+{
+    const TempDir dir;
+    PolicyState state(dir.path());
+    ASSERT_TRUE(state.prepare(saved_policy(1)));
+    ASSERT_TRUE(state.commit());
+    auto trial = saved_policy(2);
+    trial.until = MonotonicTime(123456789);
+    ASSERT_TRUE(state.prepare(trial));
+    ASSERT_TRUE(state.commit_trial());
+    EXPECT_EQ(state.load()->current, saved_policy(1));
+    EXPECT_EQ(state.load()->trial, trial);
+    ASSERT_TRUE(state.confirm_trial());
+    EXPECT_EQ(state.load()->current->state, trial.state);
+    EXPECT_FALSE(state.load()->trial);
+    EXPECT_FALSE(state.confirm_trial());
+    ASSERT_TRUE(state.prepare(trial));
+    ASSERT_TRUE(state.commit_trial());
+    state.drop_trial();
+    EXPECT_FALSE(state.load()->trial);
+}
+
+TEST(PolicyState, AFileOfTheVersionBeforeTrialsIsRead)
+{
+    const std::string now = encode(saved_policy());
+    constexpr std::size_t digest = 32, until = 8;
+    auto before = now.substr(0, now.size() - digest - until);
+    before[5] = '1'; // BHPOL1
+    EXPECT_EQ(decode_saved_policy(seal(before)), saved_policy());
+    EXPECT_FALSE(decode_saved_policy(seal(now.substr(0, now.size() - digest - until)))) << "BHPOL2 without its end";
 }
 
 TEST(PolicyState, ADamagedFileIsSetAside)

@@ -39,6 +39,19 @@ public:
         held = update.generation();
         return result;
     }
+    std::optional<v1::PolicyResult> on_confirm(const v1::Confirm& confirm) override
+    {
+        v1::PolicyResult result;
+        result.set_generation(confirm.generation());
+        result.set_policy_version(confirm.policy_version());
+        result.set_enforced(true);
+        return result;
+    }
+    void on_quarantine(const v1::QuarantineOrder& order) override
+    {
+        const std::lock_guard lock(mutex);
+        orders.push_back(order);
+    }
     void on_identity(const std::string& agent_id, bool enrolled_now) override
     {
         const std::lock_guard lock(mutex);
@@ -61,6 +74,7 @@ public:
 
     std::atomic<std::uint64_t> held{0};
     std::mutex mutex;
+    std::vector<v1::QuarantineOrder> orders;
     std::string identity;
     bool enrolled = false;
     std::optional<Error> refusal;

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policies that must be confirmed in time, over restarts, reboots and crashes.
+#include "tests/unit/agent/enforcer_life.h"
+
+#include <filesystem>
+
+namespace bulkhead::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+class TrialTest : public ::testing::Test {
+protected:
+    // One life after another over the same kernel, folder and time.
+    Life& start(const std::string& boot_id = boot)
+    {
+        const auto passed = life_ ? life_->clock.monotonic() - test::FakeClock().monotonic() : 0ns;
+        life_.reset();
+        life_ = std::make_unique<Life>(kernel, dir.path(), boot_id);
+        life_->clock.advance(passed);
+        return *life_;
+    }
+    // Version 1 confirmed, version 2 on trial for a minute.
+    Life& start_with_trial()
+    {
+        auto& life = start();
+        EXPECT_TRUE(life.resume());
+        EXPECT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        EXPECT_TRUE(life.enforcer.try_out(state_of(2, "web/two"), PolicySource::controller, 60s));
+        return life;
+    }
+    void expect_in_force(std::uint64_t version, bool on_trial) const
+    {
+        EXPECT_EQ(life_->enforcer.state().policy_version, version);
+        EXPECT_EQ(life_->enforcer.view()->policy_version, version);
+        EXPECT_EQ(life_->enforcer.view()->generation, kernel.control().generation);
+        EXPECT_EQ(life_->enforcer.trial_until().has_value(), on_trial);
+        EXPECT_EQ(kernel.trial().phase == TrialState::Phase::running, on_trial);
+    }
+    [[nodiscard]] bool on_disk(const std::string& name) const { return std::filesystem::exists(dir / name); }
+
+    test::TempDir dir;
+    test::ScriptedDatapath kernel;
+    std::unique_ptr<Life> life_;
+};
+
+TEST_F(TrialTest, IsInForceUntilItsTimeIsOverAndThenTheConfirmedOneIs)
+{
+    auto& life = start_with_trial();
+    expect_in_force(2, true);
+    EXPECT_EQ(life.enforcer.confirmed_version(), 1U);
+    EXPECT_EQ(*life.enforcer.trial_until(), life.clock.monotonic() + 60s);
+    EXPECT_EQ(life.views.back()->fallback.lock()->generation, 1U) << "events of either generation get their words";
+    life.clock.advance(59s);
+    life.enforcer.tick();
+    expect_in_force(2, true);
+    life.clock.advance(1s);
+    life.enforcer.tick();
+    expect_in_force(1, false);
+    ASSERT_EQ(life.lapses.size(), 1U);
+    EXPECT_EQ(life.lapses[0].version, 2U);
+    EXPECT_EQ(life.lapses[0].back_to, 1U);
+    EXPECT_EQ(life.enforcer.lapsed_version(), 2U);
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+    life.enforcer.tick();
+    EXPECT_EQ(life.lapses.size(), 1U);
+}
+
+TEST_F(TrialTest, SessionsAreJudgedAgainWhenItIsOver)
+{
+    auto& life = start_with_trial();
+    const auto walks = kernel.adoptions;
+    life.clock.advance(60s);
+    life.enforcer.tick();
+    EXPECT_GT(kernel.adoptions, walks);
+}
+
+TEST_F(TrialTest, ConfirmedItLastsAndIsWhatARebootBringsBack)
+{
+    {
+        auto& life = start_with_trial();
+        EXPECT_FALSE(life.enforcer.confirm(3));
+        ASSERT_TRUE(life.enforcer.confirm(2));
+        expect_in_force(2, false);
+        EXPECT_TRUE(life.enforcer.confirm(2)) << "twice is no error";
+        life.clock.advance(100s);
+        life.enforcer.tick();
+        expect_in_force(2, false);
+        EXPECT_TRUE(life.lapses.empty());
+    }
+    kernel = {};
+    auto& rebooted = start("another-boot");
+    ASSERT_TRUE(rebooted.resume());
+    expect_in_force(2, false);
+    EXPECT_TRUE(rebooted.lapses.empty());
+}
+
+TEST_F(TrialTest, TooLateAConfirmationIsRefused)
+{
+    auto& life = start_with_trial();
+    life.clock.advance(60s);
+    EXPECT_FALSE(life.enforcer.confirm(2));
+    expect_in_force(1, false);
+    EXPECT_EQ(life.lapses.size(), 1U);
+    EXPECT_FALSE(life.enforcer.try_out(state_of(2, "web/two"), PolicySource::controller, 60s)) << "it had its chance";
+    EXPECT_TRUE(life.enforcer.try_out(state_of(3, "web/two"), PolicySource::controller, 60s));
+    expect_in_force(3, true);
+}
+
+TEST_F(TrialTest, RollingBackDoesNotWait)
+{
+    auto& life = start_with_trial();
+    ASSERT_TRUE(life.enforcer.roll_back());
+    expect_in_force(1, false);
+    EXPECT_TRUE(life.lapses.empty());
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+    EXPECT_FALSE(life.enforcer.roll_back());
+}
+
+TEST_F(TrialTest, MoreOfTheSameVersionDoesNotPutTheDeadlineOff)
+{
+    auto& life = start_with_trial();
+    const auto until = *life.enforcer.trial_until();
+    life.clock.advance(30s);
+    auto more = state_of(2, "web/two");
+    more.generation = 7;
+    more.addresses[*IpAddress::parse("192.0.2.9")] = {1, "api-9"};
+    ASSERT_TRUE(life.enforcer.try_out(more, PolicySource::controller, 60s));
+    EXPECT_EQ(*life.enforcer.trial_until(), until);
+    EXPECT_EQ(kernel.on_trial->until, until);
+    auto same = more;
+    same.generation = 8;
+    const auto switches = kernel.switches;
+    ASSERT_TRUE(life.enforcer.try_out(same, PolicySource::controller, 60s));
+    EXPECT_EQ(kernel.switches, switches) << "the same again need not be told to the kernel";
+    EXPECT_EQ(life.enforcer.state().generation, 8U);
+    ASSERT_TRUE(life.enforcer.set_failsafes(failsafes("198.51.100.1")));
+    EXPECT_EQ(kernel.on_trial->until, until);
+    life.clock.advance(30s);
+    life.enforcer.tick();
+    expect_in_force(1, false);
+    EXPECT_EQ(life.enforcer.view()->policy.rules.size(), 1 + failsafes("198.51.100.1").size())
+        << "failsafes that changed meanwhile hold for the confirmed policy, too";
+}
+
+TEST_F(TrialTest, AnotherTrialFallsBackToWhatWasConfirmed)
+{
+    auto& life = start_with_trial();
+    ASSERT_TRUE(life.enforcer.try_out(state_of(3, "web/three"), PolicySource::controller, 120s));
+    expect_in_force(3, true);
+    EXPECT_EQ(life.enforcer.confirmed_version(), 1U);
+    life.clock.advance(120s);
+    life.enforcer.tick();
+    expect_in_force(1, false);
+}
+
+TEST_F(TrialTest, APolicyForGoodEndsIt)
+{
+    auto& life = start_with_trial();
+    ASSERT_TRUE(life.enforcer.enforce(state_of(3, "web/three"), PolicySource::controller));
+    expect_in_force(3, false);
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+    life.clock.advance(60s);
+    life.enforcer.tick();
+    expect_in_force(3, false);
+    EXPECT_TRUE(life.lapses.empty());
+}
+
+TEST_F(TrialTest, TheSameForGoodConfirmsIt)
+{
+    auto& life = start_with_trial();
+    const auto switches = kernel.switches;
+    ASSERT_TRUE(life.enforcer.enforce(state_of(2, "web/two"), PolicySource::controller));
+    expect_in_force(2, false);
+    EXPECT_EQ(kernel.switches, switches);
+}
+
+TEST_F(TrialTest, TheConfirmedOneAgainRollsBack)
+{
+    auto& life = start_with_trial();
+    const auto switches = kernel.switches;
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    expect_in_force(1, false);
+    EXPECT_EQ(kernel.switches, switches) << "its planes are there still";
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+}
+
+TEST_F(TrialTest, ARefusedOneChangesNothing)
+{
+    auto& life = start_with_trial();
+    kernel.refusal = "map is full";
+    EXPECT_FALSE(life.enforcer.try_out(state_of(3, "web/three"), PolicySource::controller, 60s));
+    kernel.refusal.reset();
+    expect_in_force(2, true);
+    life.clock.advance(60s);
+    life.enforcer.tick();
+    expect_in_force(1, false);
+}
+
+TEST_F(TrialTest, OnAHostWithoutPolicyItFallsBackToNothing)
+{
+    auto& life = start();
+    ASSERT_TRUE(life.resume());
+    kernel.word.active_slot = BH_SLOT_NONE;
+    ASSERT_TRUE(life.enforcer.try_out(state_of(1), PolicySource::controller, 60s));
+    expect_in_force(1, true);
+    life.clock.advance(60s);
+    life.enforcer.tick();
+    EXPECT_FALSE(life.enforcer.has_policy());
+    EXPECT_FALSE(life.enforcer.plane_in_force());
+    EXPECT_EQ(life.enforcer.view()->policy_version, 0U);
+    EXPECT_EQ(life.lapses.at(0).back_to, 0U);
+}
+
+TEST_F(TrialTest, ARestartInItKnowsBothPolicies)
+{
+    start_with_trial();
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(2, true);
+    EXPECT_EQ(second.enforcer.confirmed_version(), 1U);
+    EXPECT_EQ(second.views.back()->fallback.lock()->generation, 1U);
+    second.clock.advance(60s);
+    second.enforcer.tick();
+    expect_in_force(1, false);
+    EXPECT_EQ(second.lapses.size(), 1U);
+}
+
+TEST_F(TrialTest, ARestartInItCanConfirm)
+{
+    start_with_trial();
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    ASSERT_TRUE(second.enforcer.confirm(2));
+    auto& third = start();
+    ASSERT_TRUE(third.resume());
+    expect_in_force(2, false);
+    EXPECT_TRUE(third.lapses.empty());
+}
+
+TEST_F(TrialTest, ARestartAfterItTellsTheLapse)
+{
+    start_with_trial();
+    life_->clock.advance(60s); // nobody ticks: the agent is dead
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(1, false);
+    ASSERT_EQ(second.lapses.size(), 1U);
+    EXPECT_EQ(second.lapses[0].version, 2U);
+    EXPECT_EQ(second.lapses[0].back_to, 1U);
+    auto& third = start();
+    ASSERT_TRUE(third.resume());
+    EXPECT_TRUE(third.lapses.empty()) << "once";
+}
+
+TEST_F(TrialTest, ARebootInItBringsTheConfirmedOneBack)
+{
+    start_with_trial();
+    kernel = {};
+    auto& rebooted = start("another-boot");
+    ASSERT_TRUE(rebooted.resume());
+    expect_in_force(1, false);
+    ASSERT_EQ(rebooted.lapses.size(), 1U);
+    EXPECT_EQ(rebooted.lapses[0].version, 2U);
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+}
+
+TEST_F(TrialTest, KilledBetweenTheSwitchAndTheSaveItIsKnown)
+{
+    auto& life = start();
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    const auto until = life.clock.monotonic() + 60s;
+    ASSERT_TRUE(life.saved.prepare(
+        {PolicySource::controller, kernel.next_generation(), boot, state_of(2, "web/two"), failsafes(), until}));
+    ASSERT_TRUE(kernel.realise({nullptr, nullptr, {}, 0, until}));
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(2, true);
+    EXPECT_TRUE(on_disk("policy.trial.pb"));
+    EXPECT_FALSE(on_disk("policy.next.pb"));
+    second.clock.advance(60s);
+    second.enforcer.tick();
+    expect_in_force(1, false);
+}
+
+TEST_F(TrialTest, KilledBetweenTheKernelsConfirmationAndTheSaveItIsConfirmed)
+{
+    start_with_trial();
+    ASSERT_TRUE(kernel.confirm());
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(2, false);
+    EXPECT_TRUE(second.lapses.empty());
+    kernel = {};
+    auto& rebooted = start("another-boot");
+    ASSERT_TRUE(rebooted.resume());
+    expect_in_force(2, false);
+}
+
+TEST_F(TrialTest, ATrialOfWhichNothingIsSavedEndsAtAStart)
+{
+    start_with_trial();
+    std::filesystem::remove(dir / "policy.trial.pb");
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(1, false);
+}
+
+TEST_F(TrialTest, ADiskThatCannotBeWrittenDoesNotConfirmTheOneBefore)
+{
+    {
+        auto& life = start_with_trial();
+        std::filesystem::create_directory(dir / "policy.next.pb.tmp"); // nothing can be prepared
+        ASSERT_TRUE(life.enforcer.try_out(state_of(3, "web/three"), PolicySource::controller, 60s));
+        expect_in_force(3, true);
+        ASSERT_TRUE(life.enforcer.confirm(3));
+        std::filesystem::remove(dir / "policy.next.pb.tmp");
+        for (int i = 0; i < 10; ++i)
+            life.enforcer.tick();
+    }
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(3, false);
+}
+
+TEST_F(TrialTest, FacetsOfWhatItFallsBackToAreKeptUpToDate)
+{
+    auto& life = start_with_trial();
+    FacetRow row;
+    row.key.value = 1000;
+    life.subjects.table = {row};
+    life.enforcer.tick();
+    life.enforcer.tick();
+    EXPECT_EQ(kernel.facet_updates.size(), 1U);
+    EXPECT_EQ(kernel.fallback_facet_updates.size(), 1U);
+}
+
+} // namespace
+} // namespace bulkhead::agent

@@ -5,8 +5,6 @@
 
 #include "bpf/verdict.h"
 
-#define BH_DENY_WAKEUP_NS (5ull * 1000 * 1000)
-
 static __always_inline void bh_clear_event(struct bh_event* event, enum bh_event_type type)
 {
     __builtin_memset(event, 0, sizeof(*event));
@@ -31,33 +29,6 @@ static __always_inline struct bh_event* bh_reserve_flow_event(enum bh_event_type
 static __always_inline void bh_submit_flow_event(struct bh_event* event)
 {
     bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
-}
-
-static __always_inline struct bh_event* bh_reserve_deny_event(void)
-{
-    struct bh_event* event = bpf_ringbuf_reserve(&bh_deny_ring, sizeof(*event), 0);
-    if (!event) {
-        bh_count(BH_COUNT_DENY_LOST);
-        return NULL;
-    }
-    bh_count(BH_COUNT_DENY_EVENTS);
-    bh_clear_event(event, BH_EVENT_DENY);
-    return event;
-}
-
-/* The first denial after a quiet moment wakes the reader at once; a flood wakes it once in a while. */
-static __always_inline void bh_submit_deny_event(struct bh_event* event)
-{
-    __u64 flags = BPF_RB_NO_WAKEUP;
-    __u32 zero = 0;
-    __u64 now = event->time_ns;
-    __u64* last = bpf_map_lookup_elem(&bh_deny_wakeup, &zero);
-    if (!last || now - *last >= BH_DENY_WAKEUP_NS) {
-        flags = BPF_RB_FORCE_WAKEUP;
-        if (last)
-            *last = now;
-    }
-    bpf_ringbuf_submit(event, flags);
 }
 
 /* The verdict's part of an event. */

@@ -203,12 +203,69 @@ struct {
     __uint(max_entries, 8 * 1024 * 1024);
 } bh_flow_ring SEC(".maps");
 
-/* Denials; 2 MiB hold 11,000. A ring of their own, so that a flood of either kind does not cost the other. Writer:
- * kernel. */
+/*
+ * The first denial of each kind, at once; 2 MiB hold 11,000. A ring of their own, so that a flood of either kind does
+ * not cost the other. What finds no room is counted in the table like the second one. Writer: kernel.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 2 * 1024 * 1024);
 } bh_deny_ring SEC(".maps");
+
+/*
+ * Denials and how often. Two tables: programs count in one while the agent reads the other, so that no count is lost
+ * between a reading and a deletion. 16384 kinds each, allocated at load (5 MiB each); how many may come in a second is
+ * bounded in denials.h, and what finds no place is counted in bh_denials_rest. Writers: kernel; the agent empties the
+ * table that nobody counts in.
+ */
+#define BH_DENIALS 16384
+struct bh_denials_inner {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, BH_DENIALS);
+    __uint(key_size, sizeof(struct bh_denial_key));
+    __uint(value_size, sizeof(struct bh_denial));
+} bh_denials_even SEC(".maps"), bh_denials_odd SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 2);
+    __type(key, __u32);
+    __array(values, struct bh_denials_inner);
+} bh_denials SEC(".maps") = {.values = {&bh_denials_even, &bh_denials_odd}};
+
+/* Which of the two. Writer: agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct bh_denial_turn);
+} bh_denial_turn SEC(".maps");
+
+/* Counts of denials that have no place of their own; always has room. Writers: kernel; the agent clears. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 2 * BH_DENIAL_REST);
+    __type(key, __u32);
+    __type(value, struct bh_denial_rest);
+} bh_denials_rest SEC(".maps");
+
+/* enum bh_denial_pool -> how many kinds of denial have come in this second. Writer: kernel. */
+struct bh_denial_pool_use {
+    __u32 second;
+    __u32 entered;
+};
+enum bh_denial_pool {
+    BH_POOL_OUTBOUND,
+    BH_POOL_KNOWN_PEERS, /* inbound, from addresses that a plane knows */
+    BH_POOL_OTHER_PEERS, /* inbound, from whom a flood of forged sources may be */
+    BH_POOL_FORWARDED,
+    BH_POOLS
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, BH_POOLS);
+    __type(key, __u32);
+    __type(value, struct bh_denial_pool_use);
+} bh_denial_pools SEC(".maps");
 
 /* When this CPU last woke the reader of bh_deny_ring (CLOCK_MONOTONIC). Writer: kernel. */
 struct {

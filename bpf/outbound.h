@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_BPF_OUTBOUND_H
 #define BULKHEAD_BPF_OUTBOUND_H
 
+#include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/udp_flows.h"
 
@@ -57,11 +58,13 @@ static __always_inline void bh_describe_departure(struct bh_event* event, const 
 
 static __always_inline void bh_tell_departure_denied(const struct bh_departure* departure)
 {
-    struct bh_event* event = bh_reserve_deny_event();
-    if (!event)
-        return;
-    bh_describe_departure(event, departure);
-    bh_submit_deny_event(event);
+    struct bh_attempt attempt = {.local = departure->local,
+                                 .cookie = departure->cookie,
+                                 .local_port = departure->local_port,
+                                 .remote_port = departure->question.port,
+                                 .protocol = departure->question.protocol,
+                                 .direction = BH_OUTBOUND};
+    bh_tell_denied(&departure->question, &departure->answer, &attempt, &departure->subject);
 }
 
 static __always_inline void bh_tell_departure(const struct bh_departure* departure)

@@ -215,16 +215,11 @@ static __always_inline void bh_judge(const struct bh_question* question, struct 
         bh_blame_quarantine(answer);
 }
 
+/* What passes. Denials are counted where they are told (bh_tell_denied), so that no count is without its record. */
 static __always_inline void bh_count_verdict(const struct bh_answer* answer, __u8 direction)
 {
-    int inbound = direction == BH_INBOUND;
-    if (answer->verdict == BH_DENIED) {
-        bh_count(inbound ? BH_COUNT_DENIED_IN : BH_COUNT_DENIED_OUT);
-        return;
-    }
-    bh_count(inbound ? BH_COUNT_ALLOWED_IN : BH_COUNT_ALLOWED_OUT);
-    if (answer->shadow_verdict == BH_DENIED)
-        bh_count(inbound ? BH_COUNT_WOULD_DENY_IN : BH_COUNT_WOULD_DENY_OUT);
+    if (answer->verdict == BH_ALLOWED)
+        bh_count(direction == BH_INBOUND ? BH_COUNT_ALLOWED_IN : BH_COUNT_ALLOWED_OUT);
 }
 
 #endif

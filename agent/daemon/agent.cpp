@@ -293,6 +293,7 @@ void Agent::second_passed()
         reload_folder_soon();
     enforcer_->tick();
     follow_interfaces();
+    report_denials();
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
@@ -314,6 +315,17 @@ void Agent::follow_interfaces()
         return;
     guarded_ = std::move(guarded);
     log_info("the guard is on {}", guarded_.empty() ? "no interface" : fmt::format("{}", fmt::join(guarded_, ", ")));
+}
+
+void Agent::report_denials()
+{
+    const auto taken = datapath_->take_denials([this](std::span<const bh_denial> denials) {
+        events_->with([&](FlowAssembler& assembler) { assembler.on_denials(denials); });
+    });
+    const auto error = taken ? std::string() : taken.error().message;
+    if (!error.empty() && error != denials_error_)
+        log_warning("denials are counted, but cannot be reported: {}", error);
+    denials_error_ = error;
 }
 
 void Agent::report_flows()

@@ -78,6 +78,7 @@ private:
                                           const std::optional<QuarantineHold>& before) const;
     [[nodiscard]] v1::Standing standing() const;
     [[nodiscard]] std::uint64_t trial_left_ms() const;
+    void report_denials();
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -120,9 +121,9 @@ private:
     std::unique_ptr<LocalServer> local_;
     std::unique_ptr<Uplink> uplink_;
 
-    std::string kernel_error_; // the last one of reading the kernel's tables that was logged
-    std::string interface_error_;          // likewise
-    std::vector<std::string> guarded_;     // interfaces
+    std::string kernel_error_, denials_error_; // the last ones of reading the kernel's tables that were logged
+    std::string interface_error_;              // likewise
+    std::vector<std::string> guarded_;         // interfaces
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

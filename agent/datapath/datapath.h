@@ -112,6 +112,12 @@ public:
     using EventSink = std::function<void(const bh_event&)>;
     virtual Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) = 0;
 
+    // What was refused since the last call and was not told by consume(): one bh_denial for each kind with its count,
+    // in batches. The counts are forgotten when `sink` has had all of them; of a process that dies in between, the next
+    // one gets them again. Call about once a second.
+    using DenialSink = std::function<void(std::span<const bh_denial>)>;
+    virtual Status take_denials(const DenialSink& sink) = 0;
+
     virtual Counters counters() = 0;
     virtual std::vector<MapUse> map_use() = 0;
 

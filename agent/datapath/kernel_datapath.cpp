@@ -77,7 +77,8 @@ Result<OpenPlaces> open_places(const DatapathOptions& options)
     return places;
 }
 
-// The namespace of init, or of kthreadd where init may not be looked at. Any other is of those alone who were put there.
+// The namespace of init, or of kthreadd where init may not be looked at. Any other is of those alone who were put
+// there.
 bool is_host_namespace(std::uint32_t netns)
 {
     bool any_seen = false;
@@ -99,8 +100,8 @@ ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& 
     settings.guarded_netns = where.netns_inode;
     settings.scope_cgroup = where.cgroup_id;
     const auto& path = cgroups.enclosing(where.cgroup_id).id;
-    settings.scope_level = static_cast<std::uint32_t>(std::count_if(
-        std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
+    settings.scope_level = static_cast<std::uint32_t>(
+        std::count_if(std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
     settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
     settings.refuse_silently = options.refuse_silently;
     return settings;
@@ -129,7 +130,8 @@ private:
 
 } // namespace
 
-KernelDatapath::KernelDatapath(Parts parts) : parts_(std::move(parts)), slots_(*parts_.skeleton)
+KernelDatapath::KernelDatapath(Parts parts)
+    : parts_(std::move(parts)), slots_(*parts_.skeleton), denials_(*parts_.skeleton)
 {
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
@@ -435,12 +437,17 @@ Result<std::size_t> KernelDatapath::consume(const EventSink& sink, std::chrono::
     return parts_.rings->consume(sink, timeout);
 }
 
+Status KernelDatapath::take_denials(const DenialSink& sink)
+{
+    return denials_.take(sink);
+}
+
 Counters KernelDatapath::counters()
 {
-    static constexpr const char* names[] = {"flow_events",    "flow_lost",     "deny_events",    "deny_lost",
-                                            "allowed_out",    "allowed_in",    "denied_out",     "denied_in",
-                                            "would_deny_out", "would_deny_in", "listeners_full", "udp_flows_full",
-                                            "malformed", "guard_packets"};
+    static constexpr const char* names[] = {
+        "flow_events", "flow_lost",     "deny_events",      "deny_lost",           "allowed_out",    "allowed_in",
+        "denied_out",  "denied_in",     "would_deny_out",   "would_deny_in",       "listeners_full", "udp_flows_full",
+        "malformed",   "guard_packets", "denied_forwarded", "would_deny_forwarded"};
     static_assert(std::size(names) == BH_COUNTERS);
     Counters counters;
     std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
@@ -466,6 +473,9 @@ std::vector<MapUse> KernelDatapath::map_use()
     count("udp_out", parts_.skeleton->maps.bh_udp_out, bh_udp_flow_key{});
     count("udp_in", parts_.skeleton->maps.bh_udp_in, bh_udp_flow_key{});
     count("exchanges", parts_.skeleton->maps.bh_exchanges, bh_exchange_key{});
+    for (const auto& [name, table] : {std::pair{"denials_even", parts_.skeleton->maps.bh_denials_even},
+                                      std::pair{"denials_odd", parts_.skeleton->maps.bh_denials_odd}})
+        count(name, table, bh_denial_key{});
     // Inner maps are made as large as what is in them.
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)
@@ -511,10 +521,9 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
     BULKHEAD_CHECK(guard.follow());
     first_start.succeeded();
-    return std::make_unique<KernelDatapath>(
-        KernelDatapath::Parts{std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk),
-                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id,
-                              std::move(places.netns), std::move(guard)});
+    return std::make_unique<KernelDatapath>(KernelDatapath::Parts{
+        std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk), std::move(sock_diag),
+        std::move(cgroups), places.point.cgroup_id, std::move(places.netns), std::move(guard)});
 }
 
 Result<bool> detach_datapath(const DatapathOptions& options)

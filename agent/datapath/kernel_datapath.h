@@ -4,6 +4,7 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/cgroups.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/denial_tables.h"
 #include "agent/datapath/guard.h"
 #include "agent/datapath/plane_maps.h"
 #include "agent/datapath/rings.h"
@@ -47,6 +48,7 @@ public:
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
     Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
+    Status take_denials(const DenialSink& sink) override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;
     [[nodiscard]] int interface_events() override { return parts_.guard.fd(); }
@@ -76,6 +78,7 @@ private:
 
     Parts parts_;
     PlaneSlots slots_;
+    DenialTables denials_;
     Pair in_force_;                          // the roles of the control word
     std::optional<Pair> fallback_;           // of the trial that the control word speaks of
     std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC

@@ -3,9 +3,11 @@
 
 #include "agent/events/conversations.h"
 #include "agent/events/flow_table.h"
+#include "agent/events/judgement.h"
 #include "agent/events/listener_owners.h"
 #include "agent/events/record_composer.h"
 #include "agent/events/stray_segments.h"
+#include "agent/events/violations.h"
 
 #include <netinet/in.h>
 
@@ -19,48 +21,6 @@ constexpr auto update_every = std::chrono::minutes(5);
 constexpr auto answer_within = std::chrono::minutes(2); // TCP gives up a SYN after about that (tcp_syn_retries 6)
 constexpr auto sweep_every = std::chrono::seconds(2);
 constexpr auto close_grace = std::chrono::seconds(10); // from the end of a socket to its close event, at the most
-
-MonotonicTime time_of(const bh_event& event)
-{
-    return MonotonicTime(static_cast<std::int64_t>(event.time_ns));
-}
-
-policy::Direction direction_of_event(const bh_event& event)
-{
-    return event.direction == BH_INBOUND ? policy::Direction::inbound : policy::Direction::outbound;
-}
-
-Judgement judgement_of(const bh_event& event)
-{
-    Judgement judgement;
-    judgement.generation = event.generation;
-    judgement.direction = direction_of_event(event);
-    judgement.protocol = event.protocol == IPPROTO_UDP ? policy::Protocol::udp : policy::Protocol::tcp;
-    judgement.peer = to_ip(event.remote);
-    judgement.port = event.direction == BH_INBOUND ? event.local_port : event.remote_port;
-    judgement.classes = event.classes;
-    judgement.verdict = event.verdict;
-    judgement.reason = event.reason;
-    judgement.shadow_verdict = event.shadow_verdict;
-    judgement.shadow_reason = event.shadow_reason;
-    return judgement;
-}
-
-Judgement judgement_of(const bh_judge_request& request)
-{
-    Judgement judgement;
-    judgement.generation = request.generation;
-    judgement.direction = static_cast<policy::Direction>(request.direction);
-    judgement.protocol = request.protocol == IPPROTO_UDP ? policy::Protocol::udp : policy::Protocol::tcp;
-    judgement.peer = to_ip(request.remote);
-    judgement.port = request.port;
-    judgement.classes = request.classes;
-    judgement.verdict = request.verdict;
-    judgement.reason = request.reason;
-    judgement.shadow_verdict = request.shadow_verdict;
-    judgement.shadow_reason = request.shadow_reason;
-    return judgement;
-}
 
 // As ss(8) and RFC 9293 name them.
 std::string tcp_state_name(std::uint8_t state)
@@ -82,7 +42,8 @@ class KernelFlowAssembler final : public FlowAssembler {
 public:
     KernelFlowAssembler(const Clock& clock, ProcessTable& processes, Emit emit, std::size_t flow_limit)
         : clock_(clock), limit_(flow_limit), records_(clock, std::move(emit)), names_(processes, clock),
-          flows_(flow_limit), conversations_(flows_, clock.monotonic())
+          flows_(flow_limit), conversations_(flows_, clock.monotonic()),
+          violations_(clock, records_, flows_, strays_)
     {}
 
     void set_policy(std::shared_ptr<const PolicyView> view) override { records_.words().add(std::move(view)); }
@@ -90,6 +51,7 @@ public:
     void on_event(const bh_event& event) override;
     void tick(const std::map<std::string, std::uint64_t>& kernel_counters,
               const std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>& udp_flows) override;
+    void on_denials(std::span<const bh_denial> denials) override;
     void on_walk(std::span<const WalkedSocket> sockets) override;
     [[nodiscard]] bool wants_walk() const override { return next_update_ && *next_update_ <= clock_.monotonic(); }
     void set_loss_baseline(const std::map<std::string, std::uint64_t>& counters) override { reported_loss_ = counters; }
@@ -105,7 +67,6 @@ private:
     void on_close(const bh_event& event);
     void on_conversation(const bh_event& event);
     void on_udp_close(const bh_event& event);
-    void on_deny(const bh_event& event);
 
     [[nodiscard]] FlowId make_id(const FlowKey& key, const FlowTuple& tuple, std::uint64_t salt) const
     {
@@ -117,7 +78,6 @@ private:
     void open(const FlowKey& key, Flow flow);
     void close(const Flow& flow, MonotonicTime at, const bh_event* totals);
     void adopt(const FlowKey& key, const bh_udp_flow_key& kernel_key, const bh_udp_flow& conversation);
-    [[nodiscard]] bool is_stray_segment(const bh_event& event) const;
     void sweep(MonotonicTime now);
     [[nodiscard]] bool ended_unheard(const FlowKey& key, Flow& flow, MonotonicTime now);
     void report_kernel_loss(const std::map<std::string, std::uint64_t>& counters);
@@ -130,10 +90,11 @@ private:
     Conversations conversations_;
     ListenerOwners listeners_;
     StraySegments strays_;
+    Violations violations_;
     std::unordered_map<std::uint64_t, Departure> departures_; // by cookie
     std::optional<MonotonicTime> swept_, next_update_;
     std::map<std::string, std::uint64_t> reported_loss_;
-    std::uint64_t opened_ = 0, closed_ = 0, untracked_ = 0, unanswered_ = 0, strays_seen_ = 0, violations_ = 0;
+    std::uint64_t opened_ = 0, closed_ = 0, untracked_ = 0, unanswered_ = 0;
     std::uint64_t reported_untracked_ = 0;
 };
 
@@ -145,7 +106,7 @@ void KernelFlowAssembler::on_event(const bh_event& event)
     case BH_EVENT_CLOSE: on_close(event); break;
     case BH_EVENT_UDP_OPEN: on_conversation(event); break;
     case BH_EVENT_UDP_CLOSE: on_udp_close(event); break;
-    case BH_EVENT_DENY: on_deny(event); break;
+    case BH_EVENT_DENY: violations_.on_first(event, process_of(event)); break;
     case BH_EVENT_LISTEN: listeners_.listening(event, names_.describe(event.subject)); break;
     case BH_EVENT_UNLISTEN: listeners_.gone(event); break;
     default: break; // of a newer kernel side: nothing that we could say of it
@@ -158,6 +119,12 @@ SharedProcess KernelFlowAssembler::process_of(const bh_event& event)
         return names_.describe(event.subject);
     const auto* listener = listeners_.find(event.protocol, to_ip(event.local), event.local_port);
     return listener == nullptr ? nullptr : listener->process;
+}
+
+void KernelFlowAssembler::on_denials(std::span<const bh_denial> denials)
+{
+    for (const auto& denial : denials)
+        violations_.on_count(denial, process_of(denial.first));
 }
 
 Flow KernelFlowAssembler::new_flow(const bh_event& event, const FlowKey& key, std::uint64_t salt) const
@@ -289,39 +256,6 @@ void KernelFlowAssembler::on_udp_close(const bh_event& event)
             flow.tuple = tuple_of(event); // by now it has a local address
         close(flow, time_of(event), nullptr);
     }
-}
-
-bool KernelFlowAssembler::is_stray_segment(const bh_event& event) const
-{
-    if (event.direction != BH_INBOUND || event.protocol != IPPROTO_TCP)
-        return false;
-    const auto tuple = tuple_of(event);
-    const auto* flow = flows_.tcp_between(tuple);
-    return (flow != nullptr && flow->direction == policy::Direction::outbound) ||
-           strays_.is_tail(tuple, clock_.monotonic());
-}
-
-void KernelFlowAssembler::on_deny(const bh_event& event)
-{
-    if (is_stray_segment(event)) {
-        ++strays_seen_;
-        return;
-    }
-    ++violations_;
-    const auto tuple = tuple_of(event);
-    const auto process = process_of(event);
-    const auto words = records_.words().attribute(judgement_of(event));
-    const bool udp = event.protocol == IPPROTO_UDP;
-    const auto key =
-        udp ? FlowKey::udp(event.direction, event.cookie, tuple.remote, event.remote_port, event.local_port)
-            : FlowKey::tcp(event.cookie);
-    const bool denied = event.verdict == BH_DENIED;
-    // What only the shadow plane refuses goes on as a flow, and both records name it alike. A drain brings the flow's
-    // event first; an outbound TCP flow that is not established yet will have the same id, made of its cookie.
-    const Flow* flow = event.cookie != 0 || udp ? flows_.find(key) : flows_.tcp_between(tuple);
-    const auto salt = denied || event.cookie == 0 ? event.time_ns : 0;
-    const auto id = !denied && flow != nullptr ? flow->id : make_id(key, tuple, salt);
-    records_.emit(records_.violation(tuple, direction_of_event(event), *words, id, process.get(), time_of(event)));
 }
 
 void KernelFlowAssembler::on_cut(const bh_walked_socket& socket, policy::Direction direction,
@@ -475,9 +409,9 @@ std::map<std::string, std::uint64_t> KernelFlowAssembler::counters() const
     return {{"flows_opened", opened_},
             {"flows_closed", closed_},
             {"flows_untracked", untracked_},
-            {"stray_segments", strays_seen_},
+            {"stray_segments", violations_.strays()},
             {"connects_unanswered", unanswered_},
-            {"violations", violations_}};
+            {"violations", violations_.attempts()}};
 }
 
 } // namespace

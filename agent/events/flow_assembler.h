@@ -55,6 +55,8 @@ public:
     // pass the kernel's counters, and each new loss becomes a gap record. Call about once a second.
     virtual void tick(const std::map<std::string, std::uint64_t>& kernel_counters,
                       const std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>& udp_flows) = 0;
+    // Attempts that were refused and are told by their number: see Datapath::take_denials.
+    virtual void on_denials(std::span<const bh_denial> denials) = 0;
     // What a walk over all sockets showed: who listens, byte counts for the next updates, and flows whose sockets have
     // gone although no close was heard. Call at start, after every switch and when wants_walk().
     virtual void on_walk(std::span<const WalkedSocket> sockets) = 0;
@@ -69,7 +71,8 @@ public:
     virtual void on_cut(const bh_walked_socket& socket, policy::Direction direction, const bh_judge_request& verdict,
                         const bh_subject& owner) = 0;
     [[nodiscard]] virtual std::size_t open_flows() const = 0;
-    // For the metrics: flows_opened, flows_closed, flows_untracked, connects_unanswered, stray_segments, violations.
+    // For the metrics: flows_opened, flows_closed, flows_untracked, connects_unanswered, and of attempts that were
+    // refused: violations (sum of the counts in their records) and stray_segments.
     [[nodiscard]] virtual std::map<std::string, std::uint64_t> counters() const = 0;
 };
 

@@ -42,6 +42,16 @@ std::size_t mix(std::size_t seed, std::size_t value)
     return seed ^ (value + 0x9e3779b97f4a7c15ULL + (seed << 6) + (seed >> 2));
 }
 
+FlowId digest_of(const Bytes& bytes)
+{
+    std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
+    const auto& input = bytes.get();
+    ::SHA256(reinterpret_cast<const unsigned char*>(input.data()), input.size(), digest.data());
+    FlowId id{};
+    std::copy_n(digest.begin(), id.size(), id.begin());
+    return id;
+}
+
 } // namespace
 
 IpAddress to_ip(const bh_address& address)
@@ -97,12 +107,26 @@ FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, con
     bytes.address(tuple.remote).number(tuple.remote_port).number(salt);
     if (key.cookie == 0)
         bytes.address(tuple.local).number(tuple.local_port);
-    std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
-    const auto& input = bytes.get();
-    ::SHA256(reinterpret_cast<const unsigned char*>(input.data()), input.size(), digest.data());
-    FlowId id{};
-    std::copy_n(digest.begin(), id.size(), id.begin());
-    return id;
+    return digest_of(bytes);
+}
+
+FlowId make_denial_id(const std::string& boot_id, const std::string& agent_id, const bh_event& event)
+{
+    Bytes bytes;
+    bytes.text("denial").text(boot_id).text(agent_id).number(event.generation);
+    bytes.number(event.direction).number(event.protocol).number(event.several).address(to_ip(event.remote));
+    bytes.number(event.verdict).number(event.reason).number(event.shadow_verdict).number(event.shadow_reason);
+    if (event.several == BH_SEVERAL_NONE || event.direction == BH_FORWARDED)
+        bytes.address(to_ip(event.local));
+    if (event.several == BH_SEVERAL_NONE)
+        bytes.number(event.direction == BH_INBOUND ? event.local_port : event.remote_port)
+            .number(event.icmp_type)
+            .number(event.subject.pid)
+            .number(event.subject.uid)
+            .number(event.subject.cgroup_id)
+            .number(event.subject.exe_device)
+            .number(event.subject.exe_inode);
+    return digest_of(bytes);
 }
 
 } // namespace bulkhead::agent

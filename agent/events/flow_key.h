@@ -43,9 +43,12 @@ struct FlowHash {
 
 // 128 bits, the same in every record of a flow, also when the agent was restarted between two of them: a digest of who
 // (boot, agent), the key, the peer and `salt`. Salts tell apart what has the same key: the second in which a UDP
-// conversation began, the nanosecond of a refused attempt, 0 for TCP flows (a cookie is given once a boot).
+// conversation began, 0 for TCP flows (a cookie is given once a boot).
 using FlowId = std::array<std::uint8_t, 16>;
 [[nodiscard]] FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, const FlowKey& key,
                                   const FlowTuple& tuple, std::uint64_t salt);
+
+// The same for all refused attempts of one kind (struct bh_denial_key), for as long as the host is up.
+[[nodiscard]] FlowId make_denial_id(const std::string& boot_id, const std::string& agent_id, const bh_event& event);
 
 } // namespace bulkhead::agent

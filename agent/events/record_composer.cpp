@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/events/record_composer.h"
 
+#include "agent/events/judgement.h"
 #include "common/net/community_id.h"
 
 namespace bulkhead::agent {
@@ -51,30 +52,59 @@ v1::Record RecordComposer::record(MonotonicTime at) const
     return record;
 }
 
+void RecordComposer::write_own_end(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const
+{
+    if (!ip.is_unspecified())
+        end.set_ip(ip_bytes(ip));
+    end.set_port(port);
+    end.set_workload(host_.host);
+    end.set_identity(host_.identity);
+    end.mutable_segments()->Add(host_.segments.begin(), host_.segments.end());
+    end.mutable_labels()->insert(host_.labels.begin(), host_.labels.end());
+}
+
+void RecordComposer::write_peer(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const
+{
+    if (ip.is_unspecified())
+        return;
+    end.set_ip(ip_bytes(ip));
+    end.set_port(port);
+    words_.describe_peer(ip, end);
+}
+
 void RecordComposer::write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const
 {
     const bool outbound = direction == policy::Direction::outbound;
     record.set_direction(outbound ? v1::Record::OUTBOUND : v1::Record::INBOUND);
     record.set_protocol(tuple.protocol);
-    auto& own = outbound ? *record.mutable_src() : *record.mutable_dst();
-    auto& peer = outbound ? *record.mutable_dst() : *record.mutable_src();
     auto local = tuple.local;
-    if (local.is_unspecified() && host_.source_towards) // the outbound door stands before the choice of address
+    if (outbound && local.is_unspecified() && host_.source_towards) // the door stands before the choice of address
         local = host_.source_towards(tuple.remote).value_or(local);
-    const bool own_known = !local.is_unspecified();
-    if (own_known)
-        own.set_ip(ip_bytes(local));
-    own.set_port(tuple.local_port);
-    own.set_workload(host_.host);
-    own.set_identity(host_.identity);
-    own.mutable_segments()->Add(host_.segments.begin(), host_.segments.end());
-    own.mutable_labels()->insert(host_.labels.begin(), host_.labels.end());
-    peer.set_ip(ip_bytes(tuple.remote));
-    peer.set_port(tuple.remote_port);
-    words_.describe_peer(tuple.remote, peer);
-    if (own_known && tuple.local_port != 0)
+    write_own_end(local, tuple.local_port, outbound ? *record.mutable_src() : *record.mutable_dst());
+    write_peer(tuple.remote, tuple.remote_port, outbound ? *record.mutable_dst() : *record.mutable_src());
+    if (!local.is_unspecified() && tuple.local_port != 0 && tuple.remote_port != 0)
         record.set_community_id(
             community_id_v1(tuple.protocol, local, tuple.local_port, tuple.remote, tuple.remote_port));
+}
+
+void RecordComposer::write_denied_ends(const bh_event& event, v1::Record& record) const
+{
+    auto tuple = tuple_of(event);
+    if (event.several != BH_SEVERAL_NONE) {
+        tuple.local_port = tuple.remote_port = 0;
+        if (event.direction == BH_INBOUND)
+            tuple.local = {};
+    }
+    if (event.several == BH_SEVERAL_PEERS)
+        tuple.remote = {};
+    if (event.direction != BH_FORWARDED) {
+        write_ends(tuple, direction_of_event(event), record);
+        return;
+    }
+    record.set_direction(v1::Record::FORWARDED);
+    record.set_protocol(tuple.protocol);
+    write_peer(tuple.local, tuple.local_port, *record.mutable_src());
+    write_peer(tuple.remote, tuple.remote_port, *record.mutable_dst());
 }
 
 v1::Record RecordComposer::flow(const Flow& flow, v1::Record::Event event, MonotonicTime at) const
@@ -98,23 +128,31 @@ v1::Record RecordComposer::flow(const Flow& flow, v1::Record::Event event, Monot
     return written;
 }
 
-v1::Record RecordComposer::violation(const FlowTuple& tuple, policy::Direction direction, const Attribution& words,
-                                   const FlowId& id, const v1::Process* process, MonotonicTime at) const
+v1::Record RecordComposer::violation(const bh_event& event, const Attribution& words, const FlowId& id,
+                                     const v1::Process* process, std::uint64_t count) const
 {
-    auto written = record(at);
+    auto written = record(time_of(event));
     written.set_kind(v1::Record::VIOLATION);
     written.set_event(v1::Record::DENY);
     written.set_flow_id(std::string(id.begin(), id.end()));
-    write_ends(tuple, direction, written);
-    const bool denied = words.verdict == BH_DENIED;
+    written.set_count(count);
+    write_denied_ends(event, written);
+    const bool denied = event.verdict == BH_DENIED;
     // Of an attempt that only the shadow plane refuses, its rule is the one that the reader wants to see.
     written.set_verdict(denied ? v1::Record::DENIED : v1::Record::WOULD_DENY);
+    if (event.several == BH_SEVERAL_PEERS)
+        return written; // nothing more is the same for all of them
     written.set_reason(denied ? words.reason : words.shadow_reason);
-    written.set_rule(denied ? words.rule : words.shadow_rule);
     written.set_shadow_verdict(plane_verdict(words.shadow_verdict));
-    written.set_shadow_rule(words.shadow_rule);
     written.set_policy_version(words.policy_version);
-    if (process != nullptr)
+    // On several ports it may be several rules, but there is one default.
+    const auto told = [&event](v1::Record::Reason reason, const std::string& rule) {
+        const bool one = event.several == BH_SEVERAL_NONE || reason == v1::Record::DEFAULT;
+        return one && event.direction != BH_FORWARDED ? rule : std::string(); // two verdicts were asked for the latter
+    };
+    written.set_shadow_rule(told(words.shadow_reason, words.shadow_rule));
+    written.set_rule(denied ? told(words.reason, words.rule) : written.shadow_rule());
+    if (process != nullptr && event.several == BH_SEVERAL_NONE)
         *written.mutable_process() = *process;
     return written;
 }

@@ -22,15 +22,19 @@ public:
     void set_wall_offset() { wall_offset_ = clock_.wall().time_since_epoch() - clock_.monotonic(); }
 
     [[nodiscard]] v1::Record flow(const Flow& flow, v1::Record::Event event, MonotonicTime at) const;
-    // The ends, verdict and rule are those of the attempt; `words` is what the door said.
-    [[nodiscard]] v1::Record violation(const FlowTuple& tuple, policy::Direction direction, const Attribution& words,
-                                       const FlowId& id, const v1::Process* process, MonotonicTime at) const;
+    // The ends are those of the attempt, as far as all that `count` stands for have the same; `words` is what the door
+    // said.
+    [[nodiscard]] v1::Record violation(const bh_event& event, const Attribution& words, const FlowId& id,
+                                       const v1::Process* process, std::uint64_t count) const;
     [[nodiscard]] v1::Record gap(std::uint64_t count, const char* where) const;
     void emit(v1::Record&& record) { emit_(std::move(record)); }
 
 private:
     [[nodiscard]] v1::Record record(MonotonicTime at) const;
     void write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const;
+    void write_own_end(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const;
+    void write_peer(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const;
+    void write_denied_ends(const bh_event& event, v1::Record& record) const;
 
     const Clock& clock_;
     FlowAssembler::Emit emit_;

@@ -3,7 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_JUDGE_H
 #define BULKHEAD_BPF_GUARD_JUDGE_H
 
-#include "bpf/events.h"
+#include "bpf/denials.h"
 #include "bpf/guard/flows.h"
 #include "bpf/subject.h"
 
@@ -46,6 +46,7 @@ static __always_inline struct bh_guard_work* bh_begin_work(void)
     work->subject.cgroup_id = 0;
     work->subject.uid = 0;
     work->subject.exe_inode = 0;
+    work->subject.exe_device = 0;
     work->subject.comm[0] = 0;
     bh_count(BH_COUNT_GUARD_PACKETS);
     return work;
@@ -135,13 +136,19 @@ static __always_inline void bh_describe_exchange(struct bh_event* event, const s
 
 static __noinline int bh_tell_packet_denied(struct bh_guard_work* work)
 {
-    struct bh_event* event = bh_reserve_deny_event();
-    if (!event)
-        return 0;
-    bh_describe_exchange(event, work);
-    event->icmp_code = work->packet.icmp_code;
-    bh_submit_deny_event(event);
-    return 0;
+    const struct bh_exchange_key* key = &work->key;
+    int inward = work->direction == BH_INBOUND;
+    struct bh_attempt attempt = {.protocol = key->protocol,
+                                 .direction = work->direction,
+                                 .icmp_type = work->icmp_type,
+                                 .icmp_code = work->packet.icmp_code};
+    attempt.local = work->question.direction == BH_OUTBOUND ? key->from : key->to;
+    if (key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) {
+        attempt.local_port = inward ? key->to_port : key->from_port;
+        attempt.remote_port = inward ? key->from_port : key->to_port;
+    }
+    int known = work->subject.pid || work->subject.cgroup_id;
+    return bh_tell_denied(&work->question, &work->answer, &attempt, known ? &work->subject : NULL);
 }
 
 static __always_inline void bh_tell_exchange(const struct bh_guard_work* work)

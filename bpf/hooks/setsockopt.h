@@ -4,7 +4,7 @@
  * the door was asked about), and the two ways past an interface's egress hook (packet(7): PACKET_QDISC_BYPASS; AF_XDP's
  * transmit ring). Ancillary data of sendmsg(2) is not seen here, but by the guard.
  */
-#include "bpf/events.h"
+#include "bpf/denials.h"
 #include "bpf/guard/judge.h"
 
 #define BH_SOL_IP 0
@@ -50,21 +50,13 @@ static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
     }
 }
 
-static __always_inline void bh_tell_option_denied(struct bpf_sockopt* ctx, struct bh_control control,
-                                                  const struct bh_answer* answer)
+static __always_inline void bh_tell_option_denied(struct bh_control control, const struct bh_answer* answer)
 {
-    struct bh_event* event = bh_reserve_deny_event();
-    if (!event)
-        return;
-    bh_subject_of_task(&event->subject, (struct task_struct*)bpf_get_current_task());
-    event->direction = BH_OUTBOUND;
-    event->protocol = BH_PROTOCOL_OTHER;
-    event->verdict = answer->verdict;
-    event->reason = answer->reason;
-    event->shadow_verdict = answer->shadow_verdict;
-    event->shadow_reason = answer->shadow_reason;
-    event->generation = control.generation;
-    bh_submit_deny_event(event);
+    struct bh_question question = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND, .control = control};
+    struct bh_attempt attempt = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND};
+    struct bh_subject subject = {};
+    bh_subject_of_task(&subject, (struct task_struct*)bpf_get_current_task());
+    bh_tell_denied(&question, answer, &attempt, &subject);
 }
 
 SEC("cgroup/setsockopt")
@@ -86,7 +78,6 @@ int bh_setsockopt(struct bpf_sockopt* ctx)
     }
     if (answer.verdict != BH_DENIED && answer.shadow_verdict != BH_DENIED)
         return 1;
-    bh_count_verdict(&answer, BH_OUTBOUND);
-    bh_tell_option_denied(ctx, control, &answer);
+    bh_tell_option_denied(control, &answer);
     return answer.verdict == BH_DENIED ? 0 : 1;
 }

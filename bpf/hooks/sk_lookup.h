@@ -3,6 +3,7 @@
  * The inbound door: runs for what no established or connected socket claims. SK_DROP answers like a closed port (reset,
  * port unreachable). remote_port is in network byte order, local_port in host byte order (linux/bpf.h).
  */
+#include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/udp_flows.h"
 
@@ -56,11 +57,12 @@ static __always_inline void bh_describe_arrival(struct bh_event* event, const st
 
 static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arrival, const struct bh_listener* listener)
 {
-    struct bh_event* event = bh_reserve_deny_event();
-    if (!event)
-        return;
-    bh_describe_arrival(event, arrival, listener);
-    bh_submit_deny_event(event);
+    struct bh_attempt attempt = {.local = arrival->local,
+                                 .local_port = arrival->question.port,
+                                 .remote_port = arrival->remote_port,
+                                 .protocol = arrival->question.protocol,
+                                 .direction = BH_INBOUND};
+    bh_tell_denied(&arrival->question, &arrival->answer, &attempt, listener ? &listener->owner : NULL);
 }
 
 /* False: there is no room to remember what the reply needs. */

@@ -10,13 +10,23 @@
 namespace bulkhead::cli {
 namespace {
 
-std::string endpoint(const v1::Endpoint& end, bool with_port)
+std::string endpoint(const v1::Endpoint& end)
 {
     const auto ip = record::ip_to_string(end.ip());
-    std::string text = end.workload().empty() ? ip : end.workload() + " " + ip;
-    if (with_port)
-        text += (ip.find(':') == std::string::npos ? ":" : " port ") + std::to_string(end.port());
-    return text;
+    if (end.workload().empty())
+        return ip.empty() ? "several hosts" : ip;
+    return ip.empty() ? end.workload() : end.workload() + " " + ip;
+}
+
+std::string destination(const v1::Record& record)
+{
+    auto text = endpoint(record.dst());
+    if (record.has_ports())
+        return text + fmt::format(" ports {}-{}", record.ports().lowest(), record.ports().highest());
+    if (record.dst().port() == 0)
+        return text;
+    const bool v6 = record.dst().ip().size() == 16;
+    return text + (v6 ? " port " : ":") + std::to_string(record.dst().port());
 }
 
 std::string_view direction_word(v1::Record::Direction direction)
@@ -93,8 +103,8 @@ std::string body(const v1::Record& record)
     if (record.kind() == v1::Record::AUDIT)
         return fmt::format("{}: {} {} {} {}", record.host(), record.audit().actor(), record.audit().action(),
                            record.audit().object(), record.audit().message());
-    std::string text = fmt::format("{} {} -> {}/{}", direction_word(record.direction()), endpoint(record.src(), false),
-                                   endpoint(record.dst(), true), record::protocol_name(record.protocol()));
+    std::string text = fmt::format("{} {} -> {}/{}", direction_word(record.direction()), endpoint(record.src()),
+                                   destination(record), record::protocol_name(record.protocol()));
     if (const auto process = process_text(record.process()); !process.empty())
         text += "  " + process;
     return text + "  " + why(record) + amounts(record);

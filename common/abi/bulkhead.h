@@ -310,11 +310,70 @@ struct bh_event {
     __u32 count;     /* attempts that this stands for; at least 1 */
     __u8 icmp_type;  /* of ICMP and ICMPv6 */
     __u8 icmp_code;
-    __u16 pad;
+    __u8 several;    /* enum bh_several; then only the first attempt is described */
+    __u8 pad;
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_event) == 184, "layout");
+
+/* What a count of denials lumps together. */
+enum bh_several {
+    BH_SEVERAL_NONE = 0,
+    BH_SEVERAL_PORTS = 1, /* one peer, ports and processes that are not told apart */
+    BH_SEVERAL_PEERS = 2, /* nothing but direction, protocol and verdict is the same */
+};
+
+/*
+ * Key of the tables of denials: attempts that differ in none of these are one denial with a count. What lumps several
+ * ports together (struct bh_event.several) has a key without port, process and, but for forwarded packets, local
+ * address.
+ */
+struct bh_denial_key {
+    struct bh_address remote, local;
+    __u64 who; /* digest of cgroup, executable and user of the subject */
+    __u32 pid;
+    __u32 generation;
+    __u16 port; /* of the destination, or what stands for it */
+    __u8 protocol; /* the packet's own */
+    __u8 direction;
+    __u8 verdict, reason, shadow_verdict, shadow_reason;
+    __u8 several; /* enum bh_several */
+    __u8 pad[7];
+};
+BH_ASSERT(sizeof(struct bh_denial_key) == 64, "layout");
+
+/* Since the table was last emptied. */
+struct bh_denial {
+    __u64 count;    /* attempts, but for the one that was told at once */
+    __u64 elsewhere; /* those of `count` whose port at the other end is not that of `first` */
+    __u64 since_ns, last_ns; /* CLOCK_MONOTONIC, of the attempts in `count`; 0: there are none */
+    __u16 lowest_port, highest_port; /* several ports: at least so far apart; 0: none */
+    __u32 second;   /* several ports: in this second of the clock ... */
+    __u32 entered;  /* ... so many single ports of this peer found a place of their own */
+    __u32 pad;
+    struct bh_event first;
+};
+BH_ASSERT(sizeof(struct bh_denial) == 232, "layout");
+
+/* Denials that found no place in the table, by CPU; index: turn x BH_DENIAL_REST + bh_denial_rest_index(). */
+struct bh_denial_rest {
+    __u64 count;
+    __u64 since_ns, last_ns;
+};
+/* tcp, udp, icmp, icmpv6, other */
+#define BH_DENIAL_REST_PROTOCOLS 5
+#define BH_DENIAL_REST (3 * BH_DENIAL_REST_PROTOCOLS * 2) /* direction x protocol x (0 denied, 1 would be denied) */
+
+/*
+ * Whose turn it is: the table turn & 1 is the one that programs count in, the other one holds what was counted in the
+ * turn before. One 64-bit store. Writer: agent.
+ */
+struct bh_denial_turn {
+    __u32 turn;
+    __u32 reported; /* the turn before this one: non-zero when its counts have been taken */
+};
+BH_ASSERT(sizeof(struct bh_denial_turn) == 8, "one atomic store");
 
 /* Indexes of bh_counters (per-CPU array of __u64). */
 enum bh_counter {
@@ -332,6 +391,8 @@ enum bh_counter {
     BH_COUNT_UDP_FLOWS_FULL,
     BH_COUNT_MALFORMED,
     BH_COUNT_GUARD_PACKETS, /* packets that the guard looked at more closely */
+    BH_COUNT_DENIED_FORWARDED,
+    BH_COUNT_WOULD_DENY_FORWARDED,
     BH_COUNTERS
 };
 

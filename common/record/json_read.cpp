@@ -8,10 +8,8 @@
 
 #include <limits>
 
-namespace bulkhead::record
-{
-namespace
-{
+namespace bulkhead::record {
+namespace {
 
 using Json = nlohmann::json;
 
@@ -20,8 +18,7 @@ constexpr std::size_t max_line_bytes = 1U << 20;
 constexpr int max_depth = 8;
 
 // Reads the members of one object. The first member of a wrong type or value is kept as the error.
-class ObjectReader
-{
+class ObjectReader {
 public:
     ObjectReader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {}
 
@@ -267,6 +264,10 @@ Result<v1::Record> from_json(std::string_view line)
     read_traffic(in, record);
     in.object("process", [&](ObjectReader& process) { read_process(process, *record.mutable_process()); });
     in.number("count", [&](auto value) { record.set_count(value); });
+    in.object("ports", [&](ObjectReader& ports) {
+        ports.number<std::uint32_t>("lowest", [&](auto value) { record.mutable_ports()->set_lowest(value); });
+        ports.number<std::uint32_t>("highest", [&](auto value) { record.mutable_ports()->set_highest(value); });
+    });
     in.text("community_id", [&](const auto& value) { record.set_community_id(value); });
     read_lost_and_audit(in, record);
     BULKHEAD_CHECK(in.take_status());

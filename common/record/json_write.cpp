@@ -8,10 +8,8 @@
 #include <iterator>
 #include <map>
 
-namespace bulkhead::record
-{
-namespace
-{
+namespace bulkhead::record {
+namespace {
 
 void append_string(std::string_view text, std::string& out)
 {
@@ -34,8 +32,7 @@ void append_string(std::string_view text, std::string& out)
 }
 
 // Writes one object; what is empty or zero is left out.
-class ObjectWriter
-{
+class ObjectWriter {
 public:
     explicit ObjectWriter(std::string& out) : out_(out) { out_.push_back('{'); }
     ~ObjectWriter() { out_.push_back('}'); }
@@ -220,6 +217,12 @@ std::string to_json(const v1::Record& record)
             write_process(record.process(), out);
         }
         object.number("count", record.count());
+        if (record.has_ports()) {
+            object.key("ports");
+            ObjectWriter ports(out);
+            ports.number("lowest", record.ports().lowest());
+            ports.number("highest", record.ports().highest());
+        }
         object.text("community_id", record.community_id());
         if (record.has_lost()) {
             object.key("lost");

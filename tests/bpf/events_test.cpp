@@ -220,22 +220,5 @@ TEST_F(Events, NoEntryStaysBehindInTheListenerTable)
     EXPECT_EQ(datapath_->map_use().front().entries, 0U);
 }
 
-TEST_F(Events, LostRecordsAreCounted)
-{
-    realise(TestPolicy().default_action(outbound, refuse));
-    guarded([&] {
-        for (int i = 0; i < 13000; ++i) // the ring holds 11,000
-            ASSERT_EQ(udp_connect_error({"10.77.0.2", 53}), EPERM);
-    });
-    const auto counters = datapath_->counters();
-    EXPECT_EQ(counters.at("denied_out"), 13000U);
-    EXPECT_GT(counters.at("deny_lost"), 0U);
-    EXPECT_EQ(counters.at("deny_events") + counters.at("deny_lost"), 13000U);
-    std::size_t read = 0;
-    ASSERT_TRUE(datapath_->consume([&](const bh_event& event) { read += event.type == BH_EVENT_DENY; },
-                                   std::chrono::milliseconds(100)));
-    EXPECT_EQ(read, counters.at("deny_events"));
-}
-
 } // namespace
 } // namespace bulkhead::test

@@ -19,6 +19,7 @@ public:
     std::set<std::uint64_t> undestroyable; // cookies
     agent::Counters counter_values;
     std::vector<bh_event> events;
+    std::vector<bh_denial> denials;
 
     std::vector<bh_judge_request> judged;
     std::vector<std::uint64_t> destroyed; // cookies
@@ -95,6 +96,11 @@ public:
         const auto ready = std::exchange(events, {});
         std::for_each(ready.begin(), ready.end(), sink);
         return ready.size();
+    }
+    Status take_denials(const DenialSink& sink) override
+    {
+        sink(std::exchange(denials, {}));
+        return {};
     }
     agent::Counters counters() override { return counter_values; }
     std::vector<agent::MapUse> map_use() override { return {}; }

@@ -112,6 +112,7 @@ public:
     }
     Status forget_udp_flow(const bh_udp_flow_key&) override { return {}; }
     Result<std::size_t> consume(const EventSink&, std::chrono::milliseconds) override { return std::size_t{0}; }
+    Status take_denials(const DenialSink&) override { return {}; }
     agent::Counters counters() override { return {}; }
     std::vector<agent::MapUse> map_use() override { return {}; }
 };

@@ -25,6 +25,16 @@ protected:
         denial.remote_port = 5432;
         return denial;
     }
+    [[nodiscard]] static bh_denial counted_denial(const bh_event& first, std::uint64_t count)
+    {
+        bh_denial denial{};
+        denial.first = first;
+        denial.count = count;
+        denial.since_ns = first.time_ns + 100'000'000;
+        denial.last_ns = first.time_ns + 800'000'000;
+        return denial;
+    }
+    void report(const bh_denial& denial) { assembler->on_denials({&denial, 1}); }
     [[nodiscard]] bh_event would_deny() const
     {
         auto denial = connect();
@@ -102,12 +112,105 @@ TEST_F(Denials, WouldDenyAndItsFlowHaveOneId)
     EXPECT_EQ(records[0].shadow_rule(), "shop/no-8080");
 }
 
-TEST_F(Denials, AttemptsHaveIdsOfTheirOwn)
+TEST_F(Denials, AttemptsOfOneKindHaveOneId)
 {
     assembler->on_event(inbound_denial(6379));
     clock.advance(1us);
     assembler->on_event(inbound_denial(6379));
-    EXPECT_NE(records.at(0).flow_id(), records.at(1).flow_id());
+    assembler->on_event(inbound_denial(6380));
+    auto another = inbound_denial(6379);
+    another.subject.pid = 10;
+    assembler->on_event(another);
+    EXPECT_EQ(records.at(0).flow_id(), records.at(1).flow_id());
+    EXPECT_NE(records.at(0).flow_id(), records.at(2).flow_id());
+    EXPECT_NE(records.at(0).flow_id(), records.at(3).flow_id());
+}
+
+TEST_F(Denials, CountedAttemptsAreOneRecordWithTheirNumber)
+{
+    assembler->on_event(inbound_denial(6379));
+    report(counted_denial(inbound_denial(6379), 41));
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].kind(), Record::VIOLATION);
+    EXPECT_EQ(records[1].count(), 41U);
+    EXPECT_EQ(records[1].duration_us(), 700'000U);
+    EXPECT_EQ(records[1].flow_id(), records[0].flow_id());
+    EXPECT_EQ(records[1].dst().port(), 6379U);
+    EXPECT_EQ(records[1].rule(), "shop/default-inbound");
+    EXPECT_EQ(counted("violations"), 42U);
+}
+
+TEST_F(Denials, SeveralPortsOfOnePeerNameThePeerAndTheDefault)
+{
+    auto scan = counted_denial(inbound_denial(6379), 60000);
+    scan.first.several = BH_SEVERAL_PORTS;
+    scan.lowest_port = 1;
+    scan.highest_port = 65001;
+    report(scan);
+    scan.first.reason = scan.first.shadow_reason = BH_REASON_RULE;
+    report(scan);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[0].count(), 60000U);
+    EXPECT_EQ(records[0].src().workload(), "db-1");
+    EXPECT_EQ(records[0].dst().port(), 0U);
+    EXPECT_EQ(records[0].src().port(), 0U);
+    EXPECT_EQ(records[0].ports().lowest(), 1U);
+    EXPECT_EQ(records[0].ports().highest(), 65001U);
+    EXPECT_EQ(records[0].rule(), "shop/default-inbound");
+    EXPECT_EQ(records[0].community_id(), "");
+    EXPECT_FALSE(records[0].has_process());
+    EXPECT_EQ(records[1].rule(), "") << "several ports may be several rules";
+}
+
+TEST_F(Denials, WhatFoundNoPlaceIsStillCounted)
+{
+    bh_denial rest{};
+    rest.count = 5'000'000;
+    rest.first.several = BH_SEVERAL_PEERS;
+    rest.first.direction = BH_INBOUND;
+    rest.first.protocol = IPPROTO_TCP;
+    rest.first.verdict = BH_DENIED;
+    report(rest);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].count(), 5'000'000U);
+    EXPECT_EQ(records[0].verdict(), Record::DENIED);
+    EXPECT_EQ(records[0].src().ip(), "");
+    EXPECT_EQ(records[0].reason(), Record::REASON_UNSET);
+    EXPECT_EQ(records[0].policy_version(), 0U);
+}
+
+TEST_F(Denials, AttemptsThatHideBehindATailAreToldWithoutIt)
+{
+    assembler->on_event(connect());
+    assembler->on_event(established());
+    records.clear();
+    report(counted_denial(tail(), 7));
+    EXPECT_TRUE(records.empty());
+    auto mixed = counted_denial(tail(), 7);
+    mixed.elsewhere = 3;
+    report(mixed);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].count(), 3U);
+    EXPECT_EQ(records[0].src().port(), 0U) << "theirs is not known, only that it is another";
+    EXPECT_EQ(counted("stray_segments"), 11U);
+    EXPECT_EQ(counted("violations"), 3U);
+}
+
+TEST_F(Denials, AForwardedPacketHasTwoForeignEnds)
+{
+    auto denial = inbound_denial(445);
+    denial.direction = BH_FORWARDED;
+    denial.local = address("10.0.0.2");
+    denial.remote = address("10.9.9.9");
+    denial.local_port = 50000;
+    denial.remote_port = 445;
+    assembler->on_event(denial);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].direction(), Record::FORWARDED);
+    EXPECT_EQ(records[0].src().workload(), "db-1");
+    EXPECT_EQ(records[0].dst().ip(), ip("10.9.9.9"));
+    EXPECT_EQ(records[0].dst().workload(), "");
+    EXPECT_EQ(records[0].dst().port(), 445U);
 }
 
 TEST_F(Denials, TheTailOfAConnectionIsCountedNotReported)

@@ -101,6 +101,8 @@ TEST(Json, RoundTripKeepsEveryField)
     process.set_cgroup("/system.slice/shop-web.service");
     process.set_container("c0ffee");
     process.set_parent_exe("/bin/sh");
+    record.mutable_ports()->set_lowest(22);
+    record.mutable_ports()->set_highest(65001);
     record.mutable_lost()->set_where("kernel");
     record.mutable_audit()->set_actor("alice");
     record.mutable_audit()->set_action("policy.apply");

@@ -55,6 +55,21 @@ void read_cidrs(YamlReader& reader, const YAML::Node& node, const std::string& w
     out.erase(std::unique(out.begin(), out.end()), out.end());
 }
 
+void read_dhcp(YamlReader& reader, const YAML::Node& node, FailsafeConfig& out)
+{
+    out.dhcp_servers.clear();
+    if (node.IsSequence()) {
+        out.dhcp = true;
+        read_addresses(reader, node, "failsafe.dhcp", out.dhcp_servers);
+        if (out.dhcp_servers.empty())
+            reader.error(node, "failsafe.dhcp names no server", "write false to have no such failsafe");
+    } else if (!node.IsScalar() || !YAML::convert<bool>::decode(node, out.dhcp)) {
+        reader.error(node, "failsafe.dhcp must be true, false or a list of servers");
+    }
+}
+
+constexpr const char* failsafe_names = "one of ssh, controller, dns, ntp, dhcp, self";
+
 void read_failsafe(YamlReader& reader, const YAML::Node& node, FailsafeConfig& out)
 {
     reader.mapping(node, "failsafe",
@@ -70,9 +85,18 @@ void read_failsafe(YamlReader& reader, const YAML::Node& node, FailsafeConfig& o
                          read_addresses(reader, value, "failsafe.resolvers", *out.resolvers);
                      }},
                     {"ntp", [&](const YAML::Node& value) { read_addresses(reader, value, "failsafe.ntp", out.ntp); }},
-                    {"dhcp", [&](const YAML::Node& value) {
-                         if (!value.IsScalar() || !YAML::convert<bool>::decode(value, out.dhcp))
-                             reader.error(value, "failsafe.dhcp must be true or false");
+                    {"dhcp", [&](const YAML::Node& value) { read_dhcp(reader, value, out); }},
+                    {"without",
+                     [&](const YAML::Node& value) {
+                         for (const auto& [item, name] : reader.scalars(value, "failsafe.without")) {
+                             if (!risk_without_failsafe(name))
+                                 reader.error(item, fmt::format("there is no failsafe '{}'", name), failsafe_names);
+                             out.without.push_back(name);
+                         }
+                     }},
+                    {"accept_lock_out", [&](const YAML::Node& value) {
+                         if (!value.IsScalar() || !YAML::convert<bool>::decode(value, out.accept_lock_out))
+                             reader.error(value, "failsafe.accept_lock_out must be true or false");
                      }}});
 }
 
@@ -196,6 +220,22 @@ std::optional<RefuseMode> parse_refuse_mode(std::string_view text)
     return std::nullopt;
 }
 
+std::optional<std::string> risk_without_failsafe(std::string_view name)
+{
+    static constexpr std::pair<std::string_view, const char*> risks[] = {
+        {"ssh", "a policy that forbids ssh leaves the console as the only way in"},
+        {"controller", "a policy that forbids the way to the controller cannot be replaced from there"},
+        {"dns", "a policy that forbids name resolution also hides the controller, if it is named"},
+        {"ntp", "a clock that runs away makes certificates invalid, and the controller unreachable"},
+        {"dhcp", "a lease that cannot be renewed takes the host's address away"},
+        {"self", "services that reach each other by the host's own address need rules"},
+    };
+    for (const auto& [known, risk] : risks)
+        if (known == name)
+            return risk;
+    return std::nullopt;
+}
+
 std::optional<HostPort> parse_host_port(const std::string& text)
 {
     const auto colon = text.rfind(':');
@@ -232,6 +272,15 @@ Status validate(const AgentConfig& config)
                                      std::pair("pin_dir", &config.pin_dir)})
         if (path->empty() || path->front() != '/')
             return fail(ErrorKind::invalid, "{} '{}' is not an absolute path", what, *path);
+    if (!config.failsafe.without.empty() && !config.failsafe.accept_lock_out) {
+        std::string risks;
+        for (const auto& name : config.failsafe.without)
+            risks += fmt::format("\n  without {}: {}", name, risk_without_failsafe(name).value_or("unknown"));
+        return fail(ErrorKind::invalid,
+                    "a host without its failsafes can lock its admin out (mend: --accept-lock-out, or "
+                    "failsafe.accept_lock_out: true, says that you know):{}",
+                    risks);
+    }
     for (const auto& name : config.interfaces)
         if (name.empty() || name.size() > 15 || name == "lo") // IFNAMSIZ
             return fail(ErrorKind::invalid, "interface '{}' {}", name,

@@ -22,7 +22,13 @@ struct FailsafeConfig {
     std::optional<std::vector<IpAddress>> resolvers; // absent: those of resolv.conf, followed as they change
     std::vector<IpAddress> ntp;
     bool dhcp = true;
+    std::vector<IpAddress> dhcp_servers; // empty: any
+    std::vector<std::string> without;    // names of failsafes that are not wanted; needs accept_lock_out
+    bool accept_lock_out = false;
 };
+
+// What a failsafe's absence risks, in words; nullopt: there is no such failsafe.
+[[nodiscard]] std::optional<std::string> risk_without_failsafe(std::string_view name);
 
 // Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while nothing can
 // send or receive without a door; where that cannot be known it is `always`.

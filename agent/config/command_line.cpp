@@ -17,8 +17,8 @@ struct Flags {
     std::string config;
     std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level,
         guard, refuse;
-    std::vector<std::string> labels, interfaces;
-    bool check = false, detach = false;
+    std::vector<std::string> labels, interfaces, without_failsafes;
+    bool check = false, detach = false, accept_lock_out = false;
 };
 
 void declare(CLI::App& app, Flags& flags)
@@ -44,6 +44,11 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("NAME");
     app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
         ->type_name("MODE");
+    app.add_option("--without-failsafe", flags.without_failsafes,
+                   "Leave out a failsafe: ssh, controller, dns, ntp, dhcp, self; may be repeated")
+        ->type_name("NAME");
+    app.add_flag("--accept-lock-out", flags.accept_lock_out,
+                 "You know that a host without its failsafes can become unreachable");
     app.add_option("--log-level", flags.log_level, "error, warning, info or debug")->type_name("LEVEL");
     app.add_flag("--check", flags.check, "Validate the configuration and leave");
     auto* detach =
@@ -125,6 +130,13 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
             return fail(ErrorKind::usage, "--refuse '{}' is none of reset, silent", *flags.refuse);
         config.refuse = *mode;
     }
+    for (const auto& name : flags.without_failsafes) {
+        if (!risk_without_failsafe(name))
+            return fail(ErrorKind::usage, "--without-failsafe '{}' is none of ssh, controller, dns, ntp, dhcp, self",
+                        name);
+        config.failsafe.without.push_back(name);
+    }
+    config.failsafe.accept_lock_out = config.failsafe.accept_lock_out || flags.accept_lock_out;
     if (!flags.interfaces.empty())
         config.interfaces = flags.interfaces;
     return apply_labels(flags.labels, config.labels);

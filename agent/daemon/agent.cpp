@@ -3,6 +3,7 @@
 
 #include "agent/daemon/environment.h"
 #include "agent/daemon/service_manager.h"
+#include "agent/sessions/late_session.h"
 #include "agent/state/locks.h"
 #include "common/core/log.h"
 
@@ -138,7 +139,9 @@ Status Agent::open_kernel()
     processes_ = make_process_table({"/proc", root});
     assembler_ =
         make_flow_assembler(clock_, *processes_, [this](v1::Record&& record) { records_->write(std::move(record)); });
-    events_ = std::make_unique<EventThread>(*datapath_, *assembler_);
+    events_ = std::make_unique<EventThread>(*datapath_, *assembler_, [this](const bh_event& event) {
+        loop_->post([this, event] { cut_late_connection(event); });
+    });
     subjects_ = make_subject_resolver({cgroup_});
     sessions_ = std::make_unique<SessionKeeper>(*datapath_, clock_, [this](std::uint64_t cookie) {
         return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
@@ -447,6 +450,16 @@ void Agent::on_lapse(const Enforcer::Lapse& lapse)
     refresh_host();
     if (uplink_)
         uplink_->report_soon();
+}
+
+// Whatever `sessions:` says: it is a new connection of the policy in force, not an old one.
+void Agent::cut_late_connection(const bh_event& event)
+{
+    const auto session = late_session(event);
+    if (const auto destroyed = datapath_->destroy_socket(session.socket.socket); destroyed)
+        on_cut(session);
+    else
+        log_warning("a connection that was completed after it was forbidden lives on: {}", destroyed.error().message);
 }
 
 void Agent::refresh_host()

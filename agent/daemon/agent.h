@@ -84,6 +84,7 @@ private:
     void walk_when_due();
     [[nodiscard]] Status remove_programs();
     void refuse(const Error& error, const std::string& object, bool say_again);
+    void cut_late_connection(const bh_event& event);
     void refresh_host();
     void second_passed();
     void on_signal();

@@ -40,8 +40,12 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
         [this](const bh_event& event) {
             if (event.type == BH_EVENT_UNLISTEN)
                 listener_gone_.store(true, std::memory_order_relaxed);
-            const std::lock_guard lock(mutex_);
-            assembler_.on_event(event);
+            {
+                const std::lock_guard lock(mutex_);
+                assembler_.on_event(event);
+            }
+            if (event.type == BH_EVENT_ESTABLISHED && event.direction == BH_INBOUND && event.verdict == BH_DENIED)
+                on_late_connection_(event);
         },
         timeout);
     passes_.fetch_add(1, std::memory_order_relaxed);

@@ -5,6 +5,7 @@
 #include "agent/events/flow_assembler.h"
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -14,8 +15,14 @@ namespace bulkhead::agent {
 // a ring overflow. Everything else reaches the assembler through here. Thread-safe.
 class EventThread {
 public:
+    // Called on the event thread for a connection from outside that was completed although the policy in force denies
+    // it: its SYN came before the switch, so that neither the door nor the walk over live sessions met it.
+    using LateConnection = std::function<void(const bh_event&)>;
+
     // Borrows both.
-    EventThread(Datapath& datapath, FlowAssembler& assembler) : datapath_(datapath), assembler_(assembler) {}
+    EventThread(Datapath& datapath, FlowAssembler& assembler, LateConnection on_late_connection)
+        : datapath_(datapath), assembler_(assembler), on_late_connection_(std::move(on_late_connection))
+    {}
     ~EventThread() { stop(); }
     EventThread(const EventThread&) = delete;
     EventThread& operator=(const EventThread&) = delete;
@@ -42,6 +49,7 @@ private:
 
     Datapath& datapath_;
     FlowAssembler& assembler_;
+    LateConnection on_late_connection_;
     std::mutex mutex_;
     std::atomic<std::uint64_t> passes_{0};
     std::atomic<bool> listener_gone_{false};

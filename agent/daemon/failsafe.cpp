@@ -45,6 +45,24 @@ PeerSet these(const std::vector<IpAddress>& addresses)
     return these(std::move(cidrs));
 }
 
+// Named servers are met by their addresses, and through those that all servers hear (RFC 2131; RFC 8415, section 7.1).
+// An IPv6 server answers from its link-local address.
+PeerSet dhcp_peers(const FailsafeInputs& inputs, Direction direction)
+{
+    if (inputs.dhcp_servers.empty())
+        return everybody();
+    std::vector<Cidr> peers;
+    for (const auto& server : inputs.dhcp_servers)
+        peers.push_back(Cidr::host(server));
+    if (direction == Direction::outbound) {
+        peers.push_back(*Cidr::parse("255.255.255.255/32"));
+        peers.push_back(*Cidr::parse("ff02::1:2/128"));
+    } else {
+        peers.push_back(*Cidr::parse("fe80::/10"));
+    }
+    return these(std::move(peers));
+}
+
 ServiceAtom port(Protocol protocol, std::uint16_t number)
 {
     return {protocol, {number, number}};
@@ -96,11 +114,15 @@ std::vector<policy::HostRule> failsafe_rules(const FailsafeInputs& inputs)
     rules.add("self", Direction::outbound, these(inputs.own), everything, "a host may talk to itself");
     rules.add("self", Direction::inbound, these(inputs.own), everything, "a host may talk to itself");
     if (inputs.dhcp) {
-        rules.add("dhcp", Direction::outbound, everybody(), {port(Protocol::udp, 67), port(Protocol::udp, 547)},
-                  "a lease must be renewed");
-        rules.add("dhcp", Direction::inbound, everybody(), {port(Protocol::udp, 68), port(Protocol::udp, 546)},
-                  "a lease must be renewed");
+        rules.add("dhcp", Direction::outbound, dhcp_peers(inputs, Direction::outbound),
+                  {port(Protocol::udp, 67), port(Protocol::udp, 547)}, "a lease must be renewed");
+        rules.add("dhcp", Direction::inbound, dhcp_peers(inputs, Direction::inbound),
+                  {port(Protocol::udp, 68), port(Protocol::udp, 546)}, "a lease must be renewed");
     }
+    std::erase_if(rules.rules, [&](const HostRule& rule) {
+        const auto name = rule.id.substr(std::string_view("failsafe/").size());
+        return std::find(inputs.without.begin(), inputs.without.end(), name) != inputs.without.end();
+    });
     std::sort(rules.rules.begin(), rules.rules.end(), before);
     return std::move(rules.rules);
 }

@@ -16,6 +16,8 @@ struct FailsafeInputs {
     std::vector<IpAddress> resolvers, ntp;
     std::vector<IpAddress> own; // what the host says to itself by these is as little judged as loopback
     bool dhcp = true;
+    std::vector<IpAddress> dhcp_servers; // empty: any
+    std::vector<std::string> without;    // names, without "failsafe/"
 };
 
 // Rules of action failsafe, sorted as HostPolicy wants them. A failsafe without any peer gives no rule. Pure.

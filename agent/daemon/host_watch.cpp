@@ -17,6 +17,8 @@ HostWatch::HostWatch(const AgentConfig& config)
     inputs_.management = config.failsafe.management;
     inputs_.ntp = config.failsafe.ntp;
     inputs_.dhcp = config.failsafe.dhcp;
+    inputs_.dhcp_servers = config.failsafe.dhcp_servers;
+    inputs_.without = config.failsafe.without;
     if (!follow_resolvers_)
         inputs_.resolvers = *config.failsafe.resolvers;
     if (controller_) {

@@ -182,5 +182,35 @@ TEST(HostPortText, IsHostColonPort)
         EXPECT_FALSE(parse_host_port(text)) << text;
 }
 
+TEST(AgentConfig, GuardAndRefusalAreChosen)
+{
+    const auto config = parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\ninterfaces: [eth0, eth1]\n");
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(config->guard, GuardMode::automatic);
+    EXPECT_EQ(config->refuse, RefuseMode::silent);
+    EXPECT_EQ(config->interfaces, (std::vector<std::string>{"eth0", "eth1"}));
+    const auto wrong = parse_agent_config("a.yaml", "guard: sometimes\n");
+    ASSERT_FALSE(wrong);
+    EXPECT_NE(wrong.error().message.find("a.yaml:1:8"), std::string::npos) << wrong.error().message;
+    AgentConfig silent;
+    silent.refuse = RefuseMode::silent;
+    silent.guard = GuardMode::never;
+    EXPECT_FALSE(validate(silent));
+}
+
+TEST(AgentConfig, AFailsafeIsLeftOutOnlyBySomeoneWhoKnows)
+{
+    const auto config = parse_agent_config("a.yaml", "failsafe: {without: [ssh], dhcp: [192.0.2.1]}\n");
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(config->failsafe.dhcp_servers.size(), 1U);
+    const auto refused = validate(*config);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("console"), std::string::npos);
+    auto known = *config;
+    known.failsafe.accept_lock_out = true;
+    EXPECT_TRUE(validate(known));
+    EXPECT_FALSE(parse_agent_config("a.yaml", "failsafe: {without: [everything]}\n"));
+}
+
 } // namespace
 } // namespace bulkhead::agent

@@ -93,6 +93,30 @@ TEST(Failsafe, OpensNoMoreThanItNames)
     EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "203.0.113.1", 67), "denied");
 }
 
+TEST(Failsafe, NamedDhcpServersAreTheOnlyOnes)
+{
+    auto inputs = everything();
+    inputs.dhcp_servers = {*IpAddress::parse("192.0.2.1")};
+    const Judge judge(inputs);
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "192.0.2.1", 67), "failsafe/dhcp");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "255.255.255.255", 67), "failsafe/dhcp");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "203.0.113.1", 67), "denied");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "192.0.2.1", 68), "failsafe/dhcp");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "203.0.113.1", 68), "denied");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "fe80::1", 546), "failsafe/dhcp");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "2001:db8::1", 546), "denied");
+}
+
+TEST(Failsafe, WhatIsNotWantedIsNotThere)
+{
+    auto inputs = everything();
+    inputs.without = {"ssh", "dhcp"};
+    const Judge judge(inputs);
+    EXPECT_EQ(judge(Direction::inbound, Protocol::tcp, "192.0.2.7", 22), "denied");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "203.0.113.1", 67), "denied");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "198.51.100.53", 53), "failsafe/dns");
+}
+
 TEST(Failsafe, ManagementFromEverywhereIsAnyPeer)
 {
     FailsafeInputs inputs;

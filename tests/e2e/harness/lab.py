@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import cgroups, namespaces
+from . import cgroups, fork, namespaces
 
 PROBE = Path(__file__).with_name("probe.py")
 PYTHON = "/usr/bin/python3"  # one that every user can run
@@ -124,6 +124,21 @@ class Host:
             stdout, stderr = process.communicate()
             raise AssertionError(f"{argv}: not done within {timeout} s\n{stdout}{stderr}") from None
         return Result(argv, process.returncode, stdout, stderr, time.monotonic() - began)
+
+    def call(self, function, *arguments, unit="session.scope", user=None, timeout=10.0, daemon=False):
+        """What the function returns when a process of this host runs it; raises what it raised (harness/fork.py)."""
+        cgroup = cgroups.create(self.lab.daemons / self.name if daemon else self._unit(unit))
+
+        def enter():
+            (cgroup / "cgroup.procs").write_text("0")
+            namespaces.enter(self.netns)
+            if user:
+                entry = pwd.getpwnam(user)
+                os.setgroups([])
+                os.setgid(entry.pw_gid)
+                os.setuid(entry.pw_uid)
+
+        return fork.call(enter, function, arguments, timeout)
 
     def start(self, *argv, unit="session.scope", user=None, daemon=False, log=None, env=None):
         """Starts a command that stays; its output goes to `log` in the host's folder."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces joined by a bridge that lives in a namespace of its own."""
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -19,6 +20,19 @@ def enter(name: str) -> None:
             raise OSError(error, f"setns({name}): {os.strerror(error)}")
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def inside(name: str):
+    """Runs the block in the namespace; a socket that is opened there stays there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(name)
+        yield
+    finally:
+        if _libc.setns(home, _CLONE_NEWNET) != 0:
+            os.abort()  # nothing after this may run in a namespace that it does not expect
+        os.close(home)
 
 
 def batch(name: str, commands: list[str]) -> None:

@@ -28,6 +28,27 @@ static __always_inline struct bh_listener* bh_find_listener(const struct bh_addr
     return listener;
 }
 
+static __always_inline void bh_judge_anybody(struct bh_question* question, struct bh_answer* answer)
+{
+    bh_only_any_process(&question->classes);
+    bh_judge(question, answer);
+}
+
+/* By whoever listens. At a key with owners of several kinds any of them may be the one that hears. */
+static __always_inline void bh_judge_listener(struct bh_question* question, const struct bh_listener* listener,
+                                              struct bh_answer* answer)
+{
+    if (listener->mixed) {
+        struct bh_class_vector possible;
+        bh_only_any_process(&question->classes);
+        bh_all_classes(&possible);
+        bh_judge_unsure(question, &possible, answer);
+        return;
+    }
+    bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+    bh_judge(question, answer);
+}
+
 static __always_inline void bh_tell_listener(enum bh_event_type type, const struct bh_listener_key* key, __u64 cookie,
                                              const struct bh_subject* owner)
 {
@@ -44,10 +65,16 @@ static __always_inline void bh_tell_listener(enum bh_event_type type, const stru
     bh_submit_flow_event(event);
 }
 
+static __always_inline int bh_same_kind(const struct bh_subject* a, const struct bh_subject* b)
+{
+    return a->cgroup_id == b->cgroup_id && a->exe_inode == b->exe_inode && a->exe_device == b->exe_device &&
+           a->uid == b->uid;
+}
+
 /*
- * A key that several sockets hold (SO_REUSEPORT) has one row, of the socket that listened last, or that bound last while none
- * listens: a socket that is merely bound must not speak for one that listens. What is narrower in one of them must not
- * hide the other, so v6only holds only while all are.
+ * A key that several sockets hold (SO_REUSEPORT) has one row, of the socket that listened last, or that bound last
+ * while none listens: a socket that is merely bound must not speak for one that listens. What is narrower in one of
+ * them must not hide the other, so v6only holds only while all are.
  */
 static __always_inline void bh_share_listener(struct bh_listener* entry, const struct bh_listener* held)
 {
@@ -57,6 +84,10 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
         entry->sharers = held->sharers;
     if (entry->sharers > 0 && !held->v6only)
         entry->v6only = 0;
+    entry->mixed = held->mixed;
+    if (held->cookie != entry->cookie && held->state == BH_LISTENER_LISTENING &&
+        entry->state == BH_LISTENER_LISTENING && !bh_same_kind(&held->owner, &entry->owner))
+        entry->mixed = 1;
 }
 
 /* Takes the key for this socket. Negative: the table is full, and the socket is not in it. */
@@ -68,6 +99,7 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
 
     if (bh_is_loopback(&key->address)) /* nothing that is judged arrives there */
         return 0;
+    bh_subject_of_task(&entry.owner, task);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)
         bh_share_listener(&entry, held);
@@ -76,7 +108,6 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
         held->sharers = entry.sharers;
         return 0;
     }
-    bh_subject_of_task(&entry.owner, task);
     bh_cgroups_of_task(&entry.cgroups, task);
     if (bpf_map_update_elem(&bh_listeners, key, &entry, BPF_ANY)) {
         bh_count(BH_COUNT_LISTENERS_FULL);

@@ -32,17 +32,40 @@ static __always_inline __u8 bh_protocol_of(const struct bpf_sock_addr* ctx)
     return 0;
 }
 
+/*
+ * A thread of the kernel connects for somebody (an MPTCP subflow, a network file system). Of whom, only the socket's
+ * cgroup is known.
+ */
+static __noinline int bh_judge_kernel_departure(struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    struct bh_class_vector possible;
+    struct cgroup* cgroup = bh_cgroup_of(departure->sock);
+    void* facets = bh_facet_table(question->control);
+
+    departure->subject.cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+    bh_only_any_process(&question->classes);
+    possible = question->classes;
+    if (facets)
+        bh_classes_of_cgroup(facets, cgroup, &question->classes, &possible);
+    return bh_judge_unsure(question, &possible, &departure->answer);
+}
+
 static __always_inline void bh_judge_departure(struct bh_departure* departure)
 {
     struct bh_question* question = &departure->question;
     question->direction = BH_OUTBOUND;
     bh_subject_of_current(&departure->subject);
     departure->by_process = bh_planes_look_at_processes(question->control);
-    if (departure->by_process)
-        bh_classes_of_current(question->control, &departure->subject, &question->classes);
-    else
-        bh_only_any_process(&question->classes);
-    bh_judge(question, &departure->answer);
+    if (departure->by_process && bh_is_kernel_thread(&departure->subject) && departure->sock) {
+        bh_judge_kernel_departure(departure);
+    } else {
+        if (departure->by_process)
+            bh_classes_of_current(question->control, &departure->subject, &question->classes);
+        else
+            bh_only_any_process(&question->classes);
+        bh_judge(question, &departure->answer);
+    }
     bh_count_verdict(&departure->answer, BH_OUTBOUND);
 }
 

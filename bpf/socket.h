@@ -49,6 +49,16 @@ static __always_inline __u8 bh_v6only_of(const struct sock* sock)
     return BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_ipv6only);
 }
 
+/* The cgroup in which the socket was made; NULL where net_cls of cgroup v1 took the place (the value is odd). */
+static __always_inline struct cgroup* bh_cgroup_of(const struct sock* sock)
+{
+    if (bpf_core_field_exists(sock->sk_cgrp_data.cgroup))
+        return BPF_CORE_READ(sock, sk_cgrp_data.cgroup);
+    const struct sock_cgroup_data___before_5_15* data = (const void*)&sock->sk_cgrp_data;
+    __u64 value = BPF_CORE_READ(data, val);
+    return value & 1 ? NULL : (struct cgroup*)value;
+}
+
 static __always_inline void bh_local_address_of(const struct sock* sock, struct bh_address* address)
 {
     if (BPF_CORE_READ(sock, __sk_common.skc_family) == BH_AF_INET6) {

@@ -22,6 +22,11 @@ static __always_inline void bh_read_executable(struct bh_subject* subject, struc
     subject->exe_device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
+static __always_inline int bh_is_kernel_thread(const struct bh_subject* subject)
+{
+    return subject->exe_inode == 0;
+}
+
 /* Of the task that runs: for programs in its context and with its helpers (connect, sendmsg, bind). */
 static __always_inline void bh_subject_of_current(struct bh_subject* subject)
 {
@@ -145,6 +150,29 @@ static __always_inline void bh_classes_of_stored(struct bh_control control, cons
     classes->word[0] |= 1;
 }
 
+/*
+ * What is sure, and what is possible, of a process of which only the cgroup is known. Walks up from it without storing
+ * the way: the frames of a door have to share 512 bytes.
+ */
+static __noinline int bh_classes_of_cgroup(void* facets, struct cgroup* cgroup, struct bh_class_vector* sure,
+                                           struct bh_class_vector* possible)
+{
+    const struct bh_class_vector* row = NULL;
+
+    for (int i = 0; i < BH_CGROUP_LEVELS && cgroup && !row; i++) {
+        row = bh_cgroup_row(facets, BPF_CORE_READ(cgroup, kn, id));
+        cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
+    }
+    bh_all_classes(possible);
+    bh_intersect(possible, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
+    *sure = *possible;
+    bh_intersect(sure, bh_facet_default(facets, BH_FACET_USER));
+    bh_intersect(sure, bh_facet_default(facets, BH_FACET_EXECUTABLE));
+    sure->word[0] |= 1;
+    possible->word[0] |= 1;
+    return 0;
+}
+
 /* Classes of the running task; `subject` is what bh_subject_of_current() said of it. */
 static __always_inline void bh_classes_of_current(struct bh_control control, const struct bh_subject* subject,
                                                   struct bh_class_vector* classes)
@@ -165,6 +193,33 @@ static __always_inline void bh_classes_of_current(struct bh_control control, con
     }
     bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     classes->word[0] |= 1;
+}
+
+/*
+ * The verdict where not all of the process is known: what is sure of it (question->classes) can allow, what may be of
+ * it
+ * (`possible`, a superset) can deny. question->classes are then those that decided.
+ */
+static __noinline int bh_judge_unsure(struct bh_question* question, const struct bh_class_vector* possible,
+                                      struct bh_answer* answer)
+{
+    struct bh_class_vector sure = question->classes;
+    struct bh_answer suspicion;
+
+    bh_judge(question, answer);
+    question->classes = *possible;
+    bh_judge(question, &suspicion);
+    if (suspicion.shadow_verdict == BH_DENIED) {
+        answer->shadow_verdict = BH_DENIED;
+        answer->shadow_reason = suspicion.shadow_reason;
+    }
+    if (answer->verdict == BH_ALLOWED && suspicion.verdict == BH_DENIED) {
+        answer->verdict = BH_DENIED;
+        answer->reason = suspicion.reason;
+        return 0;
+    }
+    question->classes = sure;
+    return 0;
 }
 
 #endif

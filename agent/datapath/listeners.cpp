@@ -39,6 +39,11 @@ bool is_listener(const bh_walked_socket& socket)
     return socket.protocol == IPPROTO_UDP && socket.state != TCP_ESTABLISHED && socket.local_port != 0;
 }
 
+bool same_kind(const bh_subject& a, const bh_subject& b)
+{
+    return a.cgroup_id == b.cgroup_id && a.exe_inode == b.exe_inode && a.exe_device == b.exe_device && a.uid == b.uid;
+}
+
 void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, std::chrono::nanoseconds now)
 {
     const bh_listener_key key{walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0};
@@ -54,11 +59,14 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
         return;
     // Several sockets on one key: the one whose owner is known speaks for them, and IPv4 comes if it comes to any.
     listener.sharers = found->second.sharers + 1;
+    listener.mixed = found->second.mixed | (same_kind(found->second.owner, listener.owner) ? 0 : 1);
     listener.v6only = found->second.v6only = found->second.v6only & listener.v6only;
     if (found->second.owner.pid == 0)
         found->second = listener;
-    else
+    else {
         found->second.sharers = listener.sharers;
+        found->second.mixed = listener.mixed;
+    }
 }
 
 // A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known

@@ -37,10 +37,9 @@ static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const s
     struct bh_question* question = &arrival->question;
     arrival->by_process = bh_planes_look_at_processes(question->control);
     if (arrival->by_process && listener)
-        bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+        bh_judge_listener(question, listener, &arrival->answer);
     else
-        bh_only_any_process(&question->classes);
-    bh_judge(question, &arrival->answer);
+        bh_judge_anybody(question, &arrival->answer);
     bh_count_verdict(&arrival->answer, BH_INBOUND);
 }
 

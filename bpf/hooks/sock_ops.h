@@ -41,7 +41,6 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     struct bh_question question = {
         .remote = event->remote, .port = event->local_port, .protocol = IPPROTO_TCP, .direction = BH_INBOUND};
     struct bh_answer answer;
-    bh_only_any_process(&question.classes);
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
     if (ctx->sk && bh_netns_of(bh_kernel_socket(ctx->sk)) == guarded_netns)
@@ -49,8 +48,9 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     else
         question.control.active_slot = question.control.shadow_slot = BH_SLOT_NONE; /* not judged there */
     if (listener && bh_planes_look_at_processes(question.control))
-        bh_classes_of_stored(question.control, &listener->owner, &listener->cgroups, &question.classes);
-    bh_judge(&question, &answer);
+        bh_judge_listener(&question, listener, &answer);
+    else
+        bh_judge_anybody(&question, &answer);
     bh_describe_verdict(event, &question, &answer);
     if (listener)
         event->subject = listener->owner;

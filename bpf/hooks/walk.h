@@ -8,16 +8,6 @@
 #define BH_STATE_TIME_WAIT 6
 #define BH_STATE_NEW_SYN_RECV 12
 
-static __always_inline __u64 bh_cgroup_of_socket(const struct sock* sock)
-{
-    if (bpf_core_field_exists(sock->sk_cgrp_data.cgroup))
-        return BPF_CORE_READ(sock, sk_cgrp_data.cgroup, kn, id);
-    const struct sock_cgroup_data___before_5_15* data = (const void*)&sock->sk_cgrp_data;
-    __u64 value = BPF_CORE_READ(data, val);
-    struct cgroup* cgroup = (struct cgroup*)value;
-    return value & 1 ? 0 : BPF_CORE_READ(cgroup, kn, id); /* odd: net_cls of cgroup v1 took the place */
-}
-
 static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, struct sock* sock, __u32 uid)
 {
     walked->cookie = bpf_get_socket_cookie(sock);
@@ -30,7 +20,8 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->family = BPF_CORE_READ(sock, __sk_common.skc_family);
     walked->v6only = bh_v6only_of(sock);
     walked->uid = uid;
-    walked->cgroup_id = bh_cgroup_of_socket(sock);
+    const struct cgroup* cgroup = bh_cgroup_of(sock);
+    walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
 SEC("iter/tcp")

@@ -213,7 +213,8 @@ struct bh_listener {
     __u32 sharers;    /* how often others took the same key (SO_REUSEPORT) since the agent last walked the sockets */
     __u8 state;       /* enum bh_listener_state */
     __u8 v6only;
-    __u16 pad;
+    __u8 mixed; /* sockets of another unit, program or user hear at the same key; owner is one of them */
+    __u8 pad;
     struct bh_subject owner;
     struct bh_cgroup_path cgroups; /* of the owner; the kernel cannot walk up from a bare id */
 };

@@ -111,6 +111,14 @@ std::string icmp_echo(std::uint16_t identifier)
     return bytes_of(header);
 }
 
+std::string with_icmp_checksum(std::string message)
+{
+    message[2] = message[3] = 0;
+    const std::uint16_t sum = checksum(message);
+    std::memcpy(message.data() + 2, &sum, sizeof(sum));
+    return message;
+}
+
 std::string with_source_route(const std::string& packet)
 {
     iphdr header{};

@@ -20,6 +20,7 @@ namespace bulkhead::test {
                                      std::uint16_t to_port, std::uint8_t flags);
 inline constexpr std::uint8_t tcp_syn = TH_SYN;
 [[nodiscard]] std::string icmp_echo(std::uint16_t identifier); // an ICMP message, for IPv4
+[[nodiscard]] std::string with_icmp_checksum(std::string message);
 // The same packet with a loose source route option (IPv4), with a routing header that has a segment left (IPv6).
 [[nodiscard]] std::string with_source_route(const std::string& packet);
 [[nodiscard]] std::string with_routing_header(const std::string& packet);

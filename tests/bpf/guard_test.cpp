@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 namespace bulkhead::test {
@@ -22,6 +23,13 @@ protected:
         options.guard.attach = true;
         options.guard.force_clsact = GetParam();
         return options;
+    }
+
+    bool denial_seen(std::uint8_t protocol)
+    {
+        return drained_count([&](const bh_event& event) {
+                   return event.type == BH_EVENT_DENY && event.protocol == protocol;
+               }) > 0;
     }
 
     std::optional<bh_event> denial(std::uint8_t protocol)
@@ -221,6 +229,125 @@ TEST_P(GuardTest, TheGuardStaysWithoutAnAgentAndIsTakenOver)
     });
     ASSERT_TRUE(detached);
     peer([&] { EXPECT_TRUE(pings("10.77.0.1")); });
+}
+
+// An ICMP error as a router would send it: type, code, and the packet that it is about.
+std::string icmp_error(std::uint8_t type, std::uint8_t code, const std::string& quoted)
+{
+    std::string message = icmp_echo(0);
+    message[0] = static_cast<char>(type);
+    message[1] = static_cast<char>(code);
+    message[2] = message[3] = message[6] = message[7] = 0;
+    message += quoted;
+    return with_icmp_checksum(message);
+}
+
+TEST_P(GuardTest, AnErrorAboutWhatWeSentComesIn)
+{
+    realise(TestPolicy().default_action(inbound, refuse)); // out: allowed
+    UniqueFd client;
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(client, {"10.77.0.2", 9}), 0);
+        ASSERT_EQ(send_error(client), 0); // nobody listens there
+    });
+    ::usleep(50'000);
+    EXPECT_EQ(send_error(client), ECONNREFUSED);
+    EXPECT_FALSE(denial_seen(IPPROTO_ICMP));
+}
+
+TEST_P(GuardTest, AnErrorAboutNothingIsRefused)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    UniqueFd listener;
+    guarded([&] { listener = listening({"10.77.0.1", 80}); }); // a listener answers for no packet
+    peer([&] {
+        EXPECT_EQ(send_frame_ip("10.77.0.1", icmp_error(3, 1, tcp_packet("10.77.0.1", "10.77.0.2", 80, 4000, 0))), 0);
+    });
+    const auto denied = denial(IPPROTO_ICMP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->icmp_type, 3);
+}
+
+TEST_P(GuardTest, TooBigAlwaysComesIn)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    peer([&] {
+        EXPECT_EQ(send_frame_ip("10.77.0.1", icmp_error(3, 4, tcp_packet("10.77.0.1", "10.77.0.2", 80, 4000, 0))), 0);
+    });
+    EXPECT_FALSE(denial_seen(IPPROTO_ICMP));
+}
+
+TEST_P(GuardTest, AForwardedPacketMustPassInAndOut)
+{
+    const Netns behind;
+    const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(behind.fd());
+    ip(world_->wire.guarded, "link add inner type veth peer name outer netns " + there);
+    ip(world_->wire.guarded, "addr add 10.78.0.1/24 dev inner");
+    ip(world_->wire.guarded, "link set inner up");
+    ip(behind, "link set lo up");
+    ip(behind, "addr add 10.78.0.2/24 dev outer");
+    ip(behind, "link set outer up");
+    ip(behind, "route add default via 10.78.0.1");
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    guarded([&] { ASSERT_EQ(std::system("sysctl -qw net.ipv4.ip_forward=1"), 0); }); // NOLINT(cert-env33-c)
+    ASSERT_TRUE(datapath_->follow_interfaces());
+
+    realise(closed().allow(inbound, "10.78.0.2", "tcp/80").allow(outbound, "10.77.0.2", "tcp/80").allow(
+        outbound, "10.77.0.2", "tcp/81"));
+    UniqueFd http, other;
+    peer([&] {
+        http = listening({"10.77.0.2", 80});
+        other = listening({"10.77.0.2", 81});
+    });
+    const auto from_behind = [&](std::uint16_t port) {
+        int error = -1;
+        run_in(behind, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
+        return error;
+    };
+    EXPECT_EQ(from_behind(80), 0); // both ways: the answers pass as answers
+    EXPECT_NE(from_behind(81), 0); // out, but not in
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0);
+    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
+    EXPECT_EQ(denied->remote_port, 81);
+}
+
+// The other way to refuse.
+class SilentGuardTest : public BpfTest {
+protected:
+    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
+    {
+        auto options = BpfTest::options(instance);
+        options.guard.attach = true;
+        options.refuse_silently = true;
+        return options;
+    }
+};
+
+TEST_F(SilentGuardTest, ARefusedAttemptGetsNoAnswer)
+{
+    realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.77.0.3", "tcp/80"));
+    UniqueFd server;
+    guarded([&] { server = listening({"10.77.0.1", 80}); });
+    Sniffer sniffer(world_->wire.peer);
+    peer([&] {
+        EXPECT_EQ(send_frame(tcp_packet("10.77.0.2", "10.77.0.1", 4000, 80, tcp_syn)), 0);
+        const UniqueFd client = make_socket(AF_INET, SOCK_DGRAM);
+        EXPECT_EQ(connect_error(client, {"10.77.0.1", 80}), 0);
+        EXPECT_EQ(send_error(client), 0);
+        ::usleep(50'000);
+        EXPECT_EQ(send_error(client), 0) << "no port unreachable has come";
+    });
+    EXPECT_FALSE(sniffer.saw_protocol(IPPROTO_TCP));
+}
+
+TEST_F(SilentGuardTest, AClosedPortOfAnAllowedPeerStillAnswers)
+{
+    realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.77.0.2", "tcp/81"));
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 81}), ECONNREFUSED); });
 }
 
 } // namespace

@@ -102,6 +102,21 @@ std::string tcp_packet(std::string_view from, std::string_view to, std::uint16_t
     return ip_packet(from, to, IPPROTO_TCP, bytes_of(header));
 }
 
+std::string tcp_segment(std::string_view from, std::string_view to, std::uint16_t from_port, std::uint16_t to_port,
+                        std::uint8_t flags, std::uint32_t sequence, std::uint32_t acknowledged)
+{
+    std::string packet = tcp_packet(from, to, from_port, to_port, flags);
+    tcphdr header{};
+    std::memcpy(&header, packet.data() + sizeof(iphdr), sizeof(header));
+    header.th_seq = htonl(sequence);
+    header.th_ack = htonl(acknowledged);
+    header.th_win = htons(1000);
+    const std::string pseudo = packet.substr(offsetof(iphdr, saddr), 8) + std::string{'\0', IPPROTO_TCP, '\0', 20};
+    header.th_sum = checksum(pseudo + bytes_of(header));
+    std::memcpy(packet.data() + sizeof(iphdr), &header, sizeof(header));
+    return packet;
+}
+
 std::string icmp_echo(std::uint16_t identifier)
 {
     icmphdr header{};
@@ -215,6 +230,21 @@ bool Sniffer::saw_tcp(std::string_view to, std::uint16_t port)
         return packet.size() >= header + 4 && packet.compare(address, v6 ? 16 : 4, wanted, address, v6 ? 16 : 4) == 0 &&
                packet.compare(header + 2, 2, wanted, header + 2, 2) == 0;
     });
+}
+
+std::optional<std::uint32_t> Sniffer::syn_ack()
+{
+    listen();
+    for (const auto& packet : packets_) {
+        tcphdr header{};
+        if (is_v6(packet) || packet.size() < sizeof(iphdr) + sizeof(header) ||
+            packet[offsetof(iphdr, protocol)] != IPPROTO_TCP)
+            continue;
+        std::memcpy(&header, packet.data() + sizeof(iphdr), sizeof(header));
+        if (header.th_flags == (TH_SYN | TH_ACK))
+            return ntohl(header.th_seq);
+    }
+    return std::nullopt;
 }
 
 bool Sniffer::saw_protocol(std::uint8_t protocol)

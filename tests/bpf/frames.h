@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,10 @@ namespace bulkhead::test {
 [[nodiscard]] std::string tcp_packet(std::string_view from, std::string_view to, std::uint16_t from_port,
                                      std::uint16_t to_port, std::uint8_t flags);
 inline constexpr std::uint8_t tcp_syn = TH_SYN;
+// With sequence numbers and a valid checksum, for a kernel to take; IPv4 only.
+[[nodiscard]] std::string tcp_segment(std::string_view from, std::string_view to, std::uint16_t from_port,
+                                      std::uint16_t to_port, std::uint8_t flags, std::uint32_t sequence,
+                                      std::uint32_t acknowledged);
 [[nodiscard]] std::string icmp_echo(std::uint16_t identifier); // an ICMP message, for IPv4
 [[nodiscard]] std::string with_icmp_checksum(std::string message);
 // The same packet with a loose source route option (IPv4), with a routing header that has a segment left (IPv6).
@@ -38,6 +43,8 @@ public:
     explicit Sniffer(const Netns& netns);
     [[nodiscard]] bool saw_tcp(std::string_view to, std::uint16_t port);
     [[nodiscard]] bool saw_protocol(std::uint8_t protocol);
+    // Sequence number of the first IPv4 SYN-ACK that was seen.
+    [[nodiscard]] std::optional<std::uint32_t> syn_ack();
 
 private:
     void listen();

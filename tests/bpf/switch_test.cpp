@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an onlooker sees while planes change.
+#include "agent/sessions/late_session.h"
 #include "tests/bpf/fixture.h"
+#include "tests/bpf/frames.h"
 
 #include <atomic>
 #include <cerrno>
@@ -130,6 +132,31 @@ TEST_F(Switch, HundredThousandAddressesAreRealised)
     ASSERT_TRUE(datapath_->judge(requests));
     EXPECT_EQ(requests[0].verdict, BH_ALLOWED);
     EXPECT_EQ(requests[1].verdict, BH_DENIED);
+}
+
+// A SYN that the old policy let in, whose handshake ends under the new one. No walk finds it in between.
+TEST_F(Switch, AHandshakeThatEndsUnderAnotherPolicyIsTold)
+{
+    const std::string stranger = "10.77.0.9"; // the peer's kernel does not know it, and so does not reset what is sent
+    ip(world_->wire.guarded, "neigh replace " + stranger + " lladdr 02:77:00:00:00:02 dev bh0 nud permanent");
+    realise(TestPolicy().default_action(inbound, permit));
+    UniqueFd server;
+    guarded([&] { server = listening({"10.77.0.1", 80}); });
+    Sniffer sniffer(world_->wire.peer);
+    peer([&] { ASSERT_EQ(send_frame(tcp_segment(stranger, "10.77.0.1", 4000, 80, TH_SYN, 100, 0)), 0); });
+    const auto sequence = sniffer.syn_ack();
+    ASSERT_TRUE(sequence);
+
+    realise(TestPolicy().default_action(inbound, refuse));
+    peer([&] { ASSERT_EQ(send_frame(tcp_segment(stranger, "10.77.0.1", 4000, 80, TH_ACK, 101, *sequence + 1)), 0); });
+    const auto established = wait_for([](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED; });
+    ASSERT_TRUE(established);
+    EXPECT_EQ(established->verdict, BH_DENIED) << "the agent destroys it at this word";
+    const auto session = agent::late_session(*established);
+    EXPECT_TRUE(datapath_->destroy_socket(session.socket.socket));
+    const UniqueFd connection = accepted(server);
+    char byte = 0;
+    EXPECT_LE(::recv(connection.get(), &byte, 1, 0), 0);
 }
 
 } // namespace

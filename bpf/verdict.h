@@ -8,6 +8,10 @@
  *   2. any deny that meets the process's classes     -> denied,  RULE
  *   3. any allow that meets them                     -> allowed, RULE
  *   4. the plane's default of the direction          -> DEFAULT, or allowed, NO_POLICY where there is none
+ *
+ * Of loopback only the exact peer class is asked, which only prefixes inside loopback are part of, and the default is
+ * the plane's `loopback`: without one, allowed, LOCAL. An entry with rules that expire has
+ * stages, of which one speaks.
  */
 #ifndef BULKHEAD_BPF_VERDICT_H
 #define BULKHEAD_BPF_VERDICT_H
@@ -18,12 +22,13 @@
 #include "bpf/maps.h"
 
 struct bh_question {
-    struct bh_address remote;
-    __u16 port; /* of the destination */
+    struct bh_address remote; /* of loopback: the loopback address */
+    __u16 port;               /* of the destination; see BH_PROTOCOL_OTHER */
     __u8 protocol;
     __u8 direction;
     __u8 port_unknown; /* a fragment without its header: only what is said of every port holds */
-    __u8 pad[3];
+    __u8 loopback;
+    __u16 pad;
     struct bh_control control; /* read once, before the classes are computed */
     struct bh_class_vector classes;
 };
@@ -73,7 +78,43 @@ struct bh_findings {
     __u32 failsafe;
 };
 
-static __always_inline void bh_consider(void* entries, const struct bh_question* question, __u32 peer_class,
+/*
+ * Which stage of an entry speaks now: the first that has not passed; 0: the entry itself, what remains after the last.
+ * Not static: the verifier then proves the loop once, and not again for each way that leads to it.
+ */
+__noinline __u32 bh_stage_of_now(__u32 slot, __u32 peer_class, __u32 port_protocol_direction, __u32 stages)
+{
+    void* entries = bpf_map_lookup_elem(&bh_plane_entries, &slot);
+    if (!entries)
+        return 0;
+    struct bh_entry_key key = {
+        .peer_class = peer_class,
+        .port_class = port_protocol_direction,
+        .protocol = port_protocol_direction >> 16,
+    };
+    __u64 now = bpf_ktime_get_ns();
+    for (__u32 i = 1; i <= BH_STAGES; i++) {
+        if (i > stages)
+            break;
+        key.direction = (port_protocol_direction >> 24) + (i << BH_STAGE_SHIFT);
+        const struct bh_entry* stage = bpf_map_lookup_elem(entries, &key);
+        if (stage && now < stage->until_ns)
+            return i;
+    }
+    return 0;
+}
+
+static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32 slot, struct bh_entry_key* key)
+{
+    const struct bh_entry* entry = bpf_map_lookup_elem(entries, key);
+    if (!entry || !entry->stages)
+        return entry;
+    __u32 rest = key->port_class | (__u32)key->protocol << 16 | (__u32)key->direction << 24;
+    key->direction += bh_stage_of_now(slot, key->peer_class, rest, entry->stages) << BH_STAGE_SHIFT;
+    return bpf_map_lookup_elem(entries, key);
+}
+
+static __always_inline void bh_consider(void* entries, __u32 slot, const struct bh_question* question, __u32 peer_class,
                                         __u16 port_class, struct bh_findings* findings)
 {
     struct bh_entry_key key = {
@@ -82,7 +123,7 @@ static __always_inline void bh_consider(void* entries, const struct bh_question*
         .protocol = question->protocol,
         .direction = question->direction,
     };
-    const struct bh_entry* entry = bpf_map_lookup_elem(entries, &key);
+    const struct bh_entry* entry = bh_find_entry(entries, slot, &key);
     if (!entry)
         return;
     findings->failsafe |= entry->failsafe;
@@ -126,6 +167,10 @@ static __always_inline __u32 bh_find_peer_class(const struct bh_question* questi
 
 static __always_inline __u16 bh_find_port_class(const struct bh_question* question, void* ports, int* missing)
 {
+    if (question->port_unknown)
+        return BH_PORT_ANY;
+    if (question->protocol != IPPROTO_TCP && question->protocol != IPPROTO_UDP)
+        return question->port + BH_PORT_CLASS_FIRST;
     __u32 table = 2 * (question->direction & 1) + (question->protocol == IPPROTO_UDP);
     const struct bh_port_classes* classes = bpf_map_lookup_elem(ports, &table);
     if (!classes) {
@@ -133,6 +178,25 @@ static __always_inline __u16 bh_find_port_class(const struct bh_question* questi
         return BH_PORT_ANY;
     }
     return classes->of_port[question->port];
+}
+
+static __always_inline void bh_answer_by_default(const struct bh_question* question, const struct bh_plane_info* info,
+                                                 struct bh_plane_answer* answer)
+{
+    if (question->loopback) {
+        if (info->loopback == BH_DEFAULT_DENY)
+            bh_answer_plane(answer, BH_DENIED, BH_REASON_DEFAULT);
+        else
+            bh_answer_plane(answer, BH_ALLOWED, BH_REASON_LOCAL);
+        return;
+    }
+    __u8 action = info->default_action[question->direction & 1];
+    if (action == BH_DEFAULT_DENY)
+        bh_answer_plane(answer, BH_DENIED, BH_REASON_DEFAULT);
+    else if (action == BH_DEFAULT_ALLOW)
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_DEFAULT);
+    else
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_NO_POLICY);
 }
 
 /* A plane in force that is not whole decides nothing by chance: it refuses, and says so (reason MALFORMED, counted). */
@@ -160,13 +224,18 @@ static __noinline int bh_judge_plane(const struct bh_question* question, __u32 s
     }
     answer->peer_class = peer_class;
 
-    bh_consider(entries, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
-    if (port_class != BH_PORT_ANY)
-        bh_consider(entries, question, BH_PEER_ANY, port_class, &findings);
-    if (peer_class != BH_PEER_ANY) {
-        bh_consider(entries, question, peer_class, BH_PORT_ANY, &findings);
+    if (!question->loopback) {
+        bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
         if (port_class != BH_PORT_ANY)
-            bh_consider(entries, question, peer_class, port_class, &findings);
+            bh_consider(entries, slot, question, BH_PEER_ANY, port_class, &findings);
+    } else if (info->loopback == BH_DEFAULT_NONE) {
+        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_LOCAL);
+        return 0;
+    }
+    if (peer_class != BH_PEER_ANY) {
+        bh_consider(entries, slot, question, peer_class, BH_PORT_ANY, &findings);
+        if (port_class != BH_PORT_ANY)
+            bh_consider(entries, slot, question, peer_class, port_class, &findings);
     }
 
     if (findings.failsafe)
@@ -175,12 +244,8 @@ static __noinline int bh_judge_plane(const struct bh_question* question, __u32 s
         bh_answer_plane(answer, BH_DENIED, BH_REASON_RULE);
     else if (findings.allow)
         bh_answer_plane(answer, BH_ALLOWED, BH_REASON_RULE);
-    else if (info->default_action[question->direction & 1] == BH_DEFAULT_DENY)
-        bh_answer_plane(answer, BH_DENIED, BH_REASON_DEFAULT);
-    else if (info->default_action[question->direction & 1] == BH_DEFAULT_ALLOW)
-        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_DEFAULT);
     else
-        bh_answer_plane(answer, BH_ALLOWED, BH_REASON_NO_POLICY);
+        bh_answer_by_default(question, info, answer);
     return 0;
 }
 

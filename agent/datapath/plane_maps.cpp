@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/plane_maps.h"
 
+#include "common/core/clock.h"
+
 #include <bpf/bpf.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -102,13 +104,34 @@ Result<UniqueFd> build_ports(const policy::PlaneImage& image)
     return fd;
 }
 
+// The kernel's clock of a moment that is given in unix time. What has passed stays passed: 0 would mean for good.
+__u64 to_monotonic(__u64 unix_ns)
+{
+    const auto ahead = system_clock().wall().time_since_epoch() - system_clock().monotonic();
+    const auto offset = static_cast<__u64>(std::max<std::int64_t>(ahead.count(), 0));
+    return unix_ns > offset ? unix_ns - offset : 1;
+}
+
+// An entry that only names rules that have expired.
+bool is_empty(const bh_entry& entry)
+{
+    const auto zero = [](__u64 word) { return word == 0; };
+    return entry.failsafe == 0 && entry.stages == 0 &&
+           std::all_of(std::begin(entry.allow), std::end(entry.allow), zero) &&
+           std::all_of(std::begin(entry.deny), std::end(entry.deny), zero);
+}
+
 Result<UniqueFd> build_entries(const policy::PlaneImage& image)
 {
     std::vector<bh_entry_key> keys;
     std::vector<bh_entry> values;
     for (const auto& [key, cell] : image.entries) {
+        if (is_empty(cell.entry))
+            continue;
         keys.push_back(key);
         values.push_back(cell.entry);
+        if (auto& until = values.back().until_ns; until != 0)
+            until = to_monotonic(until);
     }
     BULKHEAD_TRY(auto fd, create(BPF_MAP_TYPE_HASH, "bh_entries", sizeof(bh_entry_key), sizeof(bh_entry), keys.size()));
     BULKHEAD_CHECK(insert_all(fd.get(), "bh_entries", keys, values));

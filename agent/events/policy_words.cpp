@@ -43,8 +43,8 @@ std::string rule_behind(const PolicyView& view, policy::Plane plane, const Judge
     if (reason != BH_REASON_RULE && reason != BH_REASON_FAILSAFE)
         return {};
     const auto& image = plane == policy::Plane::active ? view.active : view.shadow;
-    const auto again = policy::judge(image, view.policy, judgement.direction, judgement.protocol, judgement.peer,
-                                     judgement.port, classes_of(judgement.classes));
+    const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port};
+    const auto again = policy::judge(image, view.policy, approach, classes_of(judgement.classes));
     if (again.verdict != verdict || again.reason != reason || !again.rule || *again.rule >= view.policy.rules.size())
         return {};
     return view.policy.rules[*again.rule].id;

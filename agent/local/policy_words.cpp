@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/local/policy_words.h"
 
+#include "common/policy/describe.h"
+
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -73,16 +75,7 @@ std::string describe_rule(const policy::HostRule& rule, const PolicyView& view)
 
 std::string describe_services(const std::vector<policy::ServiceAtom>& services)
 {
-    std::vector<std::string> words;
-    for (const auto& atom : services) {
-        std::string text = atom.protocol == policy::Protocol::tcp ? "tcp" : "udp";
-        if (atom.ports.first == atom.ports.last)
-            text += fmt::format("/{}", atom.ports.first);
-        else if (atom.ports.first > 1 || atom.ports.last != 65535)
-            text += fmt::format("/{}-{}", atom.ports.first, atom.ports.last);
-        words.push_back(std::move(text));
-    }
-    return fmt::format("{}", fmt::join(words, ","));
+    return fmt::format("{}", fmt::join(policy::service_words(services), ","));
 }
 
 std::string describe_peers(const policy::PeerSet& peers, const PolicyView& view)

@@ -11,7 +11,9 @@ __noinline int bh_judge_call_at(__u32 index)
     struct bh_question question = {.remote = call->request.remote,
                                    .port = call->request.port,
                                    .protocol = call->request.protocol,
-                                   .direction = call->request.direction & 1};
+                                   .direction = call->request.direction & 1,
+                                   .port_unknown = call->request.port_unknown,
+                                   .loopback = bh_is_loopback(&call->request.remote)};
     struct bh_answer answer;
 
     question.control = bh_read_control();

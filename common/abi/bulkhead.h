@@ -118,8 +118,9 @@ BH_ASSERT(sizeof(struct bh_prefix_key) == 20, "layout");
 /*
  * Key of a plane's entries. A verdict looks up four keys: {exact, any} peer class x {exact, any} port class.
  *
- * Rules that expire have stages of their own, one for each instant: the key of stage i (1, 2, ...) is that of the entry
- * with `i << BH_STAGE_SHIFT` added to the direction; the entry says how many there are.
+ * An entry with rules that expire has stages, one for each instant, the first first: stage i (1, 2, ...) is all that the
+ * entry says until its instant, the entry itself what remains after the last. Its key is that of the entry with
+ * `i << BH_STAGE_SHIFT` added to the direction; the entry says how many there are.
  */
 struct bh_entry_key {
     __u32 peer_class;
@@ -401,15 +402,16 @@ enum bh_counter {
 struct bh_judge_request {
     struct bh_address remote;
     struct bh_subject subject;
-    __u16 port; /* of the destination: remote when outbound, local when inbound */
-    __u8 protocol;
+    __u16 port; /* of the destination: remote when outbound, local when inbound; ICMP type, or protocol number */
+    __u8 protocol; /* as in bh_entry_key */
     __u8 direction;
     /* answers */
     __u8 verdict, reason, shadow_verdict, shadow_reason;
     __u32 generation;
     __u32 peer_class;
     __u32 shadow_peer_class;
-    __u32 pad;
+    __u8 port_unknown; /* asked: only entries about every port match */
+    __u8 pad[3];
     struct bh_class_vector classes;
 };
 BH_ASSERT(sizeof(struct bh_judge_request) == 120, "layout");

@@ -111,6 +111,11 @@ Cidr Cidr::host(const IpAddress& address)
     return {address, static_cast<std::uint8_t>(address.is_v4() ? 32 : 128)};
 }
 
+bool Cidr::is_loopback() const
+{
+    return address.is_loopback() && length >= (address.is_v4() ? 8 : 128);
+}
+
 std::uint8_t Cidr::mapped_length() const
 {
     return static_cast<std::uint8_t>(address.is_v4() ? length + 96 : length);

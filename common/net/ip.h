@@ -41,6 +41,7 @@ struct Cidr {
 
     [[nodiscard]] bool contains(const IpAddress& other) const;
     [[nodiscard]] bool contains(const Cidr& other) const;
+    [[nodiscard]] bool is_loopback() const;           // lies wholly inside 127.0.0.0/8, or is ::1/128
     [[nodiscard]] std::uint8_t mapped_length() const; // bits of the 16-byte form: IPv4 + 96
     [[nodiscard]] Cidr masked() const;                // host bits cleared
     [[nodiscard]] std::string to_string() const;

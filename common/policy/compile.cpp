@@ -111,6 +111,7 @@ HostRule draft_rule(const Segment& segment, const Rule& rule, Direction directio
     result.peers = std::move(peers);
     result.services = rule.services;
     result.where = place_of(rule.where);
+    result.expires = rule.expires;
     result.reason = rule.reason;
     return result;
 }
@@ -156,6 +157,8 @@ void add_defaults(HostPolicy& host, const std::vector<const Segment*>& own)
             auto& defaults = host.defaults[static_cast<std::size_t>(plane)];
             add_default(defaults[static_cast<std::size_t>(Direction::outbound)], segment->outbound, segment->name);
             add_default(defaults[static_cast<std::size_t>(Direction::inbound)], segment->inbound, segment->name);
+            if (segment->loopback == Action::deny)
+                add_default(host.loopback[static_cast<std::size_t>(plane)], Action::deny, segment->name);
         }
         if (segment->mode == Mode::enforce)
             host.sessions = stricter(host.sessions, segment->sessions);

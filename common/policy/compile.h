@@ -27,8 +27,8 @@ struct Identities {
 //   - an allow rule counts in both planes at both ends, whatever the mode of the segment that declares it;
 //   - a deny rule counts in the active plane when the declaring segment is in mode enforce, in the shadow plane when it
 //     is in mode test or enforce, never in mode observe; at both ends;
-//   - a segment's default counts on its own workloads in the same planes as its deny rules. A workload in several
-//     segments is denied by default where any of them says deny.
+//   - a segment's default counts on its own workloads in the same planes as its deny rules, and so does `loopback`. A
+//     workload in several segments is denied by default where any of them says deny.
 // So the active plane is never stricter than the shadow plane, and moving any subset of segments from test to enforce
 // refuses nothing that the shadow plane had not reported. Fails (invalid) on more than BH_CLASSES - 1 process
 // conditions. Which ends a rule reaches: a peer that is a segment, labels or a workload gives both ends; a peer that is

@@ -10,7 +10,7 @@ namespace bulkhead::policy {
 
 // What documents say before names mean anything: the hand-over from the readers to resolve().
 
-// A service as a rule writes it: a name, or `proto/port[-port]`.
+// A service as a rule writes it: a name, or a word such as `tcp/443`.
 struct ServiceWord {
     std::string text;
     SourceRef where;

@@ -8,8 +8,9 @@
 
 namespace bulkhead::policy {
 
-// "tcp/443", "udp/8000-8100", "any" for all of TCP and UDP.
-[[nodiscard]] std::string describe(const std::vector<ServiceAtom>& services);
+// As a document would write them: "tcp/443", "udp/8000-8100", "icmp/echo", "proto/gre"; "any" for all protocols.
+[[nodiscard]] std::vector<std::string> service_words(const std::vector<ServiceAtom>& services);
+[[nodiscard]] std::string describe(const std::vector<ServiceAtom>& services); // the words, joined by ", "
 [[nodiscard]] std::string describe(const ProcessCondition& condition);
 [[nodiscard]] std::string describe(const Sessions& sessions); // as the document writes it
 

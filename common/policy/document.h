@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "common/core/clock.h"
 #include "common/net/ip.h"
 
 #include <chrono>
@@ -45,7 +46,10 @@ struct LabelSelector {
 enum class Mode { observe, test, enforce };
 enum class Direction : std::uint8_t { outbound = 0, inbound = 1 }; // values of enum bh_direction
 enum class Action { allow, deny };
-enum class Protocol : std::uint8_t { tcp = 6, udp = 17 }; // IANA protocol numbers
+// IANA protocol numbers; `other` is every protocol that has no name here (BH_PROTOCOL_OTHER).
+enum class Protocol : std::uint8_t { icmp = 1, tcp = 6, udp = 17, icmpv6 = 58, other = 255 };
+inline constexpr Protocol all_protocols[] = {Protocol::icmp, Protocol::tcp, Protocol::udp, Protocol::icmpv6,
+                                             Protocol::other};
 
 struct Sessions {
     enum class Kind { keep, drain, cut } kind = Kind::keep;
@@ -53,7 +57,19 @@ struct Sessions {
     bool operator==(const Sessions&) const = default;
 };
 
-// One protocol and an inclusive range of destination ports. The service `any` is two of these: all of TCP, all of UDP.
+constexpr bool has_ports(Protocol protocol)
+{
+    return protocol == Protocol::tcp || protocol == Protocol::udp;
+}
+
+// Every port of TCP and UDP, every type of ICMP and ICMPv6, every number of the other protocols.
+constexpr PortRange whole_range(Protocol protocol)
+{
+    return {0, static_cast<std::uint16_t>(has_ports(protocol) ? 65535 : 255)};
+}
+
+// One protocol and an inclusive range of what stands for its port: destination ports of TCP and UDP, types of ICMP and
+// ICMPv6, protocol numbers of `other`. The service `any` is five of these, the whole range of each protocol.
 struct ServiceAtom {
     Protocol protocol = Protocol::tcp;
     PortRange ports;
@@ -85,6 +101,7 @@ struct Rule {
     std::optional<PeerRef> from, to;
     std::vector<ServiceAtom> services;       // resolved; sorted, never empty
     std::optional<ProcessCondition> process; // on the declaring segment's side
+    std::optional<WallTime> expires;         // from then on it says nothing
     std::string reason;
     SourceRef where;
 };
@@ -94,6 +111,7 @@ struct Segment {
     LabelSelector selector;
     Mode mode = Mode::test;
     Action inbound = Action::deny, outbound = Action::allow;
+    Action loopback = Action::allow; // what no rule about loopback matches
     Sessions sessions;
     std::vector<Rule> rules; // as written, allow first, then deny
     SourceRef where;

@@ -13,8 +13,9 @@ namespace {
 
 using Kind = YamlNode::Kind;
 
-constexpr std::array<std::string_view, 10> segment_keys{"segment", "description", "owner",    "selector", "mode",
-                                                        "inbound", "outbound",    "sessions", "allow",    "deny"};
+constexpr std::array<std::string_view, 11> segment_keys{"segment",  "description", "owner",    "selector",
+                                                        "mode",     "inbound",     "outbound", "loopback",
+                                                        "sessions", "allow",       "deny"};
 
 bool is_segment_key(std::string_view key)
 {
@@ -103,6 +104,8 @@ void read_segment(const NodeReader& reader, const YamlNode& node, Declared& decl
          {"inbound", [&](const YamlNode& v) { segment.inbound = read_default(reader, v, "'inbound'", Action::deny); }},
          {"outbound",
           [&](const YamlNode& v) { segment.outbound = read_default(reader, v, "'outbound'", Action::allow); }},
+         {"loopback",
+          [&](const YamlNode& v) { segment.loopback = read_default(reader, v, "'loopback'", Action::allow); }},
          {"sessions", [&](const YamlNode& v) { segment.sessions = read_sessions(reader, v); }},
          {"allow", [&](const YamlNode& v) { read_rules(reader, v, Action::allow, result.rules); }},
          {"deny", [&](const YamlNode& v) { read_rules(reader, v, Action::deny, denied); }},
@@ -135,7 +138,7 @@ void each_definition(const NodeReader& reader, const YamlNode& node, std::string
 
 void read_services(const NodeReader& reader, const YamlNode& node, Declared& declared)
 {
-    static constexpr std::array<std::string_view, 5> reserved{"any", "tcp", "udp", "icmp", "icmpv6"};
+    static constexpr std::array<std::string_view, 6> reserved{"any", "tcp", "udp", "icmp", "icmpv6", "proto"};
     each_definition(reader, node, "'services'", "services: {postgres: [tcp/5432]}",
                     [&](std::string name, const YamlNode& key, const YamlNode& value) {
                         if (std::find(reserved.begin(), reserved.end(), name) != reserved.end())

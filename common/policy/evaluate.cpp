@@ -41,8 +41,10 @@ bool is_member(const PolicySet& policy, const PeerRef& peer, const Workload& wor
 
 bool names_address(const PolicySet& policy, const PeerRef& peer, const IpAddress& address)
 {
-    const auto contains = [&address](const Cidr& cidr) { return cidr.contains(address); };
-    if (peer.any || std::any_of(peer.cidrs.begin(), peer.cidrs.end(), contains))
+    const auto contains = [&address](const Cidr& cidr) {
+        return cidr.contains(address) && (cidr.is_loopback() || !address.is_loopback());
+    };
+    if ((peer.any && !address.is_loopback()) || std::any_of(peer.cidrs.begin(), peer.cidrs.end(), contains))
         return true;
     if (!peer.addresses)
         return false;
@@ -55,11 +57,32 @@ bool counts(const Segment& segment, Plane plane)
     return segment.mode == Mode::enforce || (segment.mode == Mode::test && plane == Plane::shadow);
 }
 
+const ServiceAtom* serving(const Rule& rule, Protocol protocol, std::uint16_t port)
+{
+    const auto found = std::find_if(rule.services.begin(), rule.services.end(), [&](const ServiceAtom& atom) {
+        return atom.protocol == protocol && atom.ports.contains(port);
+    });
+    return found != rule.services.end() ? &*found : nullptr;
+}
+
+// A port that is not known might be any, so only a rule about all of them is about it.
 bool serves(const Rule& rule, const Attempt& attempt)
 {
-    return std::any_of(rule.services.begin(), rule.services.end(), [&attempt](const ServiceAtom& atom) {
-        return atom.protocol == attempt.protocol && atom.ports.contains(attempt.port);
-    });
+    if (attempt.port)
+        return serving(rule, attempt.protocol, *attempt.port) != nullptr;
+    const unsigned last = whole_range(attempt.protocol).last;
+    for (unsigned port = 0; port <= last;) {
+        const auto* atom = serving(rule, attempt.protocol, static_cast<std::uint16_t>(port));
+        if (atom == nullptr)
+            return false;
+        port = atom->ports.last + 1U;
+    }
+    return true;
+}
+
+bool in_force(const Rule& rule, const Attempt& attempt)
+{
+    return !rule.expires || attempt.now < *rule.expires;
 }
 
 // At the end of the segment that declares the rule: the rule's other side is the attempt's peer.
@@ -88,8 +111,8 @@ std::optional<std::string> first_match(const Question& q, Action action)
     std::optional<std::string> first;
     for (const auto& segment : q.policy.segments)
         for (const auto& rule : segment.rules) {
-            if (rule.action != action || (action == Action::deny && !counts(segment, q.plane)) ||
-                !serves(rule, q.attempt))
+            if (rule.action != action || !in_force(rule, q.attempt) ||
+                (action == Action::deny && !counts(segment, q.plane)) || !serves(rule, q.attempt))
                 continue;
             if (!matches_at_home(q, segment, rule) && !matches_at_peer(q, segment, rule))
                 continue;
@@ -100,8 +123,22 @@ std::optional<std::string> first_match(const Question& q, Action action)
     return first;
 }
 
+Evaluation loopback_default(const Question& q)
+{
+    const Segment* denies = nullptr;
+    for (const auto& segment : q.policy.segments)
+        if (segment.loopback == Action::deny && counts(segment, q.plane) && segment.selector.matches(q.own.labels) &&
+            (denies == nullptr || segment.name < denies->name))
+            denies = &segment;
+    if (denies == nullptr)
+        return {BH_ALLOWED, BH_REASON_LOCAL, {}};
+    return {BH_DENIED, BH_REASON_DEFAULT, denies->name + "/default-loopback"};
+}
+
 Evaluation by_default(const Question& q)
 {
+    if (q.attempt.peer.is_loopback())
+        return loopback_default(q);
     const bool inbound = q.attempt.direction == Direction::inbound;
     const Segment* allows = nullptr;
     const Segment* denies = nullptr;
@@ -147,7 +184,8 @@ ClassVector classes_of(const std::vector<ProcessCondition>& conditions, const Pr
 Evaluation evaluate(const PolicySet& policy, const Inventory& inventory, const Workload& own, Plane plane,
                     const Attempt& attempt)
 {
-    const Question question{policy, own, plane, attempt, owner_of(inventory, attempt.peer)};
+    const auto* peer = attempt.peer.is_loopback() ? nullptr : owner_of(inventory, attempt.peer);
+    const Question question{policy, own, plane, attempt, peer};
     if (auto rule = first_match(question, Action::deny))
         return {BH_DENIED, BH_REASON_RULE, std::move(*rule)};
     if (auto rule = first_match(question, Action::allow))

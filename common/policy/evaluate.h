@@ -25,20 +25,24 @@ struct Attempt {
     Direction direction = Direction::outbound; // seen from `own`
     Protocol protocol = Protocol::tcp;
     IpAddress peer;
-    std::uint16_t port = 0; // of the destination
-    ProcessFacts process;   // on the own side
+    // Of the destination; the type of ICMP, the number of another protocol. Absent: not known (a fragment).
+    std::optional<std::uint16_t> port = 0;
+    ProcessFacts process; // on the own side
+    WallTime now{};
 };
 
 struct Evaluation {
     bh_verdict verdict = BH_ALLOWED;
     bh_reason reason = BH_REASON_NO_POLICY;
-    std::string rule; // "segment/id"; for a default "segment/default-inbound" or "segment/default-outbound"
+    std::string rule; // "segment/id"; for a default "segment/default-inbound", "-outbound" or "-loopback"
     bool operator==(const Evaluation&) const = default;
 };
 
 // `inventory` is merged (see merge_declared), and so are `own`'s labels; `own` need not be in it. Failsafes are the
 // agent's and no part of this. Where several rules of the deciding action match, the first by "segment/id" is named; a
-// default is named after the first segment by name that denies, or, when all of them allow, the first that allows.
+// default is named after the first segment by name that denies, or, when all of them allow, the first that allows. A
+// loopback address is nobody's: only prefixes that lie wholly inside loopback speak of it, and `loopback:`. Where there
+// is neither, it is LOCAL.
 [[nodiscard]] Evaluation evaluate(const PolicySet& policy, const Inventory& inventory, const Workload& own, Plane plane,
                                   const Attempt& attempt);
 

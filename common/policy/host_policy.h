@@ -63,6 +63,7 @@ struct HostRule {
     PeerSet peers;
     std::vector<ServiceAtom> services;
     std::uint16_t process_class = 0; // 0: any process; else 1 + index into HostPolicy::processes
+    std::optional<WallTime> expires; // from then on it says nothing
     std::string where;               // file:line of the policy
     std::string reason;
     bool operator==(const HostRule&) const = default;
@@ -82,6 +83,7 @@ struct HostPolicy {
     std::vector<HostRule> rules;
     std::vector<ProcessCondition> processes; // at most BH_CLASSES - 1
     HostDefault defaults[2][2];              // [Plane][Direction]
+    HostDefault loopback[2];                 // [Plane]; set only where a segment says deny
     Sessions sessions;                       // the strictest of the own enforcing segments: cut, shortest drain, keep
     bool operator==(const HostPolicy&) const = default;
 };

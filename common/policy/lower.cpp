@@ -68,22 +68,23 @@ Status check(const HostPolicy& policy)
     for (const auto& rule : policy.rules) {
         if (rule.process_class > policy.processes.size())
             return fail(ErrorKind::invalid, "rule {}: process class {} does not exist", rule.id, rule.process_class);
+        if (rule.action == HostAction::failsafe && rule.expires)
+            return fail(ErrorKind::invalid, "rule {}: a failsafe does not expire", rule.id);
         if (rule.action == HostAction::failsafe && rule.process_class != 0)
             return fail(ErrorKind::invalid, "rule {}: a failsafe cannot depend on the process", rule.id);
     }
     return {};
 }
 
-void add_to(PlaneImage::Cell& cell, const HostRule& rule, std::uint32_t index)
+void add_to(bh_entry& entry, const HostRule& rule)
 {
     const auto word = rule.process_class / 64;
     const auto bit = std::uint64_t{1} << (rule.process_class % 64);
     switch (rule.action) {
-    case HostAction::allow: cell.entry.allow[word] |= bit; break;
-    case HostAction::deny: cell.entry.deny[word] |= bit; break;
-    case HostAction::failsafe: cell.entry.failsafe = 1; break;
+    case HostAction::allow: entry.allow[word] |= bit; break;
+    case HostAction::deny: entry.deny[word] |= bit; break;
+    case HostAction::failsafe: entry.failsafe = 1; break;
     }
-    cell.rules.push_back(index);
 }
 
 // Of which classes the peer sets and the service sets of Grouped are made.
@@ -117,16 +118,91 @@ Status check_size(const HostPolicy& policy, const Grouped& grouped, const Classe
     return error;
 }
 
-void add_rule(PlaneImage& image, const HostRule& rule, const Grouped::Member& member, const Classes& classes)
+void unite(bh_entry& entry, const bh_entry& other)
 {
-    for (const auto peer : classes.peers(member))
-        for (const auto& port : classes.ports(rule, member)) {
-            const bh_entry_key key{peer, port.number, static_cast<std::uint8_t>(port.protocol),
-                                   static_cast<std::uint8_t>(rule.direction)};
-            add_to(image.entries[key], rule, member.rule);
-            if (rule.process_class != 0)
-                image.info.has_processes = 1;
+    for (std::size_t i = 0; i < BH_CLASS_WORDS; ++i) {
+        entry.allow[i] |= other.allow[i];
+        entry.deny[i] |= other.deny[i];
+    }
+    entry.failsafe |= other.failsafe;
+}
+
+// Fills the entries of an image. An entry of which something expires gets stages, one for each instant.
+class Entries {
+public:
+    Entries(PlaneImage& image, WallTime now) : image_(image), now_(now) {}
+
+    void add(const HostRule& rule, const Grouped::Member& member, const Classes& classes)
+    {
+        for (const auto peer : classes.peers(member))
+            for (const auto& port : classes.ports(rule, member))
+                add({peer, port.number, static_cast<std::uint8_t>(port.protocol),
+                     static_cast<std::uint8_t>(rule.direction)},
+                    rule, member.rule);
+        if (rule.process_class != 0)
+            image_.info.has_processes = 1;
+    }
+
+    Status add_stages()
+    {
+        for (const auto& [key, stages] : stages_) {
+            if (stages.size() > BH_STAGES)
+                return too_many(stages.size());
+            auto number = static_cast<unsigned>(stages.size());
+            auto whole = image_.entries[key].entry; // what remains, and then what there was before, and before that
+            image_.entries[key].entry.stages = number;
+            for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage, --number) {
+                unite(whole, stage->second);
+                whole.until_ns = static_cast<std::uint64_t>(stage->first.time_since_epoch().count());
+                auto at = key;
+                at.direction = static_cast<std::uint8_t>(key.direction + (number << BH_STAGE_SHIFT));
+                image_.entries[at].entry = whole;
+            }
         }
+        return {};
+    }
+
+private:
+    void add(const bh_entry_key& key, const HostRule& rule, std::uint32_t index)
+    {
+        auto& cell = image_.entries[key];
+        cell.rules.push_back(index);
+        if (!rule.expires)
+            add_to(cell.entry, rule);
+        else if (now_ < *rule.expires)
+            add_to(stages_[key][*rule.expires], rule);
+    }
+
+    [[nodiscard]] static tl::unexpected<Error> too_many(std::size_t count)
+    {
+        auto error = fail(ErrorKind::invalid,
+                          "rules about the same peers and service expire at {} different times; {} can be told apart",
+                          count, BH_STAGES);
+        error.value().mend = "let such rules expire at the same time";
+        return error;
+    }
+
+    PlaneImage& image_;
+    WallTime now_;
+    // What expires at each instant.
+    std::unordered_map<bh_entry_key, std::map<WallTime, bh_entry>, PlaneImage::KeyHash, PlaneImage::KeyEqual> stages_;
+};
+
+bool speaks_of_loopback(const HostRule& rule)
+{
+    return rule.action != HostAction::failsafe && std::any_of(rule.peers.cidrs.begin(), rule.peers.cidrs.end(),
+                                                              [](const Cidr& cidr) { return cidr.is_loopback(); });
+}
+
+// Whether the kernel has to ask about loopback at all, and what it does there where no rule says something.
+bh_default loopback_default(const HostPolicy& policy, Plane plane)
+{
+    if (policy.loopback[static_cast<std::size_t>(plane)].action == Action::deny)
+        return BH_DEFAULT_DENY;
+    const bool spoken_of = std::any_of(policy.rules.begin(), policy.rules.end(), [plane](const HostRule& rule) {
+        return (rule.planes & plane_bit(plane)) != 0 && speaks_of_loopback(rule);
+    });
+    return spoken_of ? BH_DEFAULT_ALLOW : BH_DEFAULT_NONE;
 }
 
 bh_default to_abi(const std::optional<Action>& action)
@@ -153,7 +229,7 @@ bool PlaneImage::KeyEqual::operator()(const bh_entry_key& a, const bh_entry_key&
            a.direction == b.direction;
 }
 
-Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses)
+Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses, WallTime now)
 {
     BULKHEAD_CHECK(check(policy));
     PlaneImage image;
@@ -168,8 +244,11 @@ Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBoo
 
     const Classes classes{peer_classes, port_classes};
     BULKHEAD_CHECK(check_size(policy, grouped, classes));
+    Entries entries(image, now);
     for (const auto& member : grouped.members)
-        add_rule(image, policy.rules[member.rule], member, classes);
+        entries.add(policy.rules[member.rule], member, classes);
+    BULKHEAD_CHECK(entries.add_stages());
+    image.info.loopback = static_cast<std::uint8_t>(loopback_default(policy, plane));
     image.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
     for (std::size_t d = 0; d < 2; ++d)
         image.info.default_action[d] =

@@ -28,7 +28,7 @@ struct ParseOutcome {
 };
 
 // Parses, resolves and validates: pure, no I/O, no exceptions. Anchors and aliases are refused. Features of later
-// versions (fqdn, expect, expires, peer_process; icmp and protocol-number services) are refused by name, never ignored.
+// versions (fqdn, expect, peer_process) are refused by name, never ignored.
 [[nodiscard]] ParseOutcome parse(std::span<const SourceFile> files);
 
 // Reads FILE|DIR... (a folder: its *.yaml and *.yml in name order, not recursive). An unreadable path, a folder

@@ -9,17 +9,24 @@
 namespace bulkhead::policy {
 namespace {
 
+// A prefix speaks of addresses of its own realm only: ::/0 does not mean IPv4, and nothing wider than loopback means
+// loopback.
+enum class Realm : std::uint8_t { v6, v4, loopback };
+
+Realm realm_of(const Cidr& cidr)
+{
+    return cidr.is_loopback() ? Realm::loopback : cidr.address.is_v4() ? Realm::v4 : Realm::v6;
+}
+
 // A distinct prefix of the rules, in bits of the 16-byte form.
 struct PrefixNode {
     IpAddress address;
     unsigned length = 0;
-    bool v4 = false;
+    Realm realm = Realm::v6;
     SignatureTable::Members sets;     // that name this very prefix
     SignatureTable::Id signature = 0; // and those of every prefix around it
     std::int32_t row = -1;            // of image.prefixes: of this node, or of the nearest one around it
 };
-
-constexpr unsigned mapped_bits = 96; // length of ::ffff:0:0/96, which is all of IPv4
 
 bool covers(const IpAddress& network, unsigned length, const IpAddress& address)
 {
@@ -55,7 +62,7 @@ std::vector<PrefixNode> distinct_prefixes(const std::vector<const PeerSet*>& set
     for (std::uint32_t set = 0; set < sets.size(); ++set)
         for (const auto& written : sets[set]->cidrs) {
             const auto cidr = written.masked();
-            nodes.push_back({cidr.address, cidr.mapped_length(), cidr.address.is_v4(), {set}, 0, -1});
+            nodes.push_back({cidr.address, cidr.mapped_length(), realm_of(cidr), {set}, 0, -1});
         }
     std::stable_sort(nodes.begin(), nodes.end(), before);
     std::vector<PrefixNode> merged;
@@ -68,19 +75,27 @@ std::vector<PrefixNode> distinct_prefixes(const std::vector<const PeerSet*>& set
     return merged;
 }
 
-// An IPv6 prefix around ::ffff:0:0/96 (say ::/0) does not mean IPv4. The kernel's trie holds both families, so IPv4
-// needs a prefix of its own there, if only to say "nobody".
-void shield_v4(std::vector<PrefixNode>& nodes)
+// The kernel's trie holds all realms, so one within a prefix of another needs a prefix of its own there, if only to say
+// "nobody".
+void shield(std::vector<PrefixNode>& nodes, const Cidr& whole)
 {
-    const auto all_v4 = IpAddress::from_v4(0);
-    const bool around = std::any_of(nodes.begin(), nodes.end(), [&all_v4](const PrefixNode& node) {
-        return !node.v4 && node.length < mapped_bits && covers(node.address, node.length, all_v4);
+    PrefixNode own{whole.address, whole.mapped_length(), realm_of(whole), {}, 0, -1};
+    const bool around = std::any_of(nodes.begin(), nodes.end(), [&own](const PrefixNode& node) {
+        return node.realm != own.realm && node.length < own.length && covers(node.address, node.length, own.address);
     });
-    PrefixNode shield{all_v4, mapped_bits, true, {}, 0, -1};
-    const auto at = std::lower_bound(nodes.begin(), nodes.end(), shield, before);
-    const bool present = at != nodes.end() && !before(shield, *at);
+    const auto at = std::lower_bound(nodes.begin(), nodes.end(), own, before);
+    const bool present = at != nodes.end() && !before(own, *at);
     if (around && !present)
-        nodes.insert(at, std::move(shield));
+        nodes.insert(at, std::move(own));
+}
+
+void shield_realms(std::vector<PrefixNode>& nodes)
+{
+    shield(nodes, {IpAddress::from_v4(0), 0}); // ::ffff:0:0/96 in the 16-byte form
+    shield(nodes, {IpAddress::from_v4(0x7f000000), 8});
+    IpAddress one;
+    one.bytes.back() = 1;
+    shield(nodes, {one, 128});
 }
 
 class Classifier {
@@ -123,14 +138,14 @@ Status Classifier::check_weight() const
 Status Classifier::prefixes()
 {
     auto nodes = distinct_prefixes(sets_);
-    shield_v4(nodes);
+    shield_realms(nodes);
     std::vector<const PrefixNode*> around; // in this order a prefix comes after all that contain it
     for (auto& node : nodes) {
         while (!around.empty() && !covers(around.back()->address, around.back()->length, node.address))
             around.pop_back();
         const auto* parent = around.empty() ? nullptr : around.back();
         const auto outer = parent != nullptr ? parent->signature : 0;
-        const auto inherited = parent != nullptr && parent->v4 == node.v4 ? outer : 0;
+        const auto inherited = parent != nullptr && parent->realm == node.realm ? outer : 0;
         node.signature = signatures_.unite(inherited, signatures_.intern(node.sets));
         node.row = parent != nullptr ? parent->row : -1;
         if (node.signature != outer) { // else the prefix around it says the same
@@ -175,7 +190,9 @@ Status Classifier::addresses(const AddressBook& book)
         known; // in address order: class numbers do not depend on hashing
     known.reserve(book.size());
     for (const auto& [address, entry] : book)
-        if (const auto found = signature_of.find(entry.identity); found != signature_of.end())
+        if (address.is_loopback()) // is everybody's, and so nobody's
+            continue;
+        else if (const auto found = signature_of.find(entry.identity); found != signature_of.end())
             known.emplace_back(address, found->second);
     std::sort(known.begin(), known.end());
     image_.exact.reserve(known.size());

@@ -14,7 +14,8 @@ namespace bulkhead::policy {
 // verdict came from. Immutable once lowered; safe to read from any thread.
 //
 // Peer classes partition addresses by the set of selectors (identities, prefixes) that match them: an exact table holds
-// the known addresses, a prefix table the rest, longest match. Port classes partition (direction, protocol, port).
+// the known addresses, a prefix table the rest, longest match. Port classes partition (direction, protocol, port). Only
+// prefixes that lie wholly inside loopback speak of loopback addresses.
 struct PlaneImage {
     struct KeyHash {
         std::size_t operator()(const bh_entry_key& key) const noexcept;
@@ -23,8 +24,10 @@ struct PlaneImage {
         bool operator()(const bh_entry_key& a, const bh_entry_key& b) const noexcept;
     };
     struct Cell {
-        bh_entry entry{};
-        std::vector<std::uint32_t> rules; // indexes into HostPolicy::rules, ascending
+        bh_entry entry{}; // until_ns in unix time
+        // Indexes into HostPolicy::rules, ascending; at the entry itself also those of its stages and of rules that had
+        // expired when the plane was lowered.
+        std::vector<std::uint32_t> rules;
     };
     struct Prefix {
         bh_prefix_key key{};
@@ -41,6 +44,7 @@ struct PlaneImage {
     [[nodiscard]] std::uint32_t peer_class(const IpAddress& address) const;
 };
 
+// Of TCP and UDP, which alone have port tables.
 inline std::size_t port_class_index(Direction direction, Protocol protocol, std::uint16_t port)
 {
     return (static_cast<std::size_t>(direction) << 17) | (protocol == Protocol::udp ? std::size_t{BH_PORTS} : 0) | port;
@@ -52,9 +56,14 @@ inline std::size_t port_class_index(Direction direction, Protocol protocol, std:
 inline constexpr std::size_t max_plane_cells = 4U << 20;
 inline constexpr std::size_t max_plane_overlap = 16U << 20;
 
-// Fails (invalid) when a class number would not fit its field or the image would be too large; never yields a partial
-// image.
-[[nodiscard]] Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses);
+// Nothing has expired yet.
+inline constexpr WallTime beginning_of_time{};
+
+// Fails (invalid) when a class number would not fit its field, the image would be too large, or more than BH_STAGES
+// instants of expiry after `now` meet in one entry; never yields a partial image. What has expired by `now` is in the
+// image in words only: after the wall clock was set back, lower again.
+[[nodiscard]] Result<PlaneImage> lower(const HostPolicy& policy, Plane plane, const AddressBook& addresses,
+                                       WallTime now = beginning_of_time);
 
 using ClassVector = std::bitset<BH_CLASSES>; // bit 0 is always set
 
@@ -62,12 +71,25 @@ struct Verdict {
     bh_verdict verdict = BH_ALLOWED;
     bh_reason reason = BH_REASON_NO_POLICY;
     std::optional<std::uint32_t> rule; // index into HostPolicy::rules, when reason is RULE or FAILSAFE
+    // Denied by default, and this rule would have allowed it, had it not expired.
+    std::optional<std::uint32_t> expired{};
     bool operator==(const Verdict&) const = default;
 };
 
+// What one attempt is judged by, besides the process.
+struct Approach {
+    Direction direction = Direction::outbound;
+    Protocol protocol = Protocol::tcp;
+    IpAddress peer; // a loopback address: loopback, which only rules about loopback speak of
+    // Of the destination; the type of ICMP, the number of another protocol. Absent: not known (a fragment without
+    // header), which only services that are about every port match.
+    std::optional<std::uint16_t> port = 0;
+    WallTime now = beginning_of_time;
+};
+
 // What the kernel answers, computed from the image by the same steps: four lookups, then failsafe, deny, allow,
-// default. `port` is the destination's.
-[[nodiscard]] Verdict judge(const PlaneImage& image, const HostPolicy& policy, Direction direction, Protocol protocol,
-                            const IpAddress& peer, std::uint16_t port, const ClassVector& classes);
+// default.
+[[nodiscard]] Verdict judge(const PlaneImage& image, const HostPolicy& policy, const Approach& approach,
+                            const ClassVector& classes);
 
 } // namespace bulkhead::policy

@@ -87,13 +87,31 @@ private:
     SignatureTable::Id last_ = 0;
 };
 
+// Of what has no port table, every number is a class of its own.
+void add_numbers(const std::vector<ServiceAtom>& atoms, Protocol protocol, std::vector<PortClass>& classes)
+{
+    const std::uint32_t past = whole_range(protocol).last + 1U;
+    for (const auto& [first, end] : spans_of(atoms, protocol)) {
+        if (first == 0 && end >= past)
+            classes.push_back({protocol, BH_PORT_ANY});
+        else
+            for (auto number = first; number < std::min(end, past); ++number)
+                classes.push_back({protocol, static_cast<std::uint16_t>(number + BH_PORT_CLASS_FIRST)});
+    }
+}
+
 } // namespace
 
 Result<std::vector<std::vector<PortClass>>> classify_ports(const ServiceSets& sets, Direction direction,
                                                            PlaneImage& image)
 {
     std::vector<std::vector<PortClass>> classes(sets.size());
-    for (const auto protocol : {Protocol::tcp, Protocol::udp}) {
+    for (const auto protocol : all_protocols) {
+        if (!has_ports(protocol)) {
+            for (std::uint32_t set = 0; set < sets.size(); ++set)
+                add_numbers(*sets[set], protocol, classes[set]);
+            continue;
+        }
         std::vector<Boundary> boundaries;
         for (std::uint32_t set = 0; set < sets.size(); ++set)
             for (const auto& [first, past] : spans_of(*sets[set], protocol)) {

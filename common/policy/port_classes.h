@@ -17,8 +17,8 @@ struct PortClass {
 using ServiceSets = std::vector<const std::vector<ServiceAtom>*>;
 
 // Partitions the ports of one direction by the service sets that contain them and writes that part of
-// image.port_classes, which must have BH_PORT_CLASS_ENTRIES entries. Sets are distinct. Returns, for each, the classes
-// that it is made of.
+// image.port_classes, which must have BH_PORT_CLASS_ENTRIES entries. Types of ICMP and protocol numbers need no table.
+// Sets are distinct. Returns, for each, the classes that it is made of.
 [[nodiscard]] Result<std::vector<std::vector<PortClass>>> classify_ports(const ServiceSets& sets, Direction direction,
                                                                          PlaneImage& image);
 

@@ -200,6 +200,8 @@ private:
             }
         for (const auto& atom : rule.services)
             add('p', fmt::format("{}/{}-{}", static_cast<unsigned>(atom.protocol), atom.ports.first, atom.ports.last));
+        if (rule.expires)
+            add('e', format_rfc3339(*rule.expires));
         if (rule.process)
             for (const auto* value : {&rule.process->unit, &rule.process->exe, &rule.process->sha256,
                                       &rule.process->user, &rule.process->container})

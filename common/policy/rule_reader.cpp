@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/policy/rule_reader.h"
 
+#include "common/core/timestamp.h"
 #include "common/policy/glob.h"
 
 #include <fmt/format.h>
@@ -97,6 +98,23 @@ std::optional<std::string> read_container(const NodeReader& reader, const YamlNo
     return std::nullopt;
 }
 
+std::optional<WallTime> read_instant(const NodeReader& reader, const YamlNode& node)
+{
+    const auto text = reader.text(node, "'expires'");
+    if (!text)
+        return std::nullopt;
+    constexpr std::int64_t last = 9'000'000'000; // 2255, within what a count of nanoseconds can hold
+    const auto micros = parse_rfc3339_micros(*text);
+    if (micros && *micros >= 0 && *micros / 1'000'000 <= last)
+        return WallTime(std::chrono::microseconds(*micros));
+    if (micros)
+        reader.error(node, fmt::format("'expires' cannot be '{}'", shown(*text)), "years go from 1970 to 2254");
+    else
+        reader.error(node, fmt::format("'{}' is not an instant", shown(*text)),
+                     "write date, time and offset (RFC 3339), such as 2026-12-01T18:00:00Z");
+    return std::nullopt;
+}
+
 // A side and its peer; the other side is the segment that the rule stands in.
 void check_sides(const NodeReader& reader, const YamlNode& node)
 {
@@ -112,7 +130,7 @@ void check_sides(const NodeReader& reader, const YamlNode& node)
 
 void check_id(const NodeReader& reader, const YamlNode& node, const std::string& id)
 {
-    if (id == "default-inbound" || id == "default-outbound")
+    if (id == "default-inbound" || id == "default-outbound" || id == "default-loopback")
         reader.error(node, fmt::format("'{}' is how records call the segment's default", id), "choose another id");
 }
 
@@ -176,8 +194,13 @@ std::optional<DeclaredRule> read_rule(const NodeReader& reader, const YamlNode& 
               rule.process = read_process(reader, value);
               good = good && rule.process.has_value();
           }},
+         {"expires",
+          [&](const YamlNode& value) {
+              rule.expires = read_instant(reader, value);
+              good = good && rule.expires.has_value();
+          }},
          {"reason", [&](const YamlNode& value) { rule.reason = reader.prose(value, "'reason'").value_or(""); }}},
-        {"expires", "peer_process"});
+        {"peer_process"});
     if (!is_map)
         return std::nullopt;
     check_sides(reader, node);
@@ -185,7 +208,7 @@ std::optional<DeclaredRule> read_rule(const NodeReader& reader, const YamlNode& 
         reader.error(node, "a rule without 'id'", "name it, so that records can: id: api-to-db");
     if (node.find("service") == nullptr)
         reader.error(node, "a rule without 'service'",
-                     "write for example service: tcp/5432; `any` means all of TCP and UDP");
+                     "write for example service: tcp/5432; `any` means every protocol");
     declared.complete = good && rule.from.has_value() != rule.to.has_value();
     return declared;
 }

@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
-namespace bulkhead::wire
-{
-namespace
-{
+namespace bulkhead::wire {
+namespace {
 
 using policy::Action;
 using policy::HostAction;
@@ -17,11 +15,11 @@ using policy::HostRule;
 // A year; what common/policy accepts is shorter.
 constexpr std::uint64_t max_drain_seconds = 366ULL * 24 * 3600;
 
-v1::HostRule::Action action_to_wire(HostAction action)
+v1::HostRule::Action action_to_wire(HostAction action, bool expires)
 {
     switch (action) {
-    case HostAction::allow: return v1::HostRule::ALLOW;
-    case HostAction::deny: return v1::HostRule::DENY;
+    case HostAction::allow: return expires ? v1::HostRule::ALLOW_UNTIL : v1::HostRule::ALLOW;
+    case HostAction::deny: return expires ? v1::HostRule::DENY_UNTIL : v1::HostRule::DENY;
     case HostAction::failsafe: return v1::HostRule::FAILSAFE;
     }
     return v1::HostRule::ACTION_UNSET;
@@ -30,8 +28,10 @@ v1::HostRule::Action action_to_wire(HostAction action)
 Result<HostAction> action_from_wire(v1::HostRule::Action action)
 {
     switch (action) {
-    case v1::HostRule::ALLOW: return HostAction::allow;
-    case v1::HostRule::DENY: return HostAction::deny;
+    case v1::HostRule::ALLOW:
+    case v1::HostRule::ALLOW_UNTIL: return HostAction::allow;
+    case v1::HostRule::DENY:
+    case v1::HostRule::DENY_UNTIL: return HostAction::deny;
     case v1::HostRule::FAILSAFE: return HostAction::failsafe;
     default: return fail(ErrorKind::invalid, "unknown action {}", static_cast<int>(action));
     }
@@ -101,11 +101,14 @@ Result<policy::ProcessCondition> condition_from_wire(const v1::ProcessCondition&
 
 Result<policy::ServiceAtom> service_from_wire(const v1::PortSpan& span)
 {
-    if (span.protocol() != static_cast<unsigned>(policy::Protocol::tcp) &&
-        span.protocol() != static_cast<unsigned>(policy::Protocol::udp))
-        return fail(ErrorKind::invalid, "protocol {} is neither TCP nor UDP", span.protocol());
-    if (span.first() > span.last() || span.last() > 65535)
-        return fail(ErrorKind::invalid, "ports {}-{} are no range", span.first(), span.last());
+    const auto is_named = [&span](policy::Protocol protocol) {
+        return span.protocol() == static_cast<unsigned>(protocol);
+    };
+    if (std::none_of(std::begin(policy::all_protocols), std::end(policy::all_protocols), is_named))
+        return fail(ErrorKind::invalid, "protocol {} is not known", span.protocol());
+    const auto whole = policy::whole_range(static_cast<policy::Protocol>(span.protocol()));
+    if (span.first() > span.last() || span.last() > whole.last)
+        return fail(ErrorKind::invalid, "{}-{} is no range of protocol {}", span.first(), span.last(), span.protocol());
     return policy::ServiceAtom{
         static_cast<policy::Protocol>(span.protocol()),
         PortRange{static_cast<std::uint16_t>(span.first()), static_cast<std::uint16_t>(span.last())}};
@@ -115,7 +118,9 @@ void rule_to_wire(const HostRule& rule, v1::HostRule& message)
 {
     message.set_id(rule.id);
     message.set_direction(static_cast<std::uint32_t>(rule.direction));
-    message.set_action(action_to_wire(rule.action));
+    message.set_action(action_to_wire(rule.action, rule.expires.has_value()));
+    if (rule.expires)
+        message.set_expires_ns(rule.expires->time_since_epoch().count());
     message.set_planes(rule.planes);
     message.set_any_peer(rule.peers.any);
     for (const auto& cidr : rule.peers.cidrs)
@@ -153,6 +158,16 @@ Result<policy::PeerSet> peers_from_wire(const v1::HostRule& message)
     return peers;
 }
 
+Result<std::optional<WallTime>> expiry_from_wire(const v1::HostRule& message)
+{
+    const bool expires =
+        message.action() == v1::HostRule::ALLOW_UNTIL || message.action() == v1::HostRule::DENY_UNTIL;
+    if (expires != (message.expires_ns() != 0) || message.expires_ns() < 0)
+        return fail(ErrorKind::invalid, "expiry {} with action {}", message.expires_ns(),
+                    static_cast<int>(message.action()));
+    return expires ? std::optional(WallTime(std::chrono::nanoseconds(message.expires_ns()))) : std::nullopt;
+}
+
 Result<HostRule> rule_from_wire(const v1::HostRule& message, int processes)
 {
     HostRule rule;
@@ -163,6 +178,7 @@ Result<HostRule> rule_from_wire(const v1::HostRule& message, int processes)
         return fail(ErrorKind::invalid, "unknown direction {}", message.direction());
     rule.direction = static_cast<policy::Direction>(message.direction());
     BULKHEAD_TRY(rule.action, action_from_wire(message.action()));
+    BULKHEAD_TRY(rule.expires, expiry_from_wire(message));
     if (message.planes() == 0 || message.planes() > policy::both_planes)
         return fail(ErrorKind::invalid, "unknown planes {:#x}", message.planes());
     rule.planes = static_cast<std::uint8_t>(message.planes());
@@ -207,6 +223,26 @@ Status rules_from_wire(const v1::HostPolicy& message, policy::HostPolicy& policy
 
 } // namespace
 
+namespace {
+
+constexpr int directions = 4; // of two planes
+constexpr int with_loopback = directions + 2;
+
+bool speaks_of_loopback(const policy::HostPolicy& policy)
+{
+    return std::any_of(std::begin(policy.loopback), std::end(policy.loopback),
+                       [](const auto& plane) { return plane.action.has_value(); });
+}
+
+void default_to_wire(const policy::HostDefault& from, v1::HostDefault& message)
+{
+    if (from.action)
+        message.set_action(*from.action == Action::allow ? v1::HostDefault::ALLOW : v1::HostDefault::DENY);
+    message.set_segment(from.segment);
+}
+
+} // namespace
+
 v1::HostPolicy to_wire(const policy::HostPolicy& policy)
 {
     v1::HostPolicy message;
@@ -216,14 +252,12 @@ v1::HostPolicy to_wire(const policy::HostPolicy& policy)
         rule_to_wire(rule, *message.add_rules());
     for (const auto& condition : policy.processes)
         condition_to_wire(condition, *message.add_processes());
-    for (const auto& plane : policy.defaults) {
-        for (const auto& one : plane) {
-            auto& out = *message.add_defaults();
-            if (one.action)
-                out.set_action(*one.action == Action::allow ? v1::HostDefault::ALLOW : v1::HostDefault::DENY);
-            out.set_segment(one.segment);
-        }
-    }
+    for (const auto& plane : policy.defaults)
+        for (const auto& one : plane)
+            default_to_wire(one, *message.add_defaults());
+    if (speaks_of_loopback(policy))
+        for (const auto& plane : policy.loopback)
+            default_to_wire(plane, *message.add_defaults());
     message.set_sessions(sessions_to_wire(policy.sessions));
     return message;
 }
@@ -234,8 +268,9 @@ Result<policy::HostPolicy> from_wire(const v1::HostPolicy& message)
     if (message.processes_size() > BH_CLASSES - 1)
         return fail(ErrorKind::invalid, "host policy: {} process conditions; at most {} fit", message.processes_size(),
                     BH_CLASSES - 1);
-    if (message.defaults_size() != 4)
-        return fail(ErrorKind::invalid, "host policy: {} defaults instead of 4", message.defaults_size());
+    if (message.defaults_size() != directions && message.defaults_size() != with_loopback)
+        return fail(ErrorKind::invalid, "host policy: {} defaults instead of {} or {}", message.defaults_size(),
+                    directions, with_loopback);
     policy.segments.assign(message.segments().begin(), message.segments().end());
     std::sort(policy.segments.begin(), policy.segments.end());
     BULKHEAD_CHECK(rules_from_wire(message, policy));
@@ -243,8 +278,9 @@ Result<policy::HostPolicy> from_wire(const v1::HostPolicy& message)
         BULKHEAD_TRY(auto condition, condition_from_wire(one));
         policy.processes.push_back(std::move(condition));
     }
-    for (int i = 0; i < 4; ++i) {
-        BULKHEAD_TRY(policy.defaults[i / 2][i % 2], default_from_wire(message.defaults(i)));
+    for (int i = 0; i < message.defaults_size(); ++i) {
+        auto& into = i < directions ? policy.defaults[i / 2][i % 2] : policy.loopback[i - directions];
+        BULKHEAD_TRY(into, default_from_wire(message.defaults(i)));
     }
     BULKHEAD_TRY(policy.sessions, sessions_from_wire(message.sessions()));
     return policy;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/policy/describe.h"
 
+#include "common/policy/describe.h"
+
 #include <algorithm>
 
 namespace bulkhead::controller {
@@ -65,16 +67,6 @@ std::string to_text(const std::optional<policy::PeerRef>& peer, const std::strin
     return fmt::format("{}", fmt::join(cidrs, ","));
 }
 
-std::string to_text(const policy::ServiceAtom& service)
-{
-    const auto* protocol = service.protocol == policy::Protocol::tcp ? "tcp" : "udp";
-    if (service.ports == PortRange{})
-        return protocol;
-    if (service.ports.first == service.ports.last)
-        return fmt::format("{}/{}", protocol, service.ports.first);
-    return fmt::format("{}/{}-{}", protocol, service.ports.first, service.ports.last);
-}
-
 std::string to_text(const policy::ProcessCondition& condition)
 {
     std::vector<std::string> parts;
@@ -97,11 +89,7 @@ v1::SegmentRule describe(const policy::Rule& rule, const std::string& segment)
     info.set_action(std::string(to_word(rule.action)));
     info.set_from(to_text(rule.from, segment));
     info.set_to(to_text(rule.to, segment));
-    std::vector<std::string> services;
-    for (const auto& service : rule.services)
-        services.push_back(to_text(service));
-    const bool any = services.size() == 2 && services[0] == "tcp" && services[1] == "udp";
-    info.set_services(any ? "any" : fmt::format("{}", fmt::join(services, ",")));
+    info.set_services(fmt::format("{}", fmt::join(policy::service_words(rule.services), ",")));
     if (rule.process)
         info.set_process(to_text(*rule.process));
     info.set_where(rule.where.to_string());

@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             if (const auto image = lower(*host, plane, identities.addresses); image)
                 for (const auto& [address, entry] : identities.addresses)
                     static_cast<void>(
-                        judge(*image, *host, Direction::inbound, Protocol::tcp, address, 22, ClassVector(1)));
+                        judge(*image, *host, {Direction::inbound, Protocol::tcp, address, 22}, ClassVector(1)));
     }
     return 0;
 }

@@ -52,9 +52,23 @@ std::string text_of(const PeerRef& peer)
     return fmt::format("{{cidr: {}}}", list_of(peer.cidrs, [](const Cidr& c) { return quoted(c.to_string()); }));
 }
 
+const char* word(Protocol protocol)
+{
+    switch (protocol) {
+    case Protocol::icmp: return "icmp";
+    case Protocol::tcp: return "tcp";
+    case Protocol::udp: return "udp";
+    case Protocol::icmpv6: return "icmpv6";
+    case Protocol::other: break;
+    }
+    return "proto";
+}
+
 std::string text_of(const ServiceAtom& atom)
 {
-    return fmt::format("{}/{}-{}", atom.protocol == Protocol::tcp ? "tcp" : "udp", atom.ports.first, atom.ports.last);
+    if (atom.protocol == Protocol::other) // its whole range has no word but `any`
+        return atom.ports.first == atom.ports.last ? fmt::format("proto/{}", atom.ports.first) : "any";
+    return fmt::format("{}/{}-{}", word(atom.protocol), atom.ports.first, atom.ports.last);
 }
 
 std::string text_of(const ProcessCondition& condition)
@@ -79,6 +93,8 @@ std::string text_of(const Rule& rule)
                               list_of(rule.services, [](const ServiceAtom& a) { return text_of(a); }));
     if (rule.process)
         result += ", process: " + text_of(*rule.process);
+    if (rule.expires)
+        result += ", expires: " + format_rfc3339(*rule.expires);
     return result + "}\n";
 }
 
@@ -107,9 +123,10 @@ std::string to_yaml(const PolicySet& policy)
 {
     std::string result;
     for (const auto& segment : policy.segments)
-        result += fmt::format("---\nversion: 1\nsegment: {}\nselector: {}\nmode: {}\ninbound: {}\noutbound: {}\n{}{}",
+        result += fmt::format("---\nversion: 1\nsegment: {}\nselector: {}\nmode: {}\ninbound: {}\noutbound: {}\n"
+                              "loopback: {}\n{}{}",
                               segment.name, terms_of(segment.selector), word(segment.mode), word(segment.inbound),
-                              word(segment.outbound), rules_of(segment, Action::allow, "allow"),
+                              word(segment.outbound), word(segment.loopback), rules_of(segment, Action::allow, "allow"),
                               rules_of(segment, Action::deny, "deny"));
     if (!policy.address_groups.empty())
         result += "---\nversion: 1\naddresses:\n";
@@ -138,9 +155,10 @@ std::string to_text(const Scenario& scenario)
 
 std::string to_text(const Attempt& attempt)
 {
-    return fmt::format("{} {}/{} peer {} exe '{}'", attempt.direction == Direction::inbound ? "inbound" : "outbound",
-                       attempt.protocol == Protocol::tcp ? "tcp" : "udp", attempt.port, attempt.peer.to_string(),
-                       attempt.process.exe);
+    return fmt::format("{} {}/{} peer {} exe '{}' at {}",
+                       attempt.direction == Direction::inbound ? "inbound" : "outbound", word(attempt.protocol),
+                       attempt.port ? std::to_string(*attempt.port) : "unknown", attempt.peer.to_string(),
+                       attempt.process.exe, format_rfc3339(attempt.now));
 }
 
 } // namespace bulkhead::harness

@@ -110,12 +110,57 @@ Cidr RandomPolicy::cidr()
 {
     static const std::vector<std::uint8_t> v4_lengths{0, 1, 8, 16, 22, 23, 24, 29, 30, 31, 32};
     static const std::vector<std::uint8_t> v6_lengths{0, 1, 8, 48, 64, 96, 104, 112, 125, 126, 128};
+    if (chance(5))
+        return loopback_cidr();
     if (chance(6)) // IPv6 prefixes around all of IPv4's mapped form, which they must not mean
         return Cidr{literal("::"), static_cast<std::uint8_t>(chance(50) ? 0 : 80)};
     if (chance(3))
         return Cidr{literal("::fffe:0:0"), 95};
     const auto base = address();
     return Cidr{base, pick(base.is_v4() ? v4_lengths : v6_lengths)}.masked();
+}
+
+Cidr RandomPolicy::loopback_cidr()
+{
+    static const std::vector<std::uint8_t> lengths{7, 8, 9, 24, 31, 32};
+    if (chance(30))
+        return Cidr{literal("::1"), static_cast<std::uint8_t>(chance(70) ? 128 : 127)}.masked();
+    return Cidr{loopback_address(), pick(lengths)}.masked();
+}
+
+IpAddress RandomPolicy::loopback_address()
+{
+    if (chance(30))
+        return literal("::1");
+    return IpAddress::from_v4(0x7f000000U | static_cast<std::uint32_t>(chance(20) ? 0xffffff : below(3) + 1));
+}
+
+Protocol RandomPolicy::protocol()
+{
+    static const std::vector<Protocol> often{Protocol::tcp,  Protocol::tcp,    Protocol::tcp,
+                                             Protocol::udp,  Protocol::udp,    Protocol::icmp,
+                                             Protocol::icmp, Protocol::icmpv6, Protocol::other};
+    return pick(often);
+}
+
+const std::vector<std::uint16_t>& RandomPolicy::numbers()
+{
+    static const std::vector<std::uint16_t> some{0, 2, 4, 47, 50, 132, 254, 255};
+    return some;
+}
+
+WallTime RandomPolicy::expiry()
+{
+    using std::chrono::hours;
+    static const std::vector<int> from_now{-48, -1, 1, 2, 72};
+    return now() + hours(pick(from_now));
+}
+
+WallTime RandomPolicy::now()
+{
+    static const auto began =
+        std::chrono::floor<std::chrono::hours>(system_clock().wall()); // whole hours: documents say seconds
+    return began;
 }
 
 Labels RandomPolicy::labels()
@@ -175,19 +220,31 @@ PeerRef RandomPolicy::peer(const PolicySet& policy, const Inventory& inventory)
 std::vector<ServiceAtom> RandomPolicy::services()
 {
     static const std::vector<std::uint16_t> edges{0, 1, 22, 79, 80, 81, 443, 1023, 1024, 8080, 65534, 65535};
+    static const std::vector<std::uint16_t> types{0, 1, 3, 8, 127, 128, 129, 254, 255};
     std::vector<ServiceAtom> atoms;
     for (std::size_t i = below(3) + 1; i > 0; --i) {
-        const auto protocol = chance(60) ? Protocol::tcp : Protocol::udp;
-        if (chance(8)) {
-            atoms.push_back({protocol, {0, 65535}});
+        const auto protocol = this->protocol();
+        if (protocol == Protocol::other) {
+            const auto number = pick(numbers());
+            atoms.push_back({protocol, {number, number}});
             continue;
         }
-        const auto a = pick(edges);
-        const auto b = chance(60) ? a : pick(edges);
+        if (chance(8)) {
+            atoms.push_back({protocol, whole_range(protocol)});
+            continue;
+        }
+        const auto& some = has_ports(protocol) ? edges : types;
+        const auto a = pick(some);
+        const auto b = chance(60) ? a : pick(some);
         atoms.push_back({protocol, {std::min(a, b), std::max(a, b)}});
+        if (chance(10) && atoms.back().ports.first > 0) // together the whole, as two pieces
+            atoms.push_back({protocol, {0, static_cast<std::uint16_t>(atoms.back().ports.first - 1)}});
     }
-    if (chance(5))
-        atoms = {{Protocol::tcp, {0, 65535}}, {Protocol::udp, {0, 65535}}};
+    if (chance(6)) {
+        atoms.clear();
+        for (const auto protocol : all_protocols)
+            atoms.push_back({protocol, whole_range(protocol)});
+    }
     std::sort(atoms.begin(), atoms.end());
     atoms.erase(std::unique(atoms.begin(), atoms.end()), atoms.end());
     return atoms;
@@ -224,6 +281,8 @@ Rule RandomPolicy::rule(const PolicySet& policy, const Inventory& inventory, std
     result.services = services();
     if (chance(25))
         result.process = condition();
+    if (chance(20))
+        result.expires = expiry();
     return result;
 }
 
@@ -272,6 +331,7 @@ Scenario RandomPolicy::scenario()
         segment.mode = pick(modes);
         segment.inbound = chance(70) ? Action::deny : Action::allow;
         segment.outbound = chance(50) ? Action::deny : Action::allow;
+        segment.loopback = chance(25) ? Action::deny : Action::allow;
         policy.segments.push_back(std::move(segment));
     }
     for (auto& segment : policy.segments)
@@ -334,7 +394,8 @@ bool RandomPolicy::aim(Attempt& attempt, const Segment& segment, const Rule& rul
     attempt.protocol = atom.protocol;
     attempt.port = chance(50) ? atom.ports.first : atom.ports.last;
     if (chance(20))
-        attempt.port = static_cast<std::uint16_t>(attempt.port + (chance(50) ? 1 : -1));
+        attempt.port =
+            static_cast<std::uint16_t>((*attempt.port + (chance(50) ? 1 : -1)) & whole_range(attempt.protocol).last);
     return true;
 }
 
@@ -343,16 +404,23 @@ Attempt RandomPolicy::attempt(const Scenario& scenario, const Workload& own)
     Attempt result;
     do {
         result.direction = chance(50) ? Direction::inbound : Direction::outbound;
-        result.protocol = chance(60) ? Protocol::tcp : Protocol::udp;
+        result.protocol = protocol();
         result.peer = interesting_address(scenario);
         result.port = static_cast<std::uint16_t>(chance(50) ? below(65536) : 80);
+        if (!has_ports(result.protocol))
+            result.port = static_cast<std::uint16_t>(*result.port % 256);
         for (std::size_t tries = chance(85) ? 6 : 0; tries > 0; --tries) {
             const auto& segment = pick(scenario.policy.segments);
             if (!segment.rules.empty() && aim(result, segment, pick(segment.rules), scenario, own))
                 break;
         }
-    } while (result.peer.is_loopback() || result.peer.is_unspecified());
+    } while (result.peer.is_unspecified());
+    if (chance(4))
+        result.peer = loopback_address();
+    if (result.protocol != Protocol::other && chance(6))
+        result.port.reset();
     result.process = pick(processes());
+    result.now = now();
     return result;
 }
 

@@ -20,9 +20,10 @@ struct Scenario {
 // BULKHEAD_SEED when it is set, else a fresh one. Print it, so that a failure can be repeated.
 [[nodiscard]] std::uint64_t seed_from_environment();
 
-// Small worlds in which things collide: overlapping CIDRs and port ranges of both families, workloads in several
-// segments, deny over allow, every mode, conditions on processes. Never loopback or unspecified addresses. The same
-// seed gives the same sequence on every machine. Not thread-safe.
+// Small worlds in which things collide: overlapping CIDRs and port ranges of both families, ICMP and other protocols,
+// workloads in several segments, deny over allow, every mode, conditions on processes, rules that have expired and
+// rules that will, loopback. Never unspecified addresses. The same seed gives the same sequence on every machine, but
+// for the time. Not thread-safe.
 class RandomPolicy {
 public:
     explicit RandomPolicy(std::uint64_t seed) : engine_(seed) {}
@@ -35,6 +36,8 @@ public:
 
     // All processes that attempts are made by.
     [[nodiscard]] static const std::vector<policy::ProcessFacts>& processes();
+    // When attempts are made: about the time of day, and no rule expires within half an hour of it.
+    [[nodiscard]] static WallTime now();
 
     [[nodiscard]] std::size_t below(std::size_t bound) { return static_cast<std::size_t>(engine_() % bound); }
     [[nodiscard]] bool chance(std::size_t percent) { return below(100) < percent; }
@@ -47,6 +50,11 @@ public:
 private:
     IpAddress address();
     Cidr cidr();
+    Cidr loopback_cidr();
+    IpAddress loopback_address();
+    policy::Protocol protocol();
+    static const std::vector<std::uint16_t>& numbers(); // of other protocols
+    WallTime expiry();
     policy::Labels labels();
     policy::LabelSelector selector();
     policy::PeerRef peer(const policy::PolicySet& policy, const policy::Inventory& inventory);

@@ -55,7 +55,7 @@ public:
         policy::ClassVector classes;
         classes.set(0);
         const auto verdict =
-            policy::judge(image_, policy_, direction, protocol, *IpAddress::parse(peer), port, classes);
+            policy::judge(image_, policy_, {direction, protocol, *IpAddress::parse(peer), port}, classes);
         if (verdict.verdict == BH_DENIED)
             return "denied";
         return verdict.rule ? policy_.rules[*verdict.rule].id : "allowed";

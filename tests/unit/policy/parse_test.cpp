@@ -137,7 +137,55 @@ TEST(Parse, PortsFromEndToEnd)
     const auto policy =
         parsed("version: 1\nservices: {a: [tcp/0, tcp/65535, udp/0-65535], b: [tcp/0-65535, udp/0-65535]}\n");
     EXPECT_EQ(describe(policy.services.at("a")), "tcp/0, tcp/65535, udp/0-65535");
-    EXPECT_EQ(describe(policy.services.at("b")), "any");
+    EXPECT_EQ(describe(policy.services.at("b")), "tcp/0-65535, udp/0-65535");
+}
+
+// What a word means, as the first; what it is called afterwards, as the second.
+TEST(Parse, ServicesWithoutPortsAreNamedByTypeAndNumber)
+{
+    const std::pair<const char*, const char*> words[] = {
+        {"any", "any"},
+        {"[any, ssh, icmp/8]", "any"},
+        {"icmp", "icmp"},
+        {"icmpv6", "icmpv6"},
+        {"icmp/0-255", "icmp/0-255"},
+        {"icmp/echo", "icmp/echo"},
+        {"icmp/echo-request", "icmp/echo"},
+        {"[icmp/8, icmpv6/128]", "icmp/echo"},
+        {"icmp/8", "icmp/8"},
+        {"icmpv6/128", "icmpv6/echo"},
+        {"icmp/timestamp", "icmp/timestamp"},
+        {"icmp/packet-too-big", "icmpv6/packet-too-big"},
+        {"icmpv6/neighbor-solicitation", "icmpv6/neighbor-solicitation"},
+        {"[icmp/redirect, icmp/200]", "icmp/redirect, icmp/200"},
+        {"icmpv6/200-210", "icmpv6/200-210"},
+        {"[proto/gre, proto/50, proto/ah]", "proto/gre, proto/esp, proto/ah"},
+        {"[proto/ipip, proto/ipv4, proto/4]", "proto/ipip"},
+        {"[proto/sctp, proto/igmp, proto/ospf]", "proto/igmp, proto/ospf, proto/sctp"},
+        {"proto/253", "proto/253"},
+        {"[icmp/echo, https, proto/esp]", "icmp/echo, tcp/443, proto/esp"},
+    };
+    for (const auto& [written, called] : words) {
+        const auto policy = parsed(std::string("version: 1\nservices: {a: ") + written + "}\n");
+        EXPECT_EQ(describe(policy.services.at("a")), called) << written;
+    }
+    const auto echo = parsed("version: 1\nservices: {a: icmp/echo}\n").services.at("a");
+    EXPECT_EQ(echo, (std::vector<ServiceAtom>{{Protocol::icmp, {8, 8}}, {Protocol::icmpv6, {128, 128}}}));
+}
+
+TEST(Parse, ExpiryAndLoopback)
+{
+    const auto policy = parsed("version: 1\nsegment: s\nselector: {a: b}\nloopback: deny\nallow:\n"
+                               "  - {id: r, from: any, service: ssh, expires: 2026-12-01T19:00:00+01:00}\n"
+                               "deny:\n"
+                               "  - {id: d, from: any, service: ssh, expires: 2026-12-01T18:00:00.5Z}\n"
+                               "---\nversion: 1\nsegment: t\nselector: {a: c}\n");
+    const auto& segment = policy.segments.at(0);
+    EXPECT_EQ(segment.loopback, Action::deny);
+    ASSERT_TRUE(segment.rules.at(0).expires && segment.rules.at(1).expires);
+    EXPECT_EQ(format_rfc3339(*segment.rules[0].expires), "2026-12-01T18:00:00.000000Z");
+    EXPECT_EQ(format_rfc3339(*segment.rules[1].expires), "2026-12-01T18:00:00.500000Z");
+    EXPECT_EQ(policy.segments.at(1).loopback, Action::allow);
 }
 
 TEST(KnownServices, AreSortedAndFound)

@@ -31,11 +31,14 @@ struct Compiled {
 
     [[nodiscard]] Evaluation answer(Plane plane, const Attempt& attempt) const
     {
-        const auto verdict = judge(planes[static_cast<std::size_t>(plane)], policy, attempt.direction, attempt.protocol,
-                                   attempt.peer, attempt.port, classes_of(policy.processes, attempt.process));
+        const auto verdict = judge(planes[static_cast<std::size_t>(plane)], policy,
+                                   {attempt.direction, attempt.protocol, attempt.peer, attempt.port, attempt.now},
+                                   classes_of(policy.processes, attempt.process));
         Evaluation result{verdict.verdict, verdict.reason, {}};
         if (verdict.rule)
             result.rule = policy.rules[*verdict.rule].id;
+        else if (verdict.reason == BH_REASON_DEFAULT && attempt.peer.is_loopback())
+            result.rule = policy.loopback[static_cast<std::size_t>(plane)].segment + "/default-loopback";
         else if (verdict.reason == BH_REASON_DEFAULT)
             result.rule =
                 policy.defaults[static_cast<std::size_t>(plane)][static_cast<std::size_t>(attempt.direction)].segment +
@@ -90,6 +93,7 @@ TEST_F(Property, CompiledPlanesAnswerAsTheEvaluatorDoes)
     // The worlds are not dull: each kind of answer is common.
     for (const auto reason : {BH_REASON_NO_POLICY, BH_REASON_RULE, BH_REASON_DEFAULT})
         EXPECT_GT(reasons[reason], worlds * 5) << reason;
+    EXPECT_GT(reasons[BH_REASON_LOCAL], worlds);
 }
 
 TEST_F(Property, OrderOfDocumentsRulesAndWorkloadsMeansNothing)

@@ -68,6 +68,26 @@ TEST(HostPolicy, ListsAreSortedWhateverThePeerSent)
     EXPECT_THAT(policy->segments, testing::ElementsAre("a", "b"));
 }
 
+// An agent that knows nothing of expiry knows these actions only, and refuses the policy. If it took such a rule without
+// its expiry, it would allow for ever.
+TEST(HostPolicy, AnOlderAgentCannotTakeARuleThatExpiresForOneThatDoesNot)
+{
+    policy::HostPolicy policy;
+    policy::HostRule expiring;
+    expiring.id = "s/r";
+    expiring.services = {{policy::Protocol::tcp, {22, 22}}};
+    expiring.expires = WallTime(std::chrono::seconds(5));
+    policy.rules = {expiring};
+    EXPECT_GT(to_wire(policy).rules(0).action(), v1::HostRule::FAILSAFE);
+    policy.rules[0].action = policy::HostAction::deny;
+    EXPECT_GT(to_wire(policy).rules(0).action(), v1::HostRule::FAILSAFE);
+    policy.rules[0].expires.reset();
+    EXPECT_EQ(to_wire(policy).rules(0).action(), v1::HostRule::DENY);
+    EXPECT_EQ(to_wire(policy).defaults_size(), 4);
+    policy.loopback[1] = {policy::Action::deny, "s"};
+    EXPECT_NE(to_wire(policy).defaults_size(), 4) << "what denies loopback is not what an older agent takes";
+}
+
 struct Damage {
     const char* name;
     std::function<void(v1::HostPolicy&)> inflict;
@@ -106,7 +126,23 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"EmptyCidr", [](auto& p) { rule(p).set_cidrs(0, ""); }, "no address prefix"},
         Damage{"IdentityZero", [](auto& p) { rule(p).set_identities(0, 0); }, "identity 0"},
         Damage{"NoServices", [](auto& p) { rule(p).clear_services(); }, "no services"},
-        Damage{"Icmp", [](auto& p) { rule(p).mutable_services(0)->set_protocol(1); }, "protocol 1"},
+        Damage{"Protocol", [](auto& p) { rule(p).mutable_services(0)->set_protocol(47); }, "protocol 47"},
+        Damage{"IcmpTypeTooHigh",
+               [](auto& p) {
+                   rule(p).mutable_services(0)->set_protocol(1);
+                   rule(p).mutable_services(0)->set_first(8);
+                   rule(p).mutable_services(0)->set_last(256);
+               },
+               "no range"},
+        Damage{"ExpiryIgnored", [](auto& p) { rule(p).set_expires_ns(1); }, "expiry 1"},
+        Damage{"ExpiryMissing", [](auto& p) { rule(p).set_action(v1::HostRule::ALLOW_UNTIL); }, "expiry 0"},
+        Damage{"ExpiryNegative",
+               [](auto& p) {
+                   rule(p).set_action(v1::HostRule::DENY_UNTIL);
+                   rule(p).set_expires_ns(-1);
+               },
+               "expiry -1"},
+        Damage{"HalfOfLoopback", [](auto& p) { p.add_defaults(); }, "5 defaults"},
         Damage{"ProtocolTruncated", [](auto& p) { rule(p).mutable_services(0)->set_protocol(256 + 6); },
                "protocol 262"},
         Damage{"PortsReversed", [](auto& p) { rule(p).mutable_services(0)->set_first(5433); }, "no range"},

@@ -61,9 +61,11 @@ Cidr cidr()
 
 policy::ServiceAtom service()
 {
-    const auto first = static_cast<std::uint16_t>(up_to(65535));
-    const auto last = static_cast<std::uint16_t>(first + up_to(65535U - first));
-    return {coin() ? policy::Protocol::tcp : policy::Protocol::udp, PortRange{first, last}};
+    const auto protocol = policy::all_protocols[up_to(std::size(policy::all_protocols) - 1)];
+    const unsigned end = policy::whole_range(protocol).last;
+    const auto first = static_cast<std::uint16_t>(up_to(end));
+    const auto last = static_cast<std::uint16_t>(first + up_to(end - first));
+    return {protocol, PortRange{first, last}};
 }
 
 policy::ProcessCondition process()
@@ -88,6 +90,8 @@ policy::HostRule rule(std::size_t processes)
     result.direction = coin() ? policy::Direction::inbound : policy::Direction::outbound;
     result.action = static_cast<policy::HostAction>(up_to(2));
     result.planes = static_cast<std::uint8_t>(1 + up_to(2));
+    if (result.action != policy::HostAction::failsafe && coin())
+        result.expires = WallTime(std::chrono::seconds(1 + up_to(2'000'000'000)));
     result.peers.any = coin();
     for (unsigned i = up_to(3); i > 0; --i)
         result.peers.cidrs.push_back(cidr());
@@ -128,6 +132,8 @@ policy::HostPolicy random_policy()
                 one = {coin() ? policy::Action::allow : policy::Action::deny, word()};
         }
     }
+    if (coin())
+        policy.loopback[up_to(1)] = {policy::Action::deny, word()};
     policy.sessions = sessions();
     return policy;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands/record_options.h"
 
+#include "common/core/timestamp.h"
 #include "common/record/json.h"
-#include "common/record/timestamp.h"
 
 #include <algorithm>
 #include <array>
@@ -38,7 +38,7 @@ Result<std::int64_t> parse_time(const std::string& text, std::int64_t now_micros
 {
     if (const auto ago = parse_ago(text))
         return now_micros - *ago;
-    if (const auto instant = record::parse_rfc3339_micros(text))
+    if (const auto instant = parse_rfc3339_micros(text))
         return *instant;
     return tl::unexpected(Error{ErrorKind::usage, fmt::format("'{}' is no time", text),
                                 "write 90s, 5m, 2h or 7d (ago), or 2026-11-21T13:00:00Z"});

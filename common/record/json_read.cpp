@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/core/timestamp.h"
 #include "common/record/json.h"
 #include "common/record/names.h"
-#include "common/record/timestamp.h"
 #include "common/wire/wire.h"
 
 #include <nlohmann/json.hpp>

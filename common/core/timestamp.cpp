@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/record/timestamp.h"
+#include "common/core/timestamp.h"
 
 #include <chrono>
 
-namespace bulkhead::record
-{
-namespace
-{
+namespace bulkhead {
+namespace {
 
 // Takes what it reads off the front of `text`.
-class Reader
-{
+class Reader {
 public:
     explicit Reader(std::string_view text) : text_(text) {}
 
@@ -125,4 +122,4 @@ std::optional<std::int64_t> parse_rfc3339_micros(std::string_view text)
     return days + *time - *offset;
 }
 
-} // namespace bulkhead::record
+} // namespace bulkhead

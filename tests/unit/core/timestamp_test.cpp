@@ -4,10 +4,8 @@
 
 #include <gtest/gtest.h>
 
-namespace bulkhead::record
-{
-namespace
-{
+namespace bulkhead::record {
+namespace {
 
 TEST(Timestamp, ReadsWhatRfc3339Allows)
 {

@@ -33,6 +33,8 @@ const volatile __u8 refuse_silently = 0;
  */
 volatile __u32 subnet_broadcasts[BH_SUBNET_BROADCASTS];
 volatile __u8 subnet_broadcasts_more;
+/* The namespace routes between interfaces, so that what arrives may be for others. Writer: agent. */
+volatile __u8 host_forwards;
 
 /* The switch. One struct bh_control; mapped by the agent, which writes it with one 64-bit store. Writer: agent. */
 struct {

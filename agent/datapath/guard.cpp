@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 namespace bulkhead::agent {
@@ -84,6 +85,23 @@ void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>&
     bss->subnet_broadcasts_more = more ? 1 : 0;
 }
 
+// Whether the calling thread's namespace routes between interfaces.
+bool forwards(const std::vector<Interface>& interfaces)
+{
+    const auto is_set = [](const std::string& path) {
+        std::ifstream file(path);
+        int value = 0;
+        return (file >> value) && value != 0;
+    };
+    const std::string base = "/proc/sys/net/";
+    if (is_set(base + "ipv4/ip_forward") || is_set(base + "ipv6/conf/all/forwarding"))
+        return true;
+    return std::any_of(interfaces.begin(), interfaces.end(), [&](const Interface& one) {
+        return is_set(base + "ipv4/conf/" + one.name + "/forwarding") ||
+               is_set(base + "ipv6/conf/" + one.name + "/forwarding");
+    });
+}
+
 } // namespace
 
 Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, const GuardOptions& options, int netns)
@@ -132,6 +150,7 @@ Status Guard::follow()
 Status Guard::follow_interfaces()
 {
     BULKHEAD_TRY(const auto present, watch_.interfaces());
+    skeleton_->bss->host_forwards = forwards(present) ? 1 : 0;
     Status first_failure;
     std::vector<Interface> guarded;
     for (const auto& interface : present) {

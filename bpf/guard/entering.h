@@ -3,7 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_ENTERING_H
 #define BULKHEAD_BPF_GUARD_ENTERING_H
 
-#include "bpf/guard/neighbours.h"
+#include "bpf/guard/forwarded.h"
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
 
@@ -33,10 +33,12 @@ static __noinline int bh_judge_entering(struct __sk_buff* skb, struct bh_guard_w
     bh_take_as_first(work);
     if (packet->source_routed || bh_comes_from_ourselves(packet))
         return bh_refuse_packet(work, BH_INBOUND);
+    if (host_forwards && !for_many && !bh_is_for_this_host(packet))
+        return bh_passes_through(skb, work);
     if (has_door || bh_is_link_control(packet) || bh_is_path_mtu(packet))
         return BH_GUARD_PASS;
     if (!for_many && !bh_is_for_this_host(packet))
-        return BH_GUARD_PASS; /* forwarded, and judged where it leaves; or nobody's */
+        return BH_GUARD_PASS; /* nobody's */
     if (packet->headless)
         return BH_GUARD_PASS; /* nothing without the first fragment, which is judged */
     if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))

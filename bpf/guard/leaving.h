@@ -3,7 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_LEAVING_H
 #define BULKHEAD_BPF_GUARD_LEAVING_H
 
-#include "bpf/guard/neighbours.h"
+#include "bpf/guard/forwarded.h"
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
 
@@ -83,7 +83,7 @@ struct bh_sender {
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
-        packet->source_port != sender->port)
+        (!packet->headless && packet->source_port != sender->port))
         return 0;
     return (sender->protocol == IPPROTO_TCP && sender->type == BH_SOCK_STREAM) ||
            (sender->protocol == IPPROTO_UDP && sender->type == BH_SOCK_DGRAM);
@@ -152,21 +152,6 @@ static __noinline int bh_sent_by_kernel(struct __sk_buff* skb, struct bh_guard_w
     return bh_judge_packet(work, BH_OUTBOUND);
 }
 
-static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work)
-{
-    const struct bh_packet* packet = &work->packet;
-    if (!guard_namespace || packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
-        return BH_GUARD_PASS;
-    bh_take_as_first(work);
-    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
-        return bh_refuse_packet(work, BH_FORWARDED);
-    if (bh_is_link_control(packet) || bh_is_path_mtu(packet))
-        return BH_GUARD_PASS;
-    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
-        return BH_GUARD_PASS;
-    return bh_judge_packet(work, BH_FORWARDED);
-}
-
 static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
 {
     struct bh_guard_work* work = bh_look(skb, link);
@@ -174,11 +159,15 @@ static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_se
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
         return bh_leaves_quarantine(work);
+    if (skb->ingress_ifindex) /* bridged from a tap device, whose socket it still has */
+        return bh_forwarded(skb, work);
     return sender->is_kernel ? bh_sent_by_kernel(skb, work) : bh_sent_by_socket(skb, sender, work);
 }
 
 static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
 {
+    if (bh_was_judged(skb) && !bh_is_quarantined())
+        return BH_GUARD_PASS;
     struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;

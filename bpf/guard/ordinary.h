@@ -65,6 +65,12 @@ static __always_inline int bh_is_subnet_broadcast(__u32 destination)
     return hit;
 }
 
+/* Where nothing is forwarded, what arrives is for this host or for nobody, and need not be looked up. */
+static __always_inline int bh_may_be_for_others(const struct bh_address* destination)
+{
+    return host_forwards && !bpf_map_lookup_elem(&bh_own_addresses, destination);
+}
+
 /*
  * What arrives for sk_lookup or an established socket: TCP and UDP to one address, fragments of them too, which are put
  * together before. Not what could come from this host's own addresses (IPv6; the kernel drops it for IPv4), nor
@@ -81,9 +87,11 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         struct iphdr* ip = data + link;
         if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN)
             return 0;
+        struct bh_address destination;
+        bh_set_v4(&destination, ip->daddr);
         if (ip->protocol == IPPROTO_TCP)
-            return 1;
-        return ip->protocol == IPPROTO_UDP && bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
+            return !bh_may_be_for_others(&destination);
+        return ip->protocol == IPPROTO_UDP && !bh_may_be_for_others(&destination) && bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
     }
     if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr* ip = data + link;
@@ -91,7 +99,9 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
             return 0;
         if (ip->nexthdr == IPPROTO_TCP) {
             struct tcphdr* tcp = (void*)(ip + 1);
-            return (void*)(tcp + 1) <= end && !(tcp->syn && !tcp->ack);
+            struct bh_address destination;
+            __builtin_memcpy(&destination, &ip->daddr, sizeof(destination));
+            return (void*)(tcp + 1) <= end && !(tcp->syn && !tcp->ack) && !bh_may_be_for_others(&destination);
         }
     }
     return 0;

@@ -278,33 +278,59 @@ TEST_P(GuardTest, TooBigAlwaysComesIn)
     EXPECT_FALSE(denial_seen(IPPROTO_ICMP));
 }
 
-TEST_P(GuardTest, AForwardedPacketMustPassInAndOut)
-{
-    const Netns behind;
-    const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(behind.fd());
-    ip(world_->wire.guarded, "link add inner type veth peer name outer netns " + there);
-    ip(world_->wire.guarded, "addr add 10.78.0.1/24 dev inner");
-    ip(world_->wire.guarded, "link set inner up");
-    ip(behind, "link set lo up");
-    ip(behind, "addr add 10.78.0.2/24 dev outer");
-    ip(behind, "link set outer up");
-    ip(behind, "route add default via 10.78.0.1");
-    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
-    guarded([&] { ASSERT_EQ(std::system("sysctl -qw net.ipv4.ip_forward=1"), 0); }); // NOLINT(cert-env33-c)
-    ASSERT_TRUE(datapath_->follow_interfaces());
-
-    realise(closed().allow(inbound, "10.78.0.2", "tcp/80").allow(outbound, "10.77.0.2", "tcp/80").allow(
-        outbound, "10.77.0.2", "tcp/81"));
-    UniqueFd http, other;
-    peer([&] {
-        http = listening({"10.77.0.2", 80});
-        other = listening({"10.77.0.2", 81});
-    });
-    const auto from_behind = [&](std::uint16_t port) {
+// A container's network: a namespace behind the guarded host, which routes for it.
+class ForwardingTest : public GuardTest {
+protected:
+    void SetUp() override
+    {
+        GuardTest::SetUp();
+        if (IsSkipped() || HasFatalFailure())
+            return;
+        behind_.emplace();
+        const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(behind_->fd());
+        ip(world_->wire.guarded, "link add inner type veth peer name outer netns " + there);
+        ip(world_->wire.guarded, "addr add 10.78.0.1/24 dev inner");
+        ip(world_->wire.guarded, "link set inner up");
+        ip(*behind_, "link set lo up");
+        ip(*behind_, "addr add 10.78.0.2/24 dev outer");
+        ip(*behind_, "link set outer up");
+        ip(*behind_, "route add default via 10.78.0.1");
+        guarded([&] { ASSERT_TRUE(run("sysctl -qw net.ipv4.ip_forward=1")); });
+        ASSERT_TRUE(datapath_->follow_interfaces());
+        peer([&] {
+            http_ = listening({"10.77.0.2", 80});
+            other_ = listening({"10.77.0.2", 81});
+        });
+    }
+    [[nodiscard]] static bool run(const std::string& command)
+    {
+        return std::system(command.c_str()) == 0; // NOLINT(cert-env33-c): with our own words
+    }
+    [[nodiscard]] int from_behind(std::uint16_t port) const
+    {
         int error = -1;
-        run_in(behind, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
+        run_in(*behind_, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
         return error;
-    };
+    }
+    static TestPolicy only_http()
+    {
+        return closed()
+            .allow(inbound, "10.78.0.2", "tcp/80")
+            .allow(outbound, "10.77.0.2", "tcp/80")
+            .allow(outbound, "10.77.0.2", "tcp/81");
+    }
+
+    std::optional<Netns> behind_;
+    UniqueFd http_, other_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
+                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
+
+TEST_P(ForwardingTest, APacketMustPassInAndOut)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(only_http());
     EXPECT_EQ(from_behind(80), 0); // both ways: the answers pass as answers
     EXPECT_NE(from_behind(81), 0); // out, but not in
     const auto denied = denial(IPPROTO_TCP);
@@ -313,6 +339,40 @@ TEST_P(GuardTest, AForwardedPacketMustPassInAndOut)
     EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0);
     EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
     EXPECT_EQ(denied->remote_port, 81);
+}
+
+TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
+{
+    bool translates = false;
+    guarded([&] {
+        translates = run("nft add table ip n && nft 'add chain ip n p { type nat hook postrouting priority 100; }' && "
+                         "nft add rule ip n p oifname bh0 masquerade");
+    });
+    if (!translates)
+        GTEST_SKIP() << "nftables translates no addresses here";
+    realise(only_http());
+    EXPECT_EQ(from_behind(80), 0);
+    EXPECT_NE(from_behind(81), 0);
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0) << "the container, not the host";
+}
+
+TEST_P(GuardTest, LargeDatagramsOfASocketPassInPieces)
+{
+    realise(closed().allow(outbound, "fd77::2", "udp/53").allow(outbound, "10.77.0.2", "udp/53"));
+    UniqueFd v6, v4;
+    peer([&] {
+        v6 = bound(SOCK_DGRAM, {"fd77::2", 53});
+        v4 = bound(SOCK_DGRAM, {"10.77.0.2", 53});
+    });
+    guarded([&] {
+        EXPECT_EQ(send_to_error(make_socket(AF_INET6, SOCK_DGRAM), {"fd77::2", 53}, std::string(5000, 'x')), 0);
+        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.77.0.2", 53}, std::string(5000, 'x')), 0);
+    });
+    EXPECT_FALSE(receive(v6).text.empty());
+    EXPECT_FALSE(receive(v4).text.empty());
+    EXPECT_FALSE(denial_seen(IPPROTO_UDP));
 }
 
 // The other way to refuse.

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Packets that pass through this host. They are judged where they enter, by the addresses that they have before the
+ * host's own address translation; what that hides there (a published port of a container) is judged where it leaves.
+ */
+#ifndef BULKHEAD_BPF_GUARD_FORWARDED_H
+#define BULKHEAD_BPF_GUARD_FORWARDED_H
+
+#include "bpf/guard/neighbours.h"
+
+/* Left on a packet that was let pass where it entered; nobody but tc programs can set it. */
+#define BH_JUDGED_MARK 0xb1cd
+
+static __always_inline int bh_was_judged(struct __sk_buff* skb)
+{
+    return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK;
+}
+
+static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (!guard_namespace || packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
+        return BH_GUARD_PASS;
+    bh_take_as_first(work);
+    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
+        return bh_refuse_packet(work, BH_FORWARDED);
+    if (bh_is_link_control(packet) || bh_is_path_mtu(packet))
+        return BH_GUARD_PASS;
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
+        return BH_GUARD_PASS;
+    return bh_judge_packet(work, BH_FORWARDED);
+}
+
+static __always_inline int bh_passes_through(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    int verdict = bh_forwarded(skb, work);
+    if (verdict == BH_GUARD_PASS)
+        skb->tc_index = BH_JUDGED_MARK;
+    return verdict;
+}
+
+#endif

@@ -17,6 +17,7 @@ struct bh_departure {
     struct bh_subject subject;
     struct bh_address local;
     __u64 cookie;
+    __u32 netns; /* inode number; 0 when the socket has no port yet */
     __u16 local_port;
     __u8 guarded;    /* the socket is of the guarded namespace */
     __u8 by_process; /* the verdict looked at the process */
@@ -99,15 +100,31 @@ static __always_inline void bh_tell_departure(const struct bh_departure* departu
     bh_submit_flow_event(event);
 }
 
+static __always_inline void bh_read_local_end(struct bpf_sock* socket, struct bh_departure* departure)
+{
+    departure->local_port = socket->src_port;
+    if (socket->family == BH_AF_INET6) {
+        bh_set_v6(&departure->local, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
+        BH_KEEP_BRANCHES_APART();
+        return;
+    }
+    bh_set_v4(&departure->local, socket->src_ip4);
+}
+
+/* What the context offers are plain loads. Only a socket with a port can be in a table, and only then its namespace
+ * counts. */
 static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
     departure->cookie = bpf_get_socket_cookie(ctx);
-    if (!ctx->sk)
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket)
         return;
-    departure->sock = bh_kernel_socket(ctx->sk);
-    departure->local_port = bh_local_port_of(departure->sock);
-    departure->guarded = bh_netns_of(departure->sock) == guarded_netns;
-    bh_local_address_of(departure->sock, &departure->local);
+    bh_read_local_end(socket, departure);
+    if (departure->local_port == 0)
+        return;
+    departure->sock = bh_kernel_socket(socket);
+    departure->netns = bh_netns_of(departure->sock);
+    departure->guarded = departure->netns == guarded_netns;
 }
 
 /* A TCP socket that was bound and now connects is a client: its port is no listener's. */
@@ -196,7 +213,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     struct bh_udp_flow_key key = {.remote = question->remote,
                                   .remote_port = question->port,
                                   .local_port = departure->local_port,
-                                  .netns = bh_netns_of(departure->sock)};
+                                  .netns = departure->netns};
     __u64 now = bpf_ktime_get_ns();
     struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_OUTBOUND, now);
     if (flow && flow->cookie == departure->cookie && bh_udp_flow_settled(flow, question->control)) {

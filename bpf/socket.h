@@ -34,6 +34,13 @@ static __always_inline __u32 bh_netns_of(const struct sock* sock)
     return BPF_CORE_READ(sock, __sk_common.skc_net.net, ns.inum);
 }
 
+/* The same, where the verifier knows the type of the pointer. */
+static __always_inline __u32 bh_loaded_netns_of(const struct sock* sock)
+{
+    struct net* net = sock->__sk_common.skc_net.net;
+    return net->ns.inum;
+}
+
 static __always_inline __u16 bh_local_port_of(const struct sock* sock)
 {
     return BPF_CORE_READ(sock, __sk_common.skc_num);

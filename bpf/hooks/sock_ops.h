@@ -8,6 +8,13 @@
 #define BH_TCP_CLOSE 7
 #define BH_TCP_FIN_WAIT2 5
 
+/* The kernel's own structure, whose members are plain loads. */
+static __always_inline const struct tcp_sock* bh_tcp_socket(struct bpf_sock_ops* ctx)
+{
+    struct bpf_sock* socket = ctx->sk;
+    return socket ? (const struct tcp_sock*)bpf_skc_to_tcp_sock(socket) : NULL;
+}
+
 static __always_inline void bh_read_ends(struct bpf_sock_ops* ctx, struct bh_address* local, struct bh_address* remote)
 {
     if (ctx->family == BH_AF_INET) {
@@ -43,7 +50,8 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     struct bh_answer answer;
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
-    if (ctx->sk && bh_netns_of(bh_kernel_socket(ctx->sk)) == guarded_netns)
+    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
+    if (tcp && bh_loaded_netns_of((const struct sock*)tcp) == guarded_netns)
         listener = bh_find_listener(&event->local, event->local_port, IPPROTO_TCP);
     else
         question.control.active_slot = question.control.shadow_slot = BH_SLOT_NONE; /* not judged there */
@@ -81,13 +89,12 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
  */
 static __always_inline void bh_read_bytes(struct bh_event* event, struct bpf_sock_ops* ctx)
 {
-    if (!ctx->sk)
+    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
+    if (!tcp)
         return;
-    const struct sock* sock = bh_kernel_socket(ctx->sk);
-    const struct tcp_sock* tcp = (const void*)sock;
-    event->bytes_out = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-    event->bytes_in = BPF_CORE_READ(tcp, bytes_received);
-    unsigned long flags = BPF_CORE_READ(sock, __sk_common.skc_flags);
+    event->bytes_out = tcp->bytes_sent - tcp->bytes_retrans;
+    event->bytes_in = tcp->bytes_received;
+    unsigned long flags = ((const struct sock*)tcp)->__sk_common.skc_flags;
     if ((flags >> SOCK_DONE_BIT & 1) && event->bytes_in > 0)
         event->bytes_in -= 1;
 }

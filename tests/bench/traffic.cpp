@@ -109,13 +109,14 @@ void write_byte(int fd)
 
 // ---- the server's side: until it is killed
 
-void serve_connections(const UniqueFd& listener)
+void serve_connections(const UniqueFd& listener, bool short_ones)
 {
     while (true) {
         const UniqueFd connection(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
         if (!connection)
             die("accept");
-        set_option(connection, IPPROTO_TCP, TCP_NODELAY, 1);
+        if (!short_ones)
+            set_option(connection, IPPROTO_TCP, TCP_NODELAY, 1);
         char byte = 0;
         while (::recv(connection.get(), &byte, 1, 0) == 1)
             write_byte(connection.get());
@@ -152,7 +153,7 @@ void serve_datagrams(const UniqueFd& socket, bool bursts)
     if (::write(ready, "r", 1) != 1)
         die("say that the server is ready");
     if (options.tcp())
-        serve_connections(socket);
+        serve_connections(socket, options.metric == "crr");
     else
         serve_datagrams(socket, options.metric.starts_with("upps"));
     std::_Exit(0);
@@ -185,7 +186,7 @@ private:
         UniqueFd fd = open_socket(options_);
         if (!sendto_ && ::connect(fd.get(), options_.to(), options_.address_size) != 0)
             die("connect");
-        if (options_.tcp())
+        if (options_.metric == "rr")
             set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
         return fd;
     }

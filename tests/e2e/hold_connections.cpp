@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -17,7 +18,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,16 +25,14 @@
 namespace bulkhead::test {
 namespace {
 
-constexpr const char* usage = "usage: hold_connections serve ADDRESS FIRST_PORT PORTS\n"
-                              "       hold_connections connect ADDRESS FIRST_PORT PORTS COUNT\n"
-                              "\n"
-                              "The server echoes what comes, on PORTS ports from FIRST_PORT on; it prints \"ready\" "
-                              "and ends with its input. The\n"
-                              "client opens COUNT connections, as many to each port, prints \"open\", and answers each "
-                              "line of its input: it sends a\n"
-                              "byte on every connection that has not ended, and prints for each port {\"port\", "
-                              "\"alive\", \"ended\", \"silent\"}, as\n"
-                              "one JSON list.\n";
+constexpr const char* usage =
+    "usage: hold_connections serve ADDRESS PORT\n"
+    "       hold_connections connect ADDRESS PORT COUNT\n"
+    "\n"
+    "The server echoes what comes; it prints \"ready\" and ends with its input. The client opens COUNT connections, "
+    "prints\n"
+    "\"open\", and answers each line of its input: it sends a byte on every connection that has not ended, and prints\n"
+    "{\"alive\", \"ended\", \"silent\"}.\n";
 
 constexpr std::size_t under_way_at_once = 256; // connections that are being opened
 constexpr auto patience = std::chrono::seconds(20);
@@ -46,27 +44,16 @@ using Clock = std::chrono::steady_clock;
     std::_Exit(1);
 }
 
-void allow_descriptors(std::size_t count)
+// As many as may be: the hard limit is not ours to raise everywhere.
+void allow_descriptors()
 {
-    const rlimit limit{count + 256, count + 256};
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        die("read the limit of descriptors");
+    limit.rlim_cur = limit.rlim_max;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
         die("raise the limit of descriptors");
 }
-
-struct Target {
-    in_addr address{};
-    std::uint16_t first_port = 0;
-    std::size_t ports = 0;
-
-    [[nodiscard]] sockaddr_in end(std::size_t port) const
-    {
-        sockaddr_in end{};
-        end.sin_family = AF_INET;
-        end.sin_addr = address;
-        end.sin_port = htons(static_cast<std::uint16_t>(first_port + port));
-        return end;
-    }
-};
 
 const sockaddr* generic(const sockaddr_in& end)
 {
@@ -110,24 +97,18 @@ private:
 
 class Server {
 public:
-    explicit Server(const Target& target)
+    explicit Server(const sockaddr_in& end)
+        : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
     {
-        allow_descriptors(200'000);
-        for (std::size_t i = 0; i < target.ports; ++i) {
-            UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-            const int one = 1;
-            const sockaddr_in end = target.end(i);
-            if (::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-                ::bind(fd.get(), generic(end), sizeof(end)) != 0 || ::listen(fd.get(), 4096) != 0)
-                die("listen");
-            epoll_.add(fd.get(), EPOLLIN, static_cast<std::uint64_t>(fd.get()));
-            is_listener(fd.get(), true);
-            fds_.push_back(std::move(fd));
-        }
-        epoll_.add(STDIN_FILENO, EPOLLIN | EPOLLHUP, STDIN_FILENO);
+        const int one = 1;
+        if (::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+            ::bind(listener_.get(), generic(end), sizeof(end)) != 0 || ::listen(listener_.get(), 4096) != 0)
+            die("listen");
+        for (const int fd : {listener_.get(), STDIN_FILENO})
+            epoll_.add(fd, EPOLLIN, static_cast<std::uint64_t>(fd));
     }
 
-    void run()
+    [[noreturn]] void run()
     {
         std::puts("ready");
         std::fflush(stdout);
@@ -136,30 +117,24 @@ public:
                 const int fd = static_cast<int>(event.data.u64);
                 if (fd == STDIN_FILENO)
                     std::_Exit(0); // not one close(2) at a time
-                if (static_cast<std::size_t>(fd) < listener_.size() && listener_[static_cast<std::size_t>(fd)])
-                    accept_all(fd);
+                if (fd == listener_.get())
+                    accept_all();
                 else
                     echo(fd);
             }
     }
 
 private:
-    void is_listener(int fd, bool yes)
-    {
-        const auto index = static_cast<std::size_t>(fd);
-        if (listener_.size() <= index)
-            listener_.resize(index + 1);
-        listener_[index] = yes;
-    }
-
-    void accept_all(int listener)
+    void accept_all()
     {
         while (true) {
-            UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-            if (!fd)
+            UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+            if (!fd && errno == EAGAIN)
                 return;
-            is_listener(fd.get(), false);
-            epoll_.add(fd.get(), EPOLLIN, static_cast<std::uint64_t>(fd.release())); // echo() closes it
+            if (!fd)
+                die("accept");
+            epoll_.add(fd.get(), EPOLLIN, static_cast<std::uint64_t>(fd.get()));
+            (void)fd.release(); // echo() closes it
         }
     }
 
@@ -175,15 +150,14 @@ private:
     }
 
     Epoll epoll_;
-    std::vector<UniqueFd> fds_;
-    std::vector<bool> listener_;
+    UniqueFd listener_;
 };
 
 // ---- the client
 
 class Client {
 public:
-    Client(const Target& target, std::size_t count) : target_(target), connections_(count) { allow_descriptors(count); }
+    Client(const sockaddr_in& end, std::size_t count) : end_(end), connections_(count) {}
 
     void open()
     {
@@ -224,15 +198,10 @@ public:
 
     void report() const
     {
-        std::printf("[");
-        for (std::size_t port = 0; port < target_.ports; ++port) {
-            std::size_t alive = 0, ended = 0, silent = 0;
-            for (std::size_t i = port; i < connections_.size(); i += target_.ports)
-                ++(connections_[i].ended ? ended : connections_[i].answered ? alive : silent);
-            std::printf("%s{\"port\": %zu, \"alive\": %zu, \"ended\": %zu, \"silent\": %zu}", port == 0 ? "" : ", ",
-                        target_.first_port + port, alive, ended, silent);
-        }
-        std::printf("]\n");
+        std::size_t alive = 0, ended = 0, silent = 0;
+        for (const auto& connection : connections_)
+            ++(connection.ended ? ended : connection.answered ? alive : silent);
+        std::printf("{\"alive\": %zu, \"ended\": %zu, \"silent\": %zu}\n", alive, ended, silent);
         std::fflush(stdout);
     }
 
@@ -246,8 +215,7 @@ private:
     {
         auto& fd = connections_[i].fd;
         fd = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-        const sockaddr_in end = target_.end(i % target_.ports);
-        if (!fd || (::connect(fd.get(), generic(end), sizeof(end)) != 0 && errno != EINPROGRESS))
+        if (!fd || (::connect(fd.get(), generic(end_), sizeof(end_)) != 0 && errno != EINPROGRESS))
             die("connect");
         epoll_.add(fd.get(), EPOLLOUT, i);
     }
@@ -286,16 +254,16 @@ private:
         return true;
     }
 
-    const Target& target_;
+    sockaddr_in end_;
     Epoll epoll_;
     std::vector<Connection> connections_;
 };
 
-bool read_target(Target& target, char** arguments)
+bool read_end(sockaddr_in& end, const char* address, const char* port)
 {
-    target.first_port = static_cast<std::uint16_t>(std::atoi(arguments[1]));
-    target.ports = static_cast<std::size_t>(std::atoi(arguments[2]));
-    return ::inet_pton(AF_INET, arguments[0], &target.address) == 1 && target.first_port > 0 && target.ports > 0;
+    end.sin_family = AF_INET;
+    end.sin_port = htons(static_cast<std::uint16_t>(std::atoi(port)));
+    return ::inet_pton(AF_INET, address, &end.sin_addr) == 1 && end.sin_port != 0;
 }
 
 } // namespace
@@ -304,18 +272,17 @@ bool read_target(Target& target, char** arguments)
 int main(int argc, char** argv)
 {
     using namespace bulkhead::test;
-    Target target;
-    const bool serves = argc == 5 && std::string_view(argv[1]) == "serve";
-    const bool connects = argc == 6 && std::string_view(argv[1]) == "connect";
-    if ((!serves && !connects) || !read_target(target, argv + 2)) {
+    const bool serves = argc == 4 && std::string_view(argv[1]) == "serve";
+    const bool connects = argc == 5 && std::string_view(argv[1]) == "connect";
+    sockaddr_in end{};
+    if ((!serves && !connects) || !read_end(end, argv[2], argv[3])) {
         std::fputs(usage, stderr);
         return 2;
     }
-    if (serves) {
-        Server(target).run();
-        return 0;
-    }
-    Client client(target, static_cast<std::size_t>(std::atoi(argv[5])));
+    allow_descriptors();
+    if (serves)
+        Server(end).run();
+    Client client(end, static_cast<std::size_t>(std::atoi(argv[4])));
     client.open();
     std::puts("open");
     std::fflush(stdout);

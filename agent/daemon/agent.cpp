@@ -342,6 +342,9 @@ void Agent::report_flows()
         return; // an empty list would end every conversation
     const auto counters = datapath_->counters();
     events_->with([&](FlowAssembler& assembler) { assembler.tick(counters, *flows); });
+    if (events_->with([](FlowAssembler& assembler) { return assembler.wants_exchanges(); }))
+        if (const auto exchanges = datapath_->exchanges())
+            events_->with([&](FlowAssembler& assembler) { assembler.on_exchanges(*exchanges); });
     if (const auto kept = losses_->keep(counters); !kept)
         log_debug("{}", kept.error().message); // costs a second report after a restart
 }

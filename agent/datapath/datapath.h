@@ -55,6 +55,8 @@ struct MapUse {
     std::uint64_t capacity = 0;
 };
 
+using KernelExchanges = std::vector<std::pair<bh_exchange_key, bh_exchange>>;
+
 using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
 
 // The kernel side of one agent. One instance owns one cgroup and the network namespace that the process runs in. Links
@@ -117,6 +119,9 @@ public:
     // one gets them again. Call about once a second.
     using DenialSink = std::function<void(std::span<const bh_denial>)>;
     virtual Status take_denials(const DenialSink& sink) = 0;
+
+    // What passed the guard and is remembered for its answers.
+    virtual Result<KernelExchanges> exchanges() { return KernelExchanges{}; }
 
     virtual Counters counters() = 0;
     virtual std::vector<MapUse> map_use() = 0;

@@ -424,6 +424,15 @@ Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> KernelDatapath::udp
     return flows;
 }
 
+Result<KernelExchanges> KernelDatapath::exchanges()
+{
+    KernelExchanges found;
+    for_each_entry<bh_exchange_key, bh_exchange>(
+        bpf_map__fd(parts_.skeleton->maps.bh_exchanges),
+        [&](const bh_exchange_key& key, const bh_exchange& exchange) { found.emplace_back(key, exchange); });
+    return found;
+}
+
 Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
 {
     for (const bpf_map* map : {parts_.skeleton->maps.bh_udp_out, parts_.skeleton->maps.bh_udp_in})

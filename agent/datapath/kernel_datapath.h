@@ -46,6 +46,7 @@ public:
     Status destroy_socket(const bh_walked_socket& socket) override;
     Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
+    Result<KernelExchanges> exchanges() override;
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
     Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;

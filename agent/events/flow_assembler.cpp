@@ -2,6 +2,7 @@
 #include "agent/events/flow_assembler.h"
 
 #include "agent/events/conversations.h"
+#include "agent/events/exchanges.h"
 #include "agent/events/flow_table.h"
 #include "agent/events/judgement.h"
 #include "agent/events/listener_owners.h"
@@ -43,7 +44,8 @@ public:
     KernelFlowAssembler(const Clock& clock, ProcessTable& processes, Emit emit, std::size_t flow_limit)
         : clock_(clock), limit_(flow_limit), records_(clock, std::move(emit)), names_(processes, clock),
           flows_(flow_limit), conversations_(flows_, clock.monotonic()),
-          violations_(clock, records_, flows_, strays_)
+          violations_(clock, records_, flows_, strays_),
+          exchanges_(records_, flow_limit)
     {}
 
     void set_policy(std::shared_ptr<const PolicyView> view) override { records_.words().add(std::move(view)); }
@@ -52,6 +54,8 @@ public:
     void tick(const std::map<std::string, std::uint64_t>& kernel_counters,
               const std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>& udp_flows) override;
     void on_denials(std::span<const bh_denial> denials) override;
+    void on_exchanges(const KernelExchanges& exchanges) override { exchanges_.note(exchanges, clock_.monotonic()); }
+    [[nodiscard]] bool wants_exchanges() const override { return exchanges_.any(); }
     void on_walk(std::span<const WalkedSocket> sockets) override;
     [[nodiscard]] bool wants_walk() const override { return next_update_ && *next_update_ <= clock_.monotonic(); }
     void set_loss_baseline(const std::map<std::string, std::uint64_t>& counters) override { reported_loss_ = counters; }
@@ -91,6 +95,7 @@ private:
     ListenerOwners listeners_;
     StraySegments strays_;
     Violations violations_;
+    Exchanges exchanges_;
     std::unordered_map<std::uint64_t, Departure> departures_; // by cookie
     std::optional<MonotonicTime> swept_, next_update_;
     std::map<std::string, std::uint64_t> reported_loss_;
@@ -106,6 +111,7 @@ void KernelFlowAssembler::on_event(const bh_event& event)
     case BH_EVENT_CLOSE: on_close(event); break;
     case BH_EVENT_UDP_OPEN: on_conversation(event); break;
     case BH_EVENT_UDP_CLOSE: on_udp_close(event); break;
+    case BH_EVENT_EXCHANGE: exchanges_.on_first(event, process_of(event)); break;
     case BH_EVENT_DENY: violations_.on_first(event, process_of(event)); break;
     case BH_EVENT_LISTEN: listeners_.listening(event, names_.describe(event.subject)); break;
     case BH_EVENT_UNLISTEN: listeners_.gone(event); break;
@@ -167,7 +173,7 @@ void KernelFlowAssembler::close(const Flow& flow, MonotonicTime at, const bh_eve
 void KernelFlowAssembler::on_connect(const bh_event& event)
 {
     auto process = names_.describe(event.subject); // now: a short-lived process is gone when the peer answers
-    auto words = records_.words().attribute(judgement_of(event));
+    auto words = records_.attribute(judgement_of(event));
     if (const auto earlier = departures_.find(event.cookie); earlier != departures_.end()) {
         ++unanswered_; // the socket tries again
         earlier->second = {time_of(event), std::move(process), std::move(words)};
@@ -189,7 +195,7 @@ void KernelFlowAssembler::on_established(const bh_event& event)
     auto flow = new_flow(event, key, 0);
     if (event.direction == BH_INBOUND) {
         flow.process = process_of(event);
-        flow.words = records_.words().attribute(judgement_of(event));
+        flow.words = records_.attribute(judgement_of(event));
     } else if (const auto departure = departures_.find(event.cookie); departure != departures_.end()) {
         flow.process = std::move(departure->second.process);
         flow.words = std::move(departure->second.words);
@@ -243,7 +249,7 @@ void KernelFlowAssembler::on_conversation(const bh_event& event)
     }
     auto flow = new_flow(event, key, event.time_ns / 1'000'000'000);
     flow.process = process_of(event);
-    flow.words = records_.words().attribute(judgement_of(event));
+    flow.words = records_.attribute(judgement_of(event));
     open(key, std::move(flow));
 }
 
@@ -278,7 +284,7 @@ void KernelFlowAssembler::on_cut(const bh_walked_socket& socket, policy::Directi
     if (!tracked)
         flow = &unknown;
     flow->cut = clock_.monotonic();
-    flow->words = records_.words().attribute(judgement_of(verdict));
+    flow->words = records_.attribute(judgement_of(verdict));
     if (socket.protocol == IPPROTO_TCP) {
         flow->bytes_out = socket.bytes_out;
         flow->bytes_in = socket.bytes_in;

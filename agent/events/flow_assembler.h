@@ -57,6 +57,10 @@ public:
                       const std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>& udp_flows) = 0;
     // Attempts that were refused and are told by their number: see Datapath::take_denials.
     virtual void on_denials(std::span<const bh_denial> denials) = 0;
+    // What the kernel remembers of exchanges that passed the guard; ends those that are over. About once a second while
+    // wants_exchanges().
+    virtual void on_exchanges(const KernelExchanges& exchanges) = 0;
+    [[nodiscard]] virtual bool wants_exchanges() const = 0;
     // What a walk over all sockets showed: who listens, byte counts for the next updates, and flows whose sockets have
     // gone although no close was heard. Call at start, after every switch and when wants_walk().
     virtual void on_walk(std::span<const WalkedSocket> sockets) = 0;

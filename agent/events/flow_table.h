@@ -10,8 +10,14 @@
 
 namespace bulkhead::agent {
 
+struct IcmpKind {
+    std::uint8_t type = 0, code = 0;
+};
+
 struct Flow {
-    FlowTuple tuple;
+    FlowTuple tuple; // forwarded: from `local` to `remote`, though neither is this host
+    bool forwarded = false;
+    std::optional<IcmpKind> icmp;
     policy::Direction direction = policy::Direction::outbound;
     FlowId id{};
     std::optional<MonotonicTime> opened; // unset: it is older than the agent

@@ -6,6 +6,21 @@
 #include <netinet/in.h>
 
 namespace bulkhead::agent {
+namespace {
+
+// As bpf/verdict.h sees it; what stands for a port with it is in the judgement's port.
+policy::Protocol protocol_of(std::uint8_t number)
+{
+    switch (number) {
+    case IPPROTO_TCP: return policy::Protocol::tcp;
+    case IPPROTO_UDP: return policy::Protocol::udp;
+    case IPPROTO_ICMP: return policy::Protocol::icmp;
+    case IPPROTO_ICMPV6: return policy::Protocol::icmpv6;
+    default: return policy::Protocol::other;
+    }
+}
+
+} // namespace
 
 MonotonicTime time_of(const bh_event& event)
 {
@@ -22,9 +37,12 @@ Judgement judgement_of(const bh_event& event)
     Judgement judgement;
     judgement.generation = event.generation;
     judgement.direction = direction_of_event(event);
-    judgement.protocol = event.protocol == IPPROTO_UDP ? policy::Protocol::udp : policy::Protocol::tcp;
+    judgement.protocol = protocol_of(event.protocol);
     judgement.peer = to_ip(event.remote);
-    judgement.port = event.direction == BH_INBOUND ? event.local_port : event.remote_port;
+    if (policy::has_ports(judgement.protocol))
+        judgement.port = event.direction == BH_INBOUND ? event.local_port : event.remote_port;
+    else
+        judgement.port = judgement.protocol == policy::Protocol::other ? event.protocol : event.icmp_type;
     judgement.classes = event.classes;
     judgement.verdict = event.verdict;
     judgement.reason = event.reason;
@@ -38,7 +56,7 @@ Judgement judgement_of(const bh_judge_request& request)
     Judgement judgement;
     judgement.generation = request.generation;
     judgement.direction = static_cast<policy::Direction>(request.direction);
-    judgement.protocol = request.protocol == IPPROTO_UDP ? policy::Protocol::udp : policy::Protocol::tcp;
+    judgement.protocol = protocol_of(request.protocol);
     judgement.peer = to_ip(request.remote);
     judgement.port = request.port;
     judgement.classes = request.classes;

@@ -17,6 +17,7 @@ v1::Record::Reason reason_of(std::uint8_t reason)
     case BH_REASON_DEFAULT: return v1::Record::DEFAULT;
     case BH_REASON_MALFORMED: return v1::Record::MALFORMED;
     case BH_REASON_QUARANTINE: return v1::Record::QUARANTINE;
+    case BH_REASON_FULL: return v1::Record::FULL;
     default: return v1::Record::REASON_UNSET; // LOCAL and REPLY: no door was passed
     }
 }
@@ -29,25 +30,49 @@ policy::ClassVector classes_of(const bh_class_vector& vector)
     return classes;
 }
 
-std::string rule_behind(const PolicyView& view, policy::Plane plane, const Judgement& judgement, std::uint8_t verdict,
-                        std::uint8_t reason)
+struct Words {
+    v1::Record::Reason reason = v1::Record::REASON_UNSET;
+    std::string rule; // empty: not known
+};
+
+struct Answer {
+    std::uint8_t verdict, reason;
+};
+
+// The rule that gives this answer at that time; nullptr where judging again does not.
+const policy::HostRule* rule_that_gives(const PolicyView& view, policy::Plane plane, const Judgement& judgement,
+                                        Answer answer, WallTime now)
 {
-    if (reason == BH_REASON_DEFAULT) {
-        const bool inbound = judgement.direction == policy::Direction::inbound;
-        const auto& by_default =
-            view.policy.defaults[static_cast<std::size_t>(plane)][static_cast<std::size_t>(judgement.direction)];
-        if (by_default.segment.empty())
-            return {};
-        return by_default.segment + (inbound ? "/default-inbound" : "/default-outbound");
-    }
-    if (reason != BH_REASON_RULE && reason != BH_REASON_FAILSAFE)
-        return {};
     const auto& image = plane == policy::Plane::active ? view.active : view.shadow;
-    const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port};
+    const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port, now};
     const auto again = policy::judge(image, view.policy, approach, classes_of(judgement.classes));
-    if (again.verdict != verdict || again.reason != reason || !again.rule || *again.rule >= view.policy.rules.size())
-        return {};
-    return view.policy.rules[*again.rule].id;
+    const bool same = again.verdict == answer.verdict && again.reason == answer.reason;
+    return same && again.rule && *again.rule < view.policy.rules.size() ? &view.policy.rules[*again.rule] : nullptr;
+}
+
+Words words_of(const PolicyView& view, policy::Plane plane, const Judgement& judgement, Answer answer, WallTime now)
+{
+    Words words{reason_of(answer.reason), {}};
+    if (answer.reason == BH_REASON_RULE || answer.reason == BH_REASON_FAILSAFE) {
+        if (const auto* rule = rule_that_gives(view, plane, judgement, answer, now))
+            words.rule = rule->id;
+        return words;
+    }
+    if (answer.reason != BH_REASON_DEFAULT)
+        return words;
+    const auto& by_default =
+        view.policy.defaults[static_cast<std::size_t>(plane)][static_cast<std::size_t>(judgement.direction)];
+    const bool inbound = judgement.direction == policy::Direction::inbound;
+    if (!by_default.segment.empty())
+        words.rule = by_default.segment + (inbound ? "/default-inbound" : "/default-outbound");
+    if (answer.verdict != BH_DENIED)
+        return words;
+    // Would a rule have let it pass that has expired?
+    const auto* before =
+        rule_that_gives(view, plane, judgement, {BH_ALLOWED, BH_REASON_RULE}, policy::beginning_of_time);
+    if (before != nullptr && before->expires && *before->expires <= now)
+        words = {v1::Record::EXPIRED, before->id};
+    return words;
 }
 
 } // namespace
@@ -63,7 +88,7 @@ void PolicyWords::add(std::shared_ptr<const PolicyView> view)
         generations_.pop_front();
 }
 
-SharedAttribution PolicyWords::attribute(const Judgement& judgement)
+SharedAttribution PolicyWords::attribute(const Judgement& judgement, WallTime now)
 {
     const auto generation = std::find_if(generations_.begin(), generations_.end(), [&judgement](const auto& kept) {
         return kept.view->generation == judgement.generation;
@@ -78,11 +103,17 @@ SharedAttribution PolicyWords::attribute(const Judgement& judgement)
         return std::make_shared<const Attribution>(std::move(words));
     const auto& view = *generation->view;
     words.policy_version = view.policy_version;
-    words.rule = rule_behind(view, policy::Plane::active, judgement, judgement.verdict, judgement.reason);
-    words.shadow_rule =
-        rule_behind(view, policy::Plane::shadow, judgement, judgement.shadow_verdict, judgement.shadow_reason);
-    auto& shared = generation->given[{judgement.verdict, judgement.reason, judgement.shadow_verdict,
-                                      judgement.shadow_reason, words.rule, words.shadow_rule}];
+    const auto active =
+        words_of(view, policy::Plane::active, judgement, {judgement.verdict, judgement.reason}, now);
+    const auto shadow =
+        words_of(view, policy::Plane::shadow, judgement, {judgement.shadow_verdict, judgement.shadow_reason}, now);
+    words.reason = active.reason;
+    words.rule = active.rule;
+    words.shadow_reason = shadow.reason;
+    words.shadow_rule = shadow.rule;
+    auto& shared = generation->given[{judgement.verdict, static_cast<std::uint8_t>(words.reason),
+                                      judgement.shadow_verdict, static_cast<std::uint8_t>(words.shadow_reason),
+                                      words.rule, words.shadow_rule}];
     if (!shared)
         shared = std::make_shared<const Attribution>(std::move(words));
     return shared;

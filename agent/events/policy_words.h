@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/events/flow_assembler.h"
+#include "common/core/clock.h"
 #include "common/net/ip.h"
 
 #include <deque>
@@ -38,7 +39,8 @@ public:
     void add(std::shared_ptr<const PolicyView> view);
 
     // The rule is named only where judging again gives the same answer: a wrong name would be worse than none.
-    [[nodiscard]] SharedAttribution attribute(const Judgement& judgement);
+    // `now` is when it was judged: rules expire.
+    [[nodiscard]] SharedAttribution attribute(const Judgement& judgement, WallTime now);
     // Workload, labels, segments, identity of an address, by the newest inventory.
     void describe_peer(const IpAddress& address, v1::Endpoint& endpoint) const;
     [[nodiscard]] std::uint64_t policy_version() const; // the newest; 0: none

@@ -4,6 +4,8 @@
 #include "agent/events/judgement.h"
 #include "common/net/community_id.h"
 
+#include <netinet/in.h>
+
 namespace bulkhead::agent {
 namespace {
 
@@ -101,6 +103,11 @@ void RecordComposer::write_denied_ends(const bh_event& event, v1::Record& record
         write_ends(tuple, direction_of_event(event), record);
         return;
     }
+    write_forwarded_ends(tuple, record);
+}
+
+void RecordComposer::write_forwarded_ends(const FlowTuple& tuple, v1::Record& record) const
+{
     record.set_direction(v1::Record::FORWARDED);
     record.set_protocol(tuple.protocol);
     write_peer(tuple.local, tuple.local_port, *record.mutable_src());
@@ -113,7 +120,14 @@ v1::Record RecordComposer::flow(const Flow& flow, v1::Record::Event event, Monot
     written.set_kind(v1::Record::FLOW);
     written.set_event(event);
     written.set_flow_id(std::string(flow.id.begin(), flow.id.end()));
-    write_ends(flow.tuple, flow.direction, written);
+    if (flow.forwarded)
+        write_forwarded_ends(flow.tuple, written);
+    else
+        write_ends(flow.tuple, flow.direction, written);
+    if (flow.icmp) {
+        written.mutable_icmp()->set_type(flow.icmp->type);
+        written.mutable_icmp()->set_code(flow.icmp->code);
+    }
     write_verdict(flow, written);
     if (flow.process)
         *written.mutable_process() = *flow.process;
@@ -137,6 +151,10 @@ v1::Record RecordComposer::violation(const bh_event& event, const Attribution& w
     written.set_flow_id(std::string(id.begin(), id.end()));
     written.set_count(count);
     write_denied_ends(event, written);
+    if ((event.protocol == IPPROTO_ICMP || event.protocol == IPPROTO_ICMPV6) && event.several == BH_SEVERAL_NONE) {
+        written.mutable_icmp()->set_type(event.icmp_type);
+        written.mutable_icmp()->set_code(event.icmp_code);
+    }
     const bool denied = event.verdict == BH_DENIED;
     // Of an attempt that only the shadow plane refuses, its rule is the one that the reader wants to see.
     written.set_verdict(denied ? v1::Record::DENIED : v1::Record::WOULD_DENY);

@@ -17,6 +17,10 @@ public:
 
     void set_host(HostIdentity host) { host_ = std::move(host); }
     [[nodiscard]] const HostIdentity& host() const { return host_; }
+    [[nodiscard]] SharedAttribution attribute(const Judgement& judgement)
+    {
+        return words_.attribute(judgement, clock_.wall());
+    }
     [[nodiscard]] PolicyWords& words() { return words_; }
     // Events carry CLOCK_MONOTONIC; what the wall clock is ahead of it changes when the time is set, and in suspend.
     void set_wall_offset() { wall_offset_ = clock_.wall().time_since_epoch() - clock_.monotonic(); }
@@ -32,6 +36,7 @@ public:
 private:
     [[nodiscard]] v1::Record record(MonotonicTime at) const;
     void write_ends(const FlowTuple& tuple, policy::Direction direction, v1::Record& record) const;
+    void write_forwarded_ends(const FlowTuple& tuple, v1::Record& record) const;
     void write_own_end(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const;
     void write_peer(const IpAddress& ip, std::uint16_t port, v1::Endpoint& end) const;
     void write_denied_ends(const bh_event& event, v1::Record& record) const;

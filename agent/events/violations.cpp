@@ -57,7 +57,7 @@ void Violations::on_first(const bh_event& event, const SharedProcess& process)
         return;
     }
     attempts_ += count;
-    const auto words = records_.words().attribute(judgement_of(event));
+    const auto words = records_.attribute(judgement_of(event));
     records_.emit(records_.violation(event, *words, id_of_first(event), process.get(), count));
 }
 
@@ -74,7 +74,7 @@ void Violations::on_count(const bh_denial& denial, const SharedProcess& process)
     first.time_ns = denial.since_ns;
     if (tail) // the port that is known is that of the tail
         first.remote_port = 0;
-    auto record = records_.violation(first, *records_.words().attribute(judgement_of(first)), id_of_kind(first),
+    auto record = records_.violation(first, *records_.attribute(judgement_of(first)), id_of_kind(first),
                                      process.get(), count);
     record.set_duration_us((denial.last_ns - std::min(denial.since_ns, denial.last_ns)) / 1000);
     if (denial.first.several == BH_SEVERAL_PORTS) {

@@ -157,6 +157,8 @@ static __always_inline void bh_tell_exchange(const struct bh_guard_work* work)
     if (!event)
         return;
     bh_describe_exchange(event, work);
+    event->cookie = work->key.from_port; /* of an echo, its identifier: what makes the key whole */
+    event->icmp_code = work->packet.icmp_code;
     bh_submit_flow_event(event);
 }
 

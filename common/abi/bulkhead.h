@@ -287,7 +287,7 @@ enum bh_event_type {
     BH_EVENT_LISTEN = 6,    /* a listener came */
     BH_EVENT_UNLISTEN = 7,  /* a listener went, or its key is shared: resynchronise */
     BH_EVENT_UDP_CLOSE = 8, /* a connected UDP socket was released */
-    BH_EVENT_EXCHANGE = 9,  /* the first packet of an exchange that passes the guard */
+    BH_EVENT_EXCHANGE = 9,  /* the first packet of an exchange that passes the guard; cookie: its from_port */
 };
 
 /* One record of bh_flow_ring or (BH_EVENT_DENY) bh_deny_ring. */

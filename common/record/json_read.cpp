@@ -186,6 +186,11 @@ void read_traffic(ObjectReader& in, v1::Record& record)
     in.number("packets_out", [&](auto value) { record.set_packets_out(value); });
     in.number("packets_in", [&](auto value) { record.set_packets_in(value); });
     in.number("duration_us", [&](auto value) { record.set_duration_us(value); });
+    in.object("icmp", [&](ObjectReader& icmp) {
+        auto& message = *record.mutable_icmp();
+        icmp.number("type", [&](auto value) { message.set_type(static_cast<std::uint32_t>(value)); });
+        icmp.number("code", [&](auto value) { message.set_code(static_cast<std::uint32_t>(value)); });
+    });
     in.object("tcp", [&](ObjectReader& tcp) {
         auto& message = *record.mutable_tcp();
         tcp.text("state", [&](const auto& value) { message.set_state(value); });

@@ -138,6 +138,12 @@ void write_traffic(const v1::Record& record, ObjectWriter& object, std::string& 
         object.present("packets_in", record.packets_in());
     if (record.has_duration_us())
         object.present("duration_us", record.duration_us());
+    if (record.has_icmp()) {
+        object.key("icmp");
+        ObjectWriter icmp(out);
+        icmp.present("type", record.icmp().type());
+        icmp.present("code", record.icmp().code());
+    }
     if (record.has_tcp()) {
         object.key("tcp");
         ObjectWriter tcp(out);

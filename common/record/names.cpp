@@ -18,8 +18,8 @@ constexpr std::array<Words, 6> kinds{"", "flow", "violation", "gap", "audit", "a
 constexpr std::array<Words, 5> events{"", "open", "update", "close", "deny"};
 constexpr std::array<Words, 5> directions{"", "inbound", "outbound", "forwarded", "local"};
 constexpr std::array<Words, 4> verdicts{"", "allowed", "denied", "would-deny"};
-constexpr std::array<Words, 8> reasons{"",         "rule",      "default",   "quarantine",
-                                       "failsafe", "no-policy", "malformed", "expired"};
+constexpr std::array<Words, 9> reasons{"",         "rule",      "default",   "quarantine",
+                                       "failsafe", "no-policy", "malformed", "expired", "full"};
 static_assert(kinds.size() == v1::Record::Kind_ARRAYSIZE);
 static_assert(events.size() == v1::Record::Event_ARRAYSIZE);
 static_assert(directions.size() == v1::Record::Direction_ARRAYSIZE);

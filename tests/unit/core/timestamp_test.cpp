@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/core/clock.h"
-#include "common/record/timestamp.h"
+#include "common/core/timestamp.h"
 
 #include <gtest/gtest.h>
 

@@ -32,10 +32,8 @@ BAD = {
     "no_version": GOOD.replace("version: 1\n", ""),
     "version_from_the_future": GOOD.replace("version: 1", "version: 99"),
     "feature_fqdn": GOOD + "  - {id: b, to: {fqdn: [example.org]}, service: https}\n",
-    "feature_expires": GOOD + "  - {id: b, from: any, service: ssh, expires: 2030-01-01T00:00:00Z}\n",
     "feature_expect": GOOD + "expect:\n  - {allow: \"role=app -> role=app : any\"}\n",
     "feature_peer_process": GOOD + "  - {id: b, from: any, service: ssh, peer_process: {exe: /bin/x}}\n",
-    "feature_icmp": GOOD + "  - {id: b, from: any, service: [icmp/echo]}\n",
 }
 
 

@@ -48,6 +48,13 @@ def hear(host, kind, port, address="::", protocol=0):
     return opened
 
 
+def last_attempt(record):
+    """When the last of the attempts that a record counts was made."""
+    first = datetime.datetime.fromisoformat(record["time"].replace("Z", "+00:00"))
+    last = first + datetime.timedelta(microseconds=record.get("duration_us", 0))
+    return last.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 class EvasionTest(LabTest):
     """Subclasses may give a POLICY of their own; PEER4 and PEER6 in it are the peer's addresses."""
 
@@ -106,7 +113,7 @@ class EvasionTest(LabTest):
     def recorded(self, agent=None, **conditions):
         """A violation of this attempt's time."""
         def recent():
-            return [record for record in (agent or self.agent).violations() if record["time"] >= self.began]
+            return [record for record in (agent or self.agent).violations() if last_attempt(record) >= self.began]
         return self.await_record(recent, kind="violation", event="deny", verdict="denied", **conditions)
 
     def recorded_outbound(self, protocol="tcp", ip=None, port=None, process=True):

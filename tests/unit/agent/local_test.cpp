@@ -122,9 +122,9 @@ TEST(PolicyWords, SayDefaultsAndRulesInOrderOfPrecedence)
     const auto lines = describe(view);
     EXPECT_THAT(lines, Contains("active inbound default: deny (segment web)"));
     EXPECT_THAT(lines, Contains("shadow outbound default: not judged"));
-    EXPECT_THAT(lines[5], HasSubstr("failsafe inbound from any : tcp/80,udp [active+shadow] failsafe/ssh"));
+    EXPECT_THAT(lines[5], HasSubstr("failsafe inbound from any : tcp/80,udp/0-65535 [active+shadow] failsafe/ssh"));
     EXPECT_EQ(lines[6],
-              "allow inbound from api-1 : tcp/80,udp process unit=nginx.service [active+shadow] web/in (shop.yaml:7)");
+              "allow inbound from api-1 : tcp/80,udp/0-65535 process unit=nginx.service [active+shadow] web/in (shop.yaml:7)");
 }
 
 class LocalServerTest : public ::testing::Test {

@@ -110,6 +110,15 @@ struct sock {
     struct sock_cgroup_data sk_cgrp_data;
 };
 
+struct inet_sock {
+    unsigned long inet_flags;
+};
+
+struct inet_sock___before_6_6 {
+    __u8 freebind : 1;
+    __u8 transparent : 1;
+} __attribute__((preserve_access_index));
+
 struct tcp_sock {
     __u64 bytes_sent;
     __u64 bytes_retrans;

@@ -24,6 +24,8 @@ const volatile __u32 scope_level = 0;
  * namespace is one of its own, so that nobody else lives in it.
  */
 const volatile __u8 guard_namespace = 0;
+/* Of inet_sock.inet_flags: those by which a socket may bind to what is not the host's address. 0: not known. */
+const volatile __u64 foreign_source_bits = 0;
 /* A refused attempt from outside gets no answer at all, rather than a reset or port unreachable. */
 const volatile __u8 refuse_silently = 0;
 
@@ -35,6 +37,9 @@ volatile __u32 subnet_broadcasts[BH_SUBNET_BROADCASTS];
 volatile __u8 subnet_broadcasts_more;
 /* The namespace routes between interfaces, so that what arrives may be for others. Writer: agent. */
 volatile __u8 host_forwards;
+
+/* Any socket may bind to what is not the host's address (net.ipv[46].ip_nonlocal_bind). Writer: agent. */
+volatile __u8 host_binds_anywhere;
 
 /* The switch. One struct bh_control; mapped by the agent, which writes it with one 64-bit store. Writer: agent. */
 struct {
@@ -181,6 +186,15 @@ struct {
     __type(key, struct bh_exchange_key);
     __type(value, struct bh_exchange);
 } bh_exchanges SEC(".maps");
+
+/* Packets in pieces whose first was let pass. 16384, the least recently used goes first: its later pieces are judged by
+ * what is said of all ports. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct bh_fragment_key);
+    __type(value, __u64);
+} bh_fragments SEC(".maps");
 
 /* Addresses of the guarded namespace, each with enum bh_own_address. 4096; more: sources are not checked. Writer: agent. */
 struct {

@@ -25,6 +25,25 @@ static __always_inline const struct sock* bh_kernel_socket(const void* context_s
     return sock;
 }
 
+extern void* bpf_rdonly_cast(const void* object, __u32 btf_id) __ksym __weak; /* 6.2; no call, only a type */
+
+/* The socket was given the right to bind to addresses that are not the host's (ip(7): IP_FREEBIND, IP_TRANSPARENT). */
+static __always_inline int bh_binds_anywhere(const struct bpf_sock* socket)
+{
+    if (bpf_core_field_exists(struct inet_sock, inet_flags)) {
+        if (foreign_source_bits == 0)
+            return 1;
+        if (bpf_rdonly_cast) {
+            const struct inet_sock* inet = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct inet_sock));
+            return (inet->inet_flags & foreign_source_bits) != 0;
+        }
+        const struct inet_sock* inet = (const void*)bh_kernel_socket(socket);
+        return (BPF_CORE_READ(inet, inet_flags) & foreign_source_bits) != 0;
+    }
+    const struct inet_sock___before_6_6* inet = (const void*)bh_kernel_socket(socket);
+    return BPF_CORE_READ_BITFIELD_PROBED(inet, freebind) || BPF_CORE_READ_BITFIELD_PROBED(inet, transparent);
+}
+
 /*
  * By inode number, not by cookie: bpf_get_netns_cookie() came to sock_ops in 5.15, and getsockopt(SO_NETNS_COOKIE), by
  * which the agent would learn its own, in 5.14.

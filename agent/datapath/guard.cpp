@@ -85,20 +85,22 @@ void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>&
     bss->subnet_broadcasts_more = more ? 1 : 0;
 }
 
+// Of the calling thread's namespace. The name is that below net, with slashes (sysctl(8)).
+bool sysctl_is_set(const std::string& name)
+{
+    std::ifstream file("/proc/sys/net/" + name);
+    int value = 0;
+    return (file >> value) && value != 0;
+}
+
 // Whether the calling thread's namespace routes between interfaces.
 bool forwards(const std::vector<Interface>& interfaces)
 {
-    const auto is_set = [](const std::string& path) {
-        std::ifstream file(path);
-        int value = 0;
-        return (file >> value) && value != 0;
-    };
-    const std::string base = "/proc/sys/net/";
-    if (is_set(base + "ipv4/ip_forward") || is_set(base + "ipv6/conf/all/forwarding"))
+    if (sysctl_is_set("ipv4/ip_forward") || sysctl_is_set("ipv6/conf/all/forwarding"))
         return true;
-    return std::any_of(interfaces.begin(), interfaces.end(), [&](const Interface& one) {
-        return is_set(base + "ipv4/conf/" + one.name + "/forwarding") ||
-               is_set(base + "ipv6/conf/" + one.name + "/forwarding");
+    return std::any_of(interfaces.begin(), interfaces.end(), [](const Interface& one) {
+        return sysctl_is_set("ipv4/conf/" + one.name + "/forwarding") ||
+               sysctl_is_set("ipv6/conf/" + one.name + "/forwarding");
     });
 }
 
@@ -151,6 +153,8 @@ Status Guard::follow_interfaces()
 {
     BULKHEAD_TRY(const auto present, watch_.interfaces());
     skeleton_->bss->host_forwards = forwards(present) ? 1 : 0;
+    skeleton_->bss->host_binds_anywhere =
+        sysctl_is_set("ipv4/ip_nonlocal_bind") || sysctl_is_set("ipv6/ip_nonlocal_bind") ? 1 : 0;
     Status first_failure;
     std::vector<Interface> guarded;
     for (const auto& interface : present) {

@@ -206,13 +206,36 @@ static __noinline int bh_remember_exchange(struct bh_guard_work* work)
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
     bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
-    if (work->packet.fragmented && !work->packet.headless) {
-        /* Its later fragments have no ports to be known by. */
-        struct bh_exchange_key bare = work->key;
-        bare.from_port = bare.to_port = 0;
-        bpf_map_update_elem(&bh_exchanges, &bare, &exchange, BPF_ANY);
-    }
     return 0;
+}
+
+static __always_inline void bh_fragments_of(const struct bh_packet* packet, struct bh_fragment_key* key)
+{
+    key->from = packet->source;
+    key->to = packet->destination;
+    key->identification = packet->identification;
+    key->protocol = packet->fragment_protocol;
+    __builtin_memset(key->pad, 0, sizeof(key->pad));
+}
+
+static __noinline int bh_expect_fragments(struct bh_guard_work* work)
+{
+    struct bh_fragment_key key;
+    if (!work->packet.fragmented || work->packet.headless)
+        return 0;
+    bh_fragments_of(&work->packet, &key);
+    bpf_map_update_elem(&bh_fragments, &key, &work->now, BPF_ANY);
+    return 0;
+}
+
+static __noinline int bh_fragment_is_expected(struct bh_guard_work* work)
+{
+    struct bh_fragment_key key;
+    if (!work->packet.headless)
+        return 0;
+    bh_fragments_of(&work->packet, &key);
+    const __u64* passed = bpf_map_lookup_elem(&bh_fragments, &key);
+    return passed && work->now - *passed < BH_FRAGMENTS_LAST_NS;
 }
 
 /* The exchange that this packet goes on with; work->key, icmp_type and direction become those of its beginning. */
@@ -239,11 +262,15 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
  */
 static __noinline int bh_judge_packet(struct bh_guard_work* work, __u8 direction)
 {
+    if (bh_fragment_is_expected(work))
+        return BH_GUARD_PASS;
     bh_take_as_first(work);
     work->direction = direction;
     int found = bh_find_exchange(work);
-    if (found == BH_EXCHANGE_SETTLED)
+    if (found == BH_EXCHANGE_SETTLED) {
+        bh_expect_fragments(work);
         return BH_GUARD_PASS;
+    }
     bh_judge_exchange(work);
     if (work->answer.verdict == BH_DENIED || work->answer.shadow_verdict == BH_DENIED)
         bh_tell_packet_denied(work);
@@ -254,6 +281,7 @@ static __noinline int bh_judge_packet(struct bh_guard_work* work, __u8 direction
     if (found == BH_EXCHANGE_NEW)
         bh_tell_exchange(work);
     bh_remember_exchange(work);
+    bh_expect_fragments(work);
     return BH_GUARD_PASS;
 }
 

@@ -77,13 +77,22 @@ static __always_inline int bh_judge_frame(struct bh_guard_work* work)
 struct bh_sender {
     __u32 protocol, type, port;
     __u32 is_kernel; /* made by the kernel for itself */
+    __u32 binds_anywhere;
 };
 
-/* With options or extension headers. */
+/* A connection that a transparent proxy has accepted goes on from the address that it was meant for. */
+static __always_inline int bh_begins(const struct bh_packet* packet)
+{
+    return packet->protocol != IPPROTO_TCP || (packet->tcp_flags & BH_TCP_SYN);
+}
+
+/* With options or extension headers, or from a socket that may bind anywhere and did not. */
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
         (!packet->headless && packet->source_port != sender->port))
+        return 0;
+    if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source))
         return 0;
     return (sender->protocol == IPPROTO_TCP && sender->type == BH_SOCK_STREAM) ||
            (sender->protocol == IPPROTO_UDP && sender->type == BH_SOCK_DGRAM);
@@ -191,6 +200,7 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
         return BH_GUARD_PASS;
     struct bh_sender sender = {.protocol = socket->protocol, .type = socket->type, .port = socket->src_port};
     const struct sock* kernel = bh_kernel_socket(socket);
+    sender.binds_anywhere = bh_source_may_be_forged(socket);
     sender.is_kernel = BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
     return bh_leaves_socket(skb, &sender, link);
 }

@@ -18,6 +18,12 @@ static __always_inline int bh_is_quarantined(void)
     return control && (control->flags & BH_CONTROL_QUARANTINE);
 }
 
+/* Of IPv4 the kernel looks at every other socket's source, of IPv6 at where it is bound (net.ipv6.ip_nonlocal_bind). */
+static __always_inline int bh_source_may_be_forged(const struct bpf_sock* socket)
+{
+    return host_binds_anywhere || bh_binds_anywhere(socket);
+}
+
 /*
  * A packet that leaves is its socket's own when it has the socket's protocol and source port. A tunnel keeps the inner
  * packet's socket on the outer one; options and extension headers (source routes) are for the long look.
@@ -50,6 +56,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     } else {
         return 0;
     }
+    if (bh_source_may_be_forged(socket))
+        return 0;
     if (protocol == IPPROTO_TCP)
         return 1;
     struct udphdr* udp = transport;

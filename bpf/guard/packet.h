@@ -77,8 +77,10 @@ struct bh_packet {
     __u8 source_routed;
     __u8 headless; /* a fragment that is not the first: no transport header */
     __u8 fragmented;
-    __u8 pad[3];
-    __u32 transport; /* offset of the transport header */
+    __u8 fragment_protocol; /* as each fragment has it: of IPv6, the first header in the pieces */
+    __u8 pad[2];
+    __u32 identification; /* of the fragments */
+    __u32 transport;      /* offset of the transport header */
 };
 
 #define BH_TCP_FIN 0x01
@@ -123,8 +125,8 @@ static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_p
     switch (packet->protocol) {
     case IPPROTO_TCP:
         if (bpf_skb_load_bytes(skb, packet->transport, head, 14)) {
-            /* A first fragment too short for the header that filters look at (RFC 1858): only what is there counts. */
-            packet->headless = 1;
+            /* A first fragment too short for the header that filters look at (RFC 1858, RFC 7112), or no packet at all. */
+            packet->kind = BH_FRAME_MALFORMED;
             return;
         }
         packet->tcp_flags = head[13];
@@ -133,7 +135,7 @@ static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_p
     case IPPROTO_ICMP:
     case IPPROTO_ICMPV6:
         if (bpf_skb_load_bytes(skb, packet->transport, head, 8)) {
-            packet->headless = 1;
+            packet->kind = BH_FRAME_MALFORMED;
             return;
         }
         break;
@@ -149,6 +151,12 @@ static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_p
     packet->destination_port = (__u16)(head[2] << 8 | head[3]);
 }
 
+/* A second fragment that begins within the TCP header could change what the first one said of it (RFC 3128). */
+static __always_inline int bh_hides_tcp_flags(__u8 protocol, __u16 offset)
+{
+    return protocol == IPPROTO_TCP && offset == 1; /* in units of 8 bytes */
+}
+
 static __always_inline int bh_read_ipv4(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
 {
     struct iphdr ip;
@@ -161,6 +169,10 @@ static __always_inline int bh_read_ipv4(struct __sk_buff* skb, struct bh_packet*
     __u16 fragment = bpf_ntohs(ip.frag_off);
     packet->headless = (fragment & BH_FRAGMENT_OFFSET) != 0;
     packet->fragmented = (fragment & (BH_FRAGMENT_OFFSET | BH_MORE_FRAGMENTS)) != 0;
+    packet->identification = ip.id;
+    packet->fragment_protocol = ip.protocol;
+    if (bh_hides_tcp_flags(ip.protocol, fragment & BH_FRAGMENT_OFFSET))
+        return -1;
     packet->transport = at + ip.ihl * 4;
     if (ip.ihl > 5)
         packet->source_routed = bh_has_source_route(skb, at + sizeof(ip), (ip.ihl - 5) * 4u);
@@ -192,8 +204,13 @@ static __always_inline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet*
         if (next == IPPROTO_ROUTING && header[3] > 0)
             packet->source_routed = 1;
         if (next == IPPROTO_FRAGMENT) {
-            packet->headless = header[2] != 0 || (header[3] & 0xf8) != 0;
+            __u16 offset = (__u16)(header[2] << 5 | header[3] >> 3);
+            if (bh_hides_tcp_flags(header[0], offset))
+                return -1;
+            packet->headless = offset != 0;
             packet->fragmented = packet->headless || (header[3] & 1);
+            __builtin_memcpy(&packet->identification, header + 4, 4);
+            packet->fragment_protocol = header[0];
             at += 8;
         } else {
             at += (header[1] + 1u) * 8;

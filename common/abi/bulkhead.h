@@ -274,6 +274,20 @@ BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 #define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
 #define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5) */
 
+/*
+ * Key of bh_fragments: a packet in pieces whose first was let pass. The later ones have no ports; their number is the
+ * sender's (RFC 791, RFC 8200 section 4.5). The value is when the first passed, CLOCK_MONOTONIC.
+ */
+struct bh_fragment_key {
+    struct bh_address from, to;
+    __u32 identification;
+    __u8 protocol; /* as the fragments have it */
+    __u8 pad[3];
+};
+BH_ASSERT(sizeof(struct bh_fragment_key) == 40, "layout");
+
+#define BH_FRAGMENTS_LAST_NS (60ull * 1000 * 1000 * 1000) /* RFC 8200, section 4.5 */
+
 #define BH_SUBNET_BROADCASTS 8 /* IPv4 broadcast addresses that are known one by one */
 
 enum bh_own_address { BH_OWN_UNICAST = 1 }; /* value of bh_own_addresses */

@@ -114,7 +114,10 @@ class EvasionTest(LabTest):
         """A violation of this attempt's time."""
         def recent():
             return [record for record in (agent or self.agent).violations() if last_attempt(record) >= self.began]
-        return self.await_record(recent, kind="violation", event="deny", verdict="denied", **conditions)
+        try:
+            return self.await_record(recent, kind="violation", event="deny", verdict="denied", **conditions)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; recorded are: {recent()}") from None
 
     def recorded_outbound(self, protocol="tcp", ip=None, port=None, process=True):
         record = self.recorded(protocol=protocol, direction="outbound", dst__ip=ip or self.peer.ip4,

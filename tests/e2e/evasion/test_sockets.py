@@ -15,7 +15,7 @@ from .case import ALLOWED, EvasionTest, family_of
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 MSG_MORE, MSG_FASTOPEN, TCP_FASTOPEN_CONNECT = 0x8000, 0x20000000, 30
-IP_FREEBIND, IP_TRANSPARENT, IPV6_TRANSPARENT = 15, 19, 75
+IP_FREEBIND, IP_TRANSPARENT, IPV6_FREEBIND = 15, 19, 78
 TCP_REPAIR = 19
 IPPROTO_MPTCP = 262
 
@@ -238,6 +238,49 @@ class Sockets(EvasionTest):
             self.refused(connect, self.peer.ip4, self.port, UDP, prepare)
         for protocol in ("tcp", "udp"):
             self.check(protocol)
+
+    def test_a_source_that_is_not_ones_own(self):
+        """IPV6_FREEBIND lets any user bind to any address, and IPv6 asks nothing when it sends."""
+        def bound(source, kind):
+            opened = socket.socket(socket.AF_INET6, kind)
+            opened.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            opened.bind((source, 0))
+            return opened
+
+        def unconnected(source):
+            with bound(source, UDP) as opened:
+                opened.sendto(self.mark, (self.peer.ip6, ALLOWED))
+
+        def connected(source):
+            with bound(source, UDP) as opened:
+                opened.connect((self.peer.ip6, ALLOWED))
+                opened.send(self.mark)
+
+        def named_for_one_datagram(source):
+            with bound("::", UDP) as opened:
+                opened.connect((self.peer.ip6, ALLOWED))
+                info = socket.inet_pton(socket.AF_INET6, source) + bytes(4)
+                opened.sendmsg([self.mark], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)])
+
+        def with_data_in_the_syn(source):
+            with bound(source, TCP) as opened:
+                opened.setblocking(False)
+                try:
+                    opened.sendto(self.mark, MSG_FASTOPEN, (self.peer.ip6, ALLOWED))
+                except BlockingIOError:
+                    time.sleep(0.1)  # for the answer that does not come
+
+        for attack, protocol in ((unconnected, "udp"), (connected, "udp"), (named_for_one_datagram, "udp"),
+                                 (with_data_in_the_syn, "tcp")):
+            with self.subTest(attack=attack.__name__):
+                self.next_attempt()
+                self.permitted(attack, self.attacker.ip6, user="nobody")
+                self.wire.wait(source=self.attacker.ip6, port=ALLOWED)
+                self.next_attempt()
+                self.attempt(attack, "fd77::66", user="nobody")
+                self.recorded(protocol=protocol, direction="outbound", src__ip="fd77::66", dst__ip=self.peer.ip6,
+                              reason="malformed")
+                self.nothing_arrived(source="fd77::66")
 
     def test_tcp_repair(self):
         """A socket in repair mode becomes established by connect(2) alone, without a handshake."""

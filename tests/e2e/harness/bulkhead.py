@@ -61,7 +61,7 @@ class Daemon:
         self.host, self.argv, self.log_path = host, [str(argument) for argument in argv], host.dir / log
         self.process = None
 
-    def start(self, timeout=10.0):
+    def start(self, timeout=30.0):
         readiness = Readiness(self.host.dir / f"{self.log_path.stem}.notify")
         try:
             self.process = self.host.start(*self.argv, daemon=True, log=self.log_path.name,

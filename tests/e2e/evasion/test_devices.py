@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces and namespaces that the attacker makes for himself on the host with the agent."""
+
+import fcntl
+import os
+import socket
+import struct
+import time
+
+from harness import namespaces
+from harness.lab import wait_until
+
+from . import calls, packets
+from .case import ALLOWED, EvasionTest, hear
+from .test_processes import CLONE_NEWNET
+from .wire import Wire
+
+TUNSETIFF, IFF_TUN, IFF_TAP, IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
+INNER4, GATEWAY4 = "10.88.0.2", "10.88.0.1"
+
+
+class Devices(EvasionTest):
+    @classmethod
+    def arrange(cls):
+        super().arrange()
+        cls.attacker.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+                         "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", daemon=True).check()
+        cls.peer.run("ip", "route", "add", "10.88.0.0/24", "via", cls.attacker.ip4, daemon=True).check()
+        cls.inner = cls.attacker.netns + "-inner"
+        namespaces.add(cls.inner)
+        cls.addClassCleanup(namespaces.delete, cls.inner)
+
+    def inside(self, function, *arguments):
+        """As a process of the attacker that has gone into the inner namespace."""
+        def enter_and_do():
+            namespaces.enter(self.inner)
+            return function(*arguments)
+        return self.attempt(enter_and_do)
+
+    def link(self, *commands):
+        namespaces.batch(self.attacker.netns, commands)
+
+    def veth(self):
+        self.link(f"link add v0 type veth peer name eth9 netns {self.inner}", f"addr add {GATEWAY4}/24 dev v0",
+                  "link set v0 up")
+        self.addCleanup(self.link, "link del v0")
+        namespaces.batch(self.inner, [f"addr add {INNER4}/24 dev eth9", "link set eth9 up",
+                                      f"route add default via {GATEWAY4}"])
+
+    def send_udp(self, address, port):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+            opened.sendto(self.mark, (address, port))
+
+    def send_raw(self, packet, address):
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as opened:
+            opened.sendto(packet, (address, 0))
+
+    def raw(self, source, port):
+        return packets.ipv4(source, self.peer.ip4, 17, packets.udp(source, self.peer.ip4, 4444, port, self.mark))
+
+    def test_veth_into_a_new_namespace(self):
+        """The socket meets the door there too; what is made by hand is judged where the host forwards it."""
+        self.veth()
+        self.assertEqual(self.inside(self.send_udp, self.peer.ip4, self.port), "EPERM")
+        self.recorded_outbound("udp")
+        self.nothing_arrived()
+        self.next_attempt()
+        self.assertEqual(self.inside(self.send_raw, self.raw(INNER4, self.port), self.peer.ip4), "")
+        self.recorded(direction="forwarded", protocol="udp", src__ip=INNER4, dst__ip=self.peer.ip4,
+                      dst__port=self.port)
+        self.nothing_arrived()
+
+    def test_a_spoofed_source_through_the_host(self):
+        """From the inner namespace with the host's own address, to an allowed port."""
+        self.veth()
+        self.assertEqual(self.inside(self.send_raw, self.raw(self.attacker.ip4, ALLOWED), self.peer.ip4), "")
+        self.recorded(protocol="udp", src__ip=self.attacker.ip4, dst__port=ALLOWED, reason="malformed")
+        self.nothing_arrived()
+
+    def test_macvlan_in_a_new_namespace(self):
+        """Out by a second identity on the wire."""
+        try:
+            self.link(f"link add mv0 link eth0 type macvlan mode bridge", f"link set mv0 netns {self.inner}")
+        except Exception as error:  # noqa: BLE001 - ip(8) says that there is no such type
+            self.skipTest(f"no macvlan here: {error}")
+        namespaces.batch(self.inner, ["addr add 10.77.0.88/24 dev mv0", "link set mv0 up"])
+        self.addCleanup(namespaces.batch, self.inner, ["link del mv0"])
+        self.assertEqual(self.inside(self.send_udp, self.peer.ip4, self.port), "EPERM")
+        self.recorded_outbound("udp")
+        self.nothing_arrived()
+        self.next_attempt()
+        self.assertIn(self.inside(self.send_raw, self.raw("10.77.0.88", self.port), self.peer.ip4), ("", "ENOBUFS"))
+        self.recorded(protocol="udp", dst__ip=self.peer.ip4, dst__port=self.port)
+        self.nothing_arrived()
+
+    def test_bridge_with_the_interface_in_it(self):
+        """The host's interface becomes a port of a bridge, and the inner namespace another one."""
+        self.link("link add br9 type bridge", f"link add v0 type veth peer name eth9 netns {self.inner}",
+                  "link set v0 master br9 up", "link set eth0 master br9", "link set br9 up")
+        self.addCleanup(self.link, "link del v0", "link del br9")
+        namespaces.batch(self.inner, ["addr add 10.77.0.89/24 dev eth9", "link set eth9 up",
+                                      f"neigh add {self.peer.ip4} lladdr {self.wire.mac} dev eth9"])
+        time.sleep(0.2)
+        self.next_attempt()
+        self.assertEqual(self.inside(self.send_raw, self.raw("10.77.0.89", self.port), self.peer.ip4), "")
+        self.recorded(protocol="udp", src__ip="10.77.0.89", dst__port=self.port)
+        self.nothing_arrived()
+
+    def tunnel_device(self, kind):
+        opened = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(opened, TUNSETIFF, struct.pack("16sH22x", b"tun9", kind | IFF_NO_PI))
+        return opened
+
+    def test_packets_injected_into_a_tun_device(self):
+        if not os.path.exists("/dev/net/tun"):
+            self.skipTest("no /dev/net/tun here")
+
+        def attack(source, wait):
+            opened = self.tunnel_device(IFF_TUN)
+            os.system("ip addr add 10.88.0.1/24 dev tun9 && ip link set tun9 up")
+            time.sleep(wait)  # 0: before the agent can have seen the interface
+            os.write(opened, self.raw(source, self.port if source == INNER4 else ALLOWED))
+            time.sleep(0.1)
+            os.close(opened)
+        for source in (INNER4, self.attacker.ip4):
+            for wait in (0, 1.5):
+                with self.subTest(source=source, wait=wait):
+                    self.next_attempt()
+                    self.assertEqual(self.attempt(attack, source, wait), "")
+                    self.recorded(protocol="udp", src__ip=source, dst__ip=self.peer.ip4)
+                    self.nothing_arrived()
+
+    def test_vxlan(self):
+        """The inner address is an allowed peer's; the outer packet goes to somebody else."""
+        other = "10.77.0.66"
+        namespaces.batch(self.peer.netns, [f"addr add {other}/24 dev eth0"])
+        self.addCleanup(namespaces.batch, self.peer.netns, [f"addr del {other}/24 dev eth0"])
+        self.link(f"link add vx0 type vxlan id 5 remote {other} dstport 4789 local {self.attacker.ip4}",
+                  "link set vx0 up", f"route add {self.peer.ip4}/32 dev vx0",
+                  f"neigh add {self.peer.ip4} lladdr {self.wire.mac} dev vx0")
+        self.addCleanup(self.link, "link del vx0")
+        self.next_attempt()
+        self.assertEqual(self.attempt(self.send_udp, self.peer.ip4, ALLOWED), "")
+        self.recorded(direction="outbound", protocol="udp", dst__ip=other, dst__port=4789)
+        self.assertEqual(self.wire.matching(target=other) + self.wire.matching(content=self.mark), [])
+
+    def test_the_peers_address_made_ones_own(self):
+        """What is addressed to this host's own addresses is not judged; by the interface it reaches the other's."""
+        self.link(f"addr add {self.peer.ip6}/128 dev lo")
+        self.addCleanup(self.link, f"addr del {self.peer.ip6}/128 dev lo")
+        time.sleep(1.5)  # the agent takes up addresses
+
+        def attack():
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as opened:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                opened.sendto(self.mark, (self.peer.ip6, self.port))
+        self.next_attempt()
+        self.attempt(attack)
+        self.recorded(direction="outbound", protocol="udp", dst__ip=self.peer.ip6, dst__port=self.port)
+        self.nothing_arrived()

@@ -80,10 +80,11 @@ v1::Hello Agent::say_hello()
 v1::Standing Agent::standing() const
 {
     v1::Standing standing;
-    if (enforcer_->has_policy() && enforcer_->source() == PolicySource::controller)
+    if (enforcer_->has_policy() && enforcer_->source() == PolicySource::controller) {
         standing.set_generation(enforcer_->state().generation);
-    standing.set_policy_version(enforcer_->state().policy_version);
-    standing.set_confirmed_version(enforcer_->confirmed_version());
+        standing.set_policy_version(enforcer_->state().policy_version);
+        standing.set_confirmed_version(enforcer_->confirmed_version());
+    }
     standing.set_trial_left_ms(trial_left_ms());
     standing.set_lapsed_version(enforcer_->lapsed_version());
     standing.set_quarantined(enforcer_->quarantined());

@@ -32,6 +32,9 @@ Json document_of(const v1::AgentInfo& agent)
                 {"policy_version", agent.policy_version()},
                 {"enforced", agent.enforced()},
                 {"refusal", agent.refusal()},
+                {"on_trial", agent.connected() && agent.standing().trial_left_ms() != 0},
+                {"lapsed_version", agent.standing().lapsed_version()},
+                {"quarantined", agent.standing().quarantined()},
                 {"agent_version", agent.agent_version()},
                 {"kernel_release", agent.kernel_release()},
                 {"certificate_expires", format_rfc3339_micros(agent.certificate_expires_us())},
@@ -42,8 +45,15 @@ Json document_of(const v1::AgentInfo& agent)
 
 std::string state_of(const v1::AgentInfo& agent)
 {
+    const auto& standing = agent.standing();
+    if (standing.quarantined())
+        return "in quarantine";
+    if (agent.connected() && standing.trial_left_ms() != 0)
+        return fmt::format("version {} on trial", agent.policy_version());
     if (agent.policy_version() == 0)
         return agent.refusal().empty() ? "no policy yet" : "refused";
+    if (agent.connected() && agent.refusal().empty() && standing.lapsed_version() > agent.policy_version())
+        return fmt::format("version {}, {} lapsed", agent.policy_version(), standing.lapsed_version());
     return agent.enforced() ? fmt::format("version {}", agent.policy_version())
                             : fmt::format("refused, keeps version {}", agent.policy_version());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/command.h"
 #include "cli/commands/local_status.h"
+#include "cli/commands/quarantine.h"
 #include "common/core/clock.h"
 
 #include <fmt/ostream.h>
@@ -9,6 +10,45 @@ namespace bulkhead::cli {
 namespace {
 
 struct StatusOptions {};
+
+Json trial_document(const v1::Standing& standing)
+{
+    if (standing.trial_left_ms() == 0)
+        return {};
+    return Json{{"version", standing.policy_version()},
+                {"left_ms", standing.trial_left_ms()},
+                {"back_to", standing.confirmed_version()}};
+}
+
+Json holds_document(const v1::Standing& standing)
+{
+    if (!standing.quarantined() && !standing.has_local_quarantine() && !standing.has_controller_quarantine())
+        return {};
+    Json document{{"in_force", standing.quarantined()}};
+    document["controller"] =
+        standing.has_controller_quarantine() ? quarantine_document(standing.controller_quarantine()) : Json();
+    document["local"] = standing.has_local_quarantine() ? quarantine_document(standing.local_quarantine()) : Json();
+    return document;
+}
+
+// What is out of the ordinary, as lines of the status.
+std::vector<std::pair<std::string_view, std::string>> trial_and_quarantine(const v1::Standing& standing)
+{
+    std::vector<std::pair<std::string_view, std::string>> lines;
+    if (standing.quarantined())
+        lines.emplace_back("QUARANTINE", "only failsafes pass, whatever the policy");
+    if (standing.has_controller_quarantine())
+        lines.emplace_back("quarantine", quarantine_text(standing.controller_quarantine()));
+    if (standing.has_local_quarantine())
+        lines.emplace_back("quarantine", quarantine_text(standing.local_quarantine()));
+    if (standing.trial_left_ms() != 0)
+        lines.emplace_back("on trial", fmt::format("version {}: back to version {} in {} s unless it is confirmed",
+                                                   standing.policy_version(), standing.confirmed_version(),
+                                                   (standing.trial_left_ms() + 999) / 1000));
+    else if (standing.lapsed_version() != 0)
+        lines.emplace_back("lapsed", fmt::format("version {} was not confirmed", standing.lapsed_version()));
+    return lines;
+}
 
 Json document_of(const v1::LocalStatus& status)
 {
@@ -35,6 +75,9 @@ Json document_of(const v1::LocalStatus& status)
                 {"generation", status.generation()},
                 {"enforcing", status.enforcing()},
                 {"refusal", status.refusal()},
+                {"trial", trial_document(status.standing())},
+                {"lapsed_version", status.standing().lapsed_version()},
+                {"quarantine", holds_document(status.standing())},
                 {"segments", std::vector<std::string>(status.segments().begin(), status.segments().end())},
                 {"labels", std::map<std::string, std::string>(status.labels().begin(), status.labels().end())},
                 {"failsafes", failsafes},
@@ -66,6 +109,8 @@ void print_facts(const v1::LocalStatus& status, Context& context)
     line("in force", status.enforcing()
                          ? fmt::format("version {} (generation {})", status.policy_version(), status.generation())
                          : "nothing: no policy yet, everything passes");
+    for (const auto& text : trial_and_quarantine(status.standing()))
+        line(text.first, text.second);
     if (!status.refusal().empty())
         line("refused", status.refusal());
     line("segments", join({status.segments().begin(), status.segments().end()}, ", "));
@@ -113,13 +158,19 @@ int show_controller_status(Context& context)
     if (const auto result = (*admin)->GetStatus(&call, {}, &status); !result.ok())
         return report(context, explain(result, context.peers.admin_name()));
     if (context.format != Format::table) {
-        print_document(Json{{"version", status.version()},
-                            {"policy_version", status.policy_version()},
-                            {"records", status.records()},
-                            {"agents", status.agents()},
-                            {"agents_connected", status.agents_connected()},
-                            {"started", format_rfc3339_micros(status.started_us())}},
-                       context.format, context.out);
+        print_document(
+            Json{{"version", status.version()},
+                 {"policy_version", status.policy_version()},
+                 {"records", status.records()},
+                 {"agents", status.agents()},
+                 {"agents_connected", status.agents_connected()},
+                 {"quarantined", status.quarantined()},
+                 {"trial", status.trial_version() == 0 ? Json()
+                                                       : Json{{"version", status.trial_version()},
+                                                              {"until", format_rfc3339_micros(status.trial_until_us())},
+                                                              {"by", status.trial_by()}}},
+                 {"started", format_rfc3339_micros(status.started_us())}},
+            context.format, context.out);
         return 0;
     }
     fmt::print(
@@ -128,6 +179,12 @@ int show_controller_status(Context& context)
         context.peers.admin_name(), printable(status.version()), format_rfc3339_micros(status.started_us()),
         status.policy_version() == 0 ? "none yet" : fmt::format("version {}", status.policy_version()),
         status.agents_connected(), status.agents(), status.records());
+    if (status.trial_version() != 0)
+        fmt::print(context.out, "on trial     version {} by {}, until {}\n", status.trial_version(),
+                   printable(status.trial_by()), format_rfc3339_micros(status.trial_until_us()));
+    if (status.quarantined() != 0)
+        fmt::print(context.out, "quarantine   {} workload{}\n", status.quarantined(),
+                   status.quarantined() == 1 ? "" : "s");
     return 0;
 }
 
@@ -148,13 +205,18 @@ int show_local_status(Context& context)
     set_deadline(call);
     if (const auto result = (*agent)->GetStatus(&call, {}, &status); !result.ok())
         return report(context, explain(result, context.peers.agent_name()));
+    show_local_status(status, context);
+    return 0;
+}
+
+void show_local_status(const v1::LocalStatus& status, Context& context)
+{
     if (context.format != Format::table) {
         print_document(document_of(status), context.format, context.out);
-        return 0;
+        return;
     }
     print_facts(status, context);
     print_tables(status, context);
-    return 0;
 }
 
 void add_status(CLI::App& app, Selection& selection)

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/command.h"
+#include "cli/commands/quarantine.h"
+#include "cli/commands/workload_show.h"
 #include "common/record/json.h"
 
 #include <fmt/ostream.h>
+
+#include <algorithm>
 
 namespace bulkhead::cli {
 namespace {
@@ -53,7 +57,8 @@ Json document_of(const v1::WorkloadInfo& workload)
                 {"segments", segments_of(workload)},
                 {"identity", workload.identity()},
                 {"agent", agent_word(workload)},
-                {"agent_id", workload.agent_id()}};
+                {"agent_id", workload.agent_id()},
+                {"quarantine", quarantine_document(workload)}};
 }
 
 Result<v1::WorkloadList> fetch(Context& context)
@@ -73,11 +78,20 @@ int run_list(const ListOptions&, Context& context)
     if (!list)
         return report(context, list.error());
     Listing listing;
+    // A column for what is out of the ordinary, when something is.
+    const bool quarantines =
+        std::any_of(list->workloads().begin(), list->workloads().end(),
+                    [](const v1::WorkloadInfo& workload) { return !quarantine_word(workload).empty(); });
     listing.columns = {"NAME", "AGENT", "ADDRESSES", "SEGMENTS", "LABELS"};
+    if (quarantines)
+        listing.columns.insert(listing.columns.begin() + 2, "QUARANTINE");
     listing.when_empty = "no workloads yet: enrol a host (bulkheadctl agent token create) or declare one (workloads:)";
     for (const auto& workload : list->workloads()) {
-        listing.rows.push_back({workload.name(), std::string(agent_word(workload)), join(addresses_of(workload), ","),
-                                join(segments_of(workload), ","), labels_text(labels_of(workload))});
+        auto& row = listing.rows.emplace_back();
+        row = {workload.name(), std::string(agent_word(workload)), join(addresses_of(workload), ","),
+               join(segments_of(workload), ","), labels_text(labels_of(workload))};
+        if (quarantines)
+            row.insert(row.begin() + 2, quarantine_word(workload));
         listing.data.push_back(document_of(workload));
     }
     print(listing, context.format, context.out);
@@ -96,6 +110,8 @@ void show_one(const v1::WorkloadInfo& workload, Context& context)
     line("name", workload.name());
     line("agent",
          fmt::format("{}{}{}", agent_word(workload), workload.agent_id().empty() ? "" : ", id ", workload.agent_id()));
+    for (const auto& text : quarantine_texts(workload))
+        line("quarantine", text);
     line("addresses", join(addresses_of(workload), ", "));
     line("segments", join(segments_of(workload), ", "));
     line("identity", std::to_string(workload.identity()));
@@ -157,6 +173,11 @@ int run_label(const LabelOptions& options, Context& context)
 
 } // namespace
 
+void show_workload(const v1::WorkloadInfo& workload, Context& context)
+{
+    show_one(workload, context);
+}
+
 void add_workload(CLI::App& app, Selection& selection)
 {
     auto* workload = app.add_subcommand("workload", "Hosts and what is known of them");
@@ -174,6 +195,8 @@ void add_workload(CLI::App& app, Selection& selection)
     command->add_option("name", label->name)->required()->type_name("NAME");
     command->add_option("change", label->changes)->required()->type_name("k=v|k-");
     on_selected(command, selection, label, run_label);
+
+    add_quarantine(*workload, selection);
 }
 
 } // namespace bulkhead::cli

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/core/log.h"
 #include "controller/api/caller.h"
+#include "controller/api/policy_calls.h"
 #include "controller/api/record_query.h"
 #include "controller/api/services.h"
 #include "controller/policy/describe.h"
@@ -12,16 +12,8 @@
 namespace bulkhead::controller {
 namespace {
 
-constexpr std::uint32_t max_wait_ms = 60'000;
-constexpr int max_followers = 64; // each holds a thread
-
-std::vector<policy::SourceFile> to_sources(const v1::ApplyPolicyRequest& request)
-{
-    std::vector<policy::SourceFile> files;
-    for (const auto& file : request.files())
-        files.push_back({file.name(), file.text()});
-    return files;
-}
+constexpr std::uint64_t max_quarantine_ms = 10ULL * 365 * 86'400'000; // longer is for good
+constexpr int max_followers = 64;                                     // each holds a thread
 
 class AdminService final : public v1::Admin::Service {
 public:
@@ -31,56 +23,34 @@ public:
                              v1::ApplyPolicyReply* reply) override
     {
         const auto admin = require_admin(*context);
-        if (!admin)
-            return admin.error();
-        if (request->files().empty())
-            return {grpc::StatusCode::INVALID_ARGUMENT, "no policy file was given"};
-        const auto started = parts_.clock.monotonic();
-        auto applied = parts_.book.apply(to_sources(*request), request->message(), *admin);
-        if (!applied)
-            return to_grpc(applied.error());
-        for (auto& diagnostic : applied->diagnostics)
-            reply->add_diagnostics(std::move(diagnostic));
-        if (!reply->diagnostics().empty())
-            return grpc::Status::OK;
-        if (!applied->unchanged) {
-            parts_.feed.notify();
-            log_info("policy version {} applied by {}", applied->version, *admin);
-        }
-        reply->set_version(applied->version);
-        reply->set_unchanged(applied->unchanged);
-        const std::chrono::milliseconds patience(std::min(request->wait_ms(), max_wait_ms));
-        for (auto& result : parts_.distributor.wait_for_answers(applied->version, patience))
-            *reply->add_agents() = std::move(result);
-        const auto elapsed = parts_.clock.monotonic() - started;
-        reply->set_elapsed_us(
-            static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count()));
-        return grpc::Status::OK;
+        return admin ? apply_policy(parts_, *admin, *request, *reply) : admin.error();
+    }
+
+    grpc::Status ConfirmPolicy(grpc::ServerContext* context, const v1::ConfirmPolicyRequest* request,
+                               v1::ApplyPolicyReply* reply) override
+    {
+        const auto admin = require_admin(*context);
+        return admin ? confirm_policy(parts_, *admin, *request, *reply) : admin.error();
+    }
+
+    grpc::Status RollbackPolicy(grpc::ServerContext* context, const v1::RollbackPolicyRequest* request,
+                                v1::ApplyPolicyReply* reply) override
+    {
+        const auto admin = require_admin(*context);
+        return admin ? roll_back_policy(parts_, *admin, *request, *reply) : admin.error();
+    }
+
+    grpc::Status ListPolicies(grpc::ServerContext* context, const v1::Empty*, v1::PolicyList* reply) override
+    {
+        const auto admin = require_admin(*context);
+        return admin ? list_policies(parts_, *reply) : admin.error();
     }
 
     grpc::Status GetPolicy(grpc::ServerContext* context, const v1::GetPolicyRequest* request,
                            v1::GetPolicyReply* reply) override
     {
-        if (const auto admin = require_admin(*context); !admin)
-            return admin.error();
-        auto found = parts_.control.policy(request->version());
-        if (!found)
-            return to_grpc(found.error());
-        if (!*found)
-            return {grpc::StatusCode::NOT_FOUND,
-                    request->version() == 0 ? "no policy has been applied yet"
-                                            : fmt::format("there is no policy version {}", request->version())};
-        auto& policy = **found;
-        reply->set_version(policy.version);
-        reply->set_created_us(policy.created_us);
-        reply->set_author(policy.author);
-        reply->set_message(policy.message);
-        for (auto& source : policy.files) {
-            auto& file = *reply->add_files();
-            file.set_name(std::move(source.name));
-            file.set_text(std::move(source.text));
-        }
-        return grpc::Status::OK;
+        const auto admin = require_admin(*context);
+        return admin ? get_policy(parts_, *request, *reply) : admin.error();
     }
 
     grpc::Status ListWorkloads(grpc::ServerContext* context, const v1::Empty*, v1::WorkloadList* reply) override
@@ -126,6 +96,30 @@ public:
         return find_workload(request->name(), *reply);
     }
 
+    grpc::Status SetQuarantine(grpc::ServerContext* context, const v1::SetQuarantineRequest* request,
+                               v1::WorkloadInfo* reply) override
+    {
+        const auto admin = require_admin(*context);
+        if (!admin)
+            return admin.error();
+        const auto& name = request->name();
+        const auto agents = agents_by_workload();
+        const auto held = parts_.inventory.quarantine_of(name);
+        if (request->on() ? !agents.contains(name) : !agents.contains(name) && !held) {
+            const auto known = find_workload(name, *reply);
+            return known.ok() ? grpc::Status(grpc::StatusCode::ABORTED,
+                                             fmt::format("'{}' has no agent that could cut it off", name))
+                              : known;
+        }
+        if (const auto done = change_quarantine(*request, *admin, held); !done)
+            return to_grpc(done.error());
+        parts_.feed.notify();
+        parts_.distributor.quarantine_changed(name);
+        parts_.distributor.wait_for_quarantine(name, request->on(),
+                                               std::chrono::milliseconds(std::min(request->wait_ms(), max_wait_ms)));
+        return find_workload(name, *reply);
+    }
+
     grpc::Status ListSegments(grpc::ServerContext* context, const v1::Empty*, v1::SegmentList* reply) override
     {
         if (const auto admin = require_admin(*context); !admin)
@@ -160,6 +154,7 @@ public:
             agent.set_records_spooled(view.row.records_spooled);
             agent.set_records_lost(view.row.records_lost);
             agent.set_last_seq(*last_seq);
+            *agent.mutable_standing() = view.standing;
         }
         return grpc::Status::OK;
     }
@@ -209,6 +204,12 @@ public:
         reply->set_agents_connected(static_cast<std::uint32_t>(
             std::count_if(agents.begin(), agents.end(), [](const AgentView& view) { return view.connected; })));
         reply->set_started_us(started_us_);
+        reply->set_quarantined(static_cast<std::uint32_t>(parts_.inventory.quarantines().size()));
+        if (const auto trial = parts_.book.trial()) {
+            reply->set_trial_version(trial->version);
+            reply->set_trial_until_us(trial->until_us);
+            reply->set_trial_by(trial->author);
+        }
         return grpc::Status::OK;
     }
 
@@ -229,12 +230,39 @@ private:
         return agents;
     }
 
-    static v1::WorkloadInfo with_agent(v1::WorkloadInfo info, const AgentsByWorkload& agents)
+    [[nodiscard]] Status change_quarantine(const v1::SetQuarantineRequest& request, const std::string& admin,
+                                           const std::optional<QuarantineRow>& held) const
     {
+        const auto now = unix_micros(parts_.clock);
+        if (!request.on()) {
+            if (!held)
+                return {};
+            return parts_.inventory.lift_quarantine(
+                request.name(),
+                make_audit(parts_.clock, {admin, "workload.release", request.name(), request.reason()}));
+        }
+        QuarantineRow row{request.name(), admin, request.reason(), now, 0};
+        auto words = request.reason();
+        if (request.for_ms() != 0) {
+            row.until_us = now + static_cast<std::int64_t>(std::min(request.for_ms(), max_quarantine_ms)) * 1000;
+            words += fmt::format("{}until {}", words.empty() ? "" : "; ", format_rfc3339_micros(row.until_us));
+        }
+        return parts_.inventory.set_quarantine(
+            row, make_audit(parts_.clock, {admin, "workload.quarantine", request.name(), words}));
+    }
+
+    [[nodiscard]] v1::WorkloadInfo with_agent(v1::WorkloadInfo info, const AgentsByWorkload& agents) const
+    {
+        if (const auto quarantine = parts_.inventory.quarantine_of(info.name()))
+            *info.mutable_quarantine() = describe(*quarantine);
         if (const auto agent = agents.find(info.name()); agent != agents.end()) {
             info.set_has_agent(true);
             info.set_connected(agent->second.connected);
             info.set_agent_id(agent->second.row.id);
+            const auto& standing = agent->second.standing;
+            info.set_quarantined(standing.quarantined());
+            if (standing.has_local_quarantine())
+                *info.mutable_local_quarantine() = standing.local_quarantine();
         }
         return info;
     }

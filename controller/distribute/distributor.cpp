@@ -15,13 +15,6 @@ constexpr std::chrono::milliseconds coalesce{20};
 constexpr std::chrono::seconds flush_interval{1};
 constexpr std::chrono::seconds answer_patience{30};
 
-bool says_nothing(const v1::PolicyUpdate& delta, const wire::HostState& from, const wire::HostState& to)
-{
-    return !delta.has_host_policy() && delta.upsert_identities().empty() && delta.remove_identities().empty() &&
-           delta.upsert_addresses().empty() && delta.remove_addresses().empty() &&
-           from.policy_version == to.policy_version && from.own_labels == to.own_labels;
-}
-
 } // namespace
 
 Distributor::Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock)
@@ -79,6 +72,11 @@ void Distributor::drop(const std::vector<std::string>& agent_ids)
         post(Drop{id});
 }
 
+void Distributor::quarantine_changed(const std::string& workload)
+{
+    post(QuarantineChanged{workload});
+}
+
 void Distributor::inventory_changed()
 {
     const std::lock_guard lock(mutex_);
@@ -104,6 +102,8 @@ void Distributor::run()
         for (auto& event : events)
             std::visit([this](auto& one) { handle(one); }, event);
         refresh_if_due();
+        book_.look_at_trial();
+        look_after_quarantines();
         if (world_changed || world_ != book_.world())
             push_all();
         look_after_silent();
@@ -139,6 +139,7 @@ void Distributor::handle(Message& event)
     } else if (event.message.has_status()) {
         if (inventory_.reported(id, event.message.status()))
             inventory_changed();
+        on_status(known->second, event.message.status());
     }
     event.link->read_next();
 }
@@ -164,14 +165,19 @@ void Distributor::on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hel
         const std::lock_guard lock(answers_mutex_);
         present_.insert(id);
         answers_.erase(id);
+        standings_.erase(id);
     }
+    if (hello.has_standing())
+        on_standing(session, hello.standing());
     if (session.held) {
         v1::PolicyResult standing;
         standing.set_generation(session.held->generation);
         standing.set_policy_version(session.held->policy_version);
         standing.set_enforced(true);
+        standing.set_trial_left_ms(hello.standing().trial_left_ms());
         note_answer(id, standing);
     }
+    send_quarantine(link, hello.standing().has_controller_quarantine());
     if (inventory_.connected(id, hello))
         inventory_changed(); // what is sent then has its addresses
     else
@@ -181,18 +187,48 @@ void Distributor::on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hel
 void Distributor::on_result(Session& session, v1::PolicyResult result)
 {
     const auto& id = session.link->agent_id();
+    const bool answers = session.sent != Sent::nothing && result.generation() == session.in_flight_generation;
     // The generation says which update is meant; what version that was is known here.
-    if (session.in_flight && result.generation() == session.in_flight->generation)
-        result.set_policy_version(session.in_flight->policy_version);
+    if (answers)
+        result.set_policy_version(session.in_flight_version);
     inventory_.answered(id, result);
     note_answer(id, result);
-    if (!session.in_flight || result.generation() != session.in_flight->generation)
+    if (!answers)
         return;
+    if (session.sent == Sent::confirmation)
+        on_confirmation_answered(session, result);
+    else
+        on_update_answered(session, result);
+    push(session);
+}
+
+void Distributor::on_confirmation_answered(Session& session, const v1::PolicyResult& result)
+{
+    session.sent = Sent::nothing;
+    if (result.enforced()) {
+        session.confirmed = session.held;
+        session.confirmed_version = session.trial_version;
+    } else { // it has gone back already, and gets the version for good
+        session.held = nullptr;
+        last_held_.erase(session.link->agent_id());
+    }
+    session.trial_version = 0;
+}
+
+void Distributor::on_update_answered(Session& session, const v1::PolicyResult& result)
+{
+    const auto& id = session.link->agent_id();
+    const auto sent = std::exchange(session.sent, Sent::nothing);
     const auto answered = std::exchange(session.in_flight, nullptr);
     if (result.enforced()) {
         session.held = answered;
         session.refused = nullptr;
         last_held_[id] = answered;
+        session.trial_version = sent == Sent::on_trial ? answered->policy_version : 0;
+        if (sent == Sent::for_good) {
+            session.confirmed = answered;
+            session.confirmed_version = answered->policy_version;
+        }
     } else {
         // Whether it kept the rejected state as its base is its own affair: the next update is whole.
         session.held = nullptr;
@@ -201,7 +237,50 @@ void Distributor::on_result(Session& session, v1::PolicyResult result)
         // A snapshot that was answered so would be answered so again.
         session.refused = result.need_snapshot() && !session.in_flight_is_snapshot ? nullptr : answered;
     }
+}
+
+void Distributor::on_status(Session& session, const v1::HostStatus& status)
+{
+    if (!status.has_standing())
+        return;
+    const auto was_on_trial = session.trial_version;
+    on_standing(session, status.standing());
+    // The trial is over on the host, and nothing that is under way will tell.
+    const bool went_back = was_on_trial != 0 && session.trial_version == 0 && session.sent == Sent::nothing;
+    if (!went_back)
+        return;
+    session.held = session.confirmed && session.confirmed->generation == status.standing().generation()
+                       ? session.confirmed
+                       : nullptr;
+    const auto& id = session.link->agent_id();
+    if (session.held)
+        last_held_[id] = session.held;
+    else
+        last_held_.erase(id);
+    v1::PolicyResult standing;
+    standing.set_generation(status.standing().generation());
+    standing.set_policy_version(status.standing().policy_version());
+    standing.set_enforced(true);
+    note_answer(id, standing);
     push(session);
+}
+
+void Distributor::on_standing(Session& session, const v1::Standing& standing)
+{
+    note_standing(session.link->agent_id(), standing);
+    session.tells_standing = true;
+    session.lapsed_version = standing.lapsed_version();
+    if (session.sent != Sent::nothing)
+        return; // what it says may be older than what it was sent
+    session.confirmed_version = standing.confirmed_version();
+    session.trial_version = standing.trial_left_ms() != 0 ? standing.policy_version() : 0;
+}
+
+void Distributor::note_standing(const std::string& agent_id, const v1::Standing& standing)
+{
+    const std::lock_guard lock(answers_mutex_);
+    standings_[agent_id] = standing;
+    answered_.notify_all();
 }
 
 void Distributor::note_answer(const std::string& agent_id, const v1::PolicyResult& result)
@@ -231,6 +310,13 @@ void Distributor::handle(const Drop& event)
     last_held_.erase(event.agent_id);
     if (const auto known = sessions_.find(event.agent_id); known != sessions_.end())
         known->second.link->close("this agent's certificate is no longer accepted");
+}
+
+void Distributor::handle(const QuarantineChanged& event)
+{
+    for (const auto& [id, session] : sessions_)
+        if (inventory_.workload_of(id) == event.workload)
+            send_quarantine(session.link, true);
 }
 
 void Distributor::refresh_if_due()
@@ -274,52 +360,17 @@ void Distributor::push_all()
         push(session);
 }
 
-void Distributor::push(Session& session)
-{
-    if (!world_ || session.in_flight)
-        return;
-    const auto target = world_->state_for(session.link->agent_id());
-    if (!target || target == session.held || target == session.refused)
-        return;
-    send(session, target);
-}
-
-void Distributor::send(Session& session, const State& target)
-{
-    const auto message = message_for(session.held, target);
-    if (!message)
-        return;
-    session.in_flight = target;
-    session.in_flight_is_snapshot = message->update().snapshot();
-    session.sent_at = steady_clock::now();
-    session.link->send(message);
-}
-
-// Null: there is nothing to say. Agents with the same labels share the message.
-std::shared_ptr<const v1::ControllerMessage> Distributor::message_for(const State& from, const State& to)
-{
-    const auto [position, is_new] = messages_.try_emplace({from, to});
-    if (is_new) {
-        auto update = from ? wire::delta_between(*from, *to) : wire::snapshot_of(*to);
-        if (!from || !says_nothing(update, *from, *to)) {
-            auto message = std::make_shared<v1::ControllerMessage>();
-            *message->mutable_update() = std::move(update);
-            position->second = std::move(message);
-        }
-    }
-    return position->second;
-}
-
 // An agent that has not answered for long may have lost the update: when there is a newer one it gets that, whole.
 void Distributor::look_after_silent()
 {
     for (auto& [id, session] : sessions_) {
-        if (!session.in_flight || steady_clock::now() - session.sent_at < answer_patience)
+        if (session.sent == Sent::nothing || steady_clock::now() - session.sent_at < answer_patience)
             continue;
-        if (!world_ || world_->state_for(id) == session.in_flight)
+        if (!world_ || (session.in_flight && world_->state_for(id) == session.in_flight))
             continue;
-        log_warning("{}: no answer to policy version {} for {} s", id, session.in_flight->policy_version,
+        log_warning("{}: no answer to policy version {} for {} s", id, session.in_flight_version,
                     answer_patience.count());
+        session.sent = Sent::nothing;
         session.in_flight = nullptr;
         session.held = nullptr;
         push(session);
@@ -335,13 +386,29 @@ void Distributor::flush_if_due()
         log_error("{}; trying again", flushed.error().message);
 }
 
-std::vector<v1::AgentResult> Distributor::wait_for_answers(std::uint64_t version, std::chrono::milliseconds timeout)
+bool Distributor::wait_for_quarantine(const std::string& workload, bool held, std::chrono::milliseconds timeout)
+{
+    std::string id;
+    for (const auto& view : inventory_.agents())
+        if (view.row.workload == workload)
+            id = view.row.id;
+    std::unique_lock lock(answers_mutex_);
+    const auto told = [&] {
+        const auto standing = standings_.find(id);
+        return standing != standings_.end() && standing->second.has_controller_quarantine() == held &&
+               (!held || standing->second.quarantined());
+    };
+    answered_.wait_for(lock, timeout, [&] { return !present_.contains(id) || told(); });
+    return present_.contains(id) && told();
+}
+
+std::vector<v1::AgentResult> Distributor::wait_for_answers(const Wanted& wanted, std::chrono::milliseconds timeout)
 {
     std::unique_lock lock(answers_mutex_);
     const auto expected = present_;
     const auto has_answered = [&](const std::string& id) {
         const auto answer = answers_.find(id);
-        return answer != answers_.end() && answer->second.policy_version() >= version;
+        return answer != answers_.end() && wanted(answer->second);
     };
     answered_.wait_for(lock, timeout, [&] {
         return std::all_of(expected.begin(), expected.end(),

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,18 +40,31 @@ public:
     void inventory_changed();                             // agents or labels: rebuild soon
     void drop(const std::vector<std::string>& agent_ids); // their certificates are no longer accepted
 
-    // Waits until every agent that is connected now has answered for `version`, has gone, or the time is over.
-    std::vector<v1::AgentResult> wait_for_answers(std::uint64_t version, std::chrono::milliseconds timeout);
+    void quarantine_changed(const std::string& workload); // tells its agent, if it is connected
+
+    // Waits until the newest answer of every agent that is connected now is `wanted`, it has gone, or the time is over.
+    using Wanted = std::function<bool(const v1::PolicyResult&)>;
+    std::vector<v1::AgentResult> wait_for_answers(const Wanted& wanted, std::chrono::milliseconds timeout);
+    // Waits until the workload's agent tells that the controller's hold on it is `held`; false when it is not connected
+    // or does not tell in time.
+    bool wait_for_quarantine(const std::string& workload, bool held, std::chrono::milliseconds timeout);
 
 private:
     using State = std::shared_ptr<const wire::HostState>;
     using Monotonic = std::chrono::steady_clock::time_point;
 
+    enum class Sent { nothing, for_good, on_trial, confirmation };
     struct Session {
         std::shared_ptr<AgentLink> link;
-        State held;      // what the agent said it has; null: not known, it needs a snapshot
-        State in_flight; // sent, not answered
-        State refused;   // not sent again by itself
+        State held;    // what the agent said it has; null: not known, it needs a snapshot
+        State refused; // not sent again by itself
+        // The agent's last word: what it goes back to when the trial ends, and which versions those are.
+        State confirmed;
+        std::uint64_t confirmed_version = 0, trial_version = 0, lapsed_version = 0; // 0: none
+        bool tells_standing = false;
+        Sent sent = Sent::nothing; // and not answered
+        State in_flight;           // null for a confirmation
+        std::uint64_t in_flight_generation = 0, in_flight_version = 0;
         bool in_flight_is_snapshot = false;
         Monotonic sent_at;
     };
@@ -64,7 +78,14 @@ private:
     struct Drop {
         std::string agent_id;
     };
-    using Event = std::variant<Message, Gone, Drop>;
+    struct QuarantineChanged {
+        std::string workload;
+    };
+    using Event = std::variant<Message, Gone, Drop, QuarantineChanged>;
+    struct Prepared {
+        std::shared_ptr<const v1::ControllerMessage> message; // null: there is nothing to say
+        Monotonic made_at;
+    };
 
     void run();
     [[nodiscard]] Monotonic next_deadline() const;
@@ -72,17 +93,27 @@ private:
     void handle(Message& event);
     void handle(const Gone& event);
     void handle(const Drop& event);
+    void handle(const QuarantineChanged& event);
     void on_hello(const std::shared_ptr<AgentLink>& link, const v1::Hello& hello);
     void on_result(Session& session, v1::PolicyResult result);
+    void on_confirmation_answered(Session& session, const v1::PolicyResult& result);
+    void on_update_answered(Session& session, const v1::PolicyResult& result);
+    void on_status(Session& session, const v1::HostStatus& status);
+    void on_standing(Session& session, const v1::Standing& standing);
     void note_answer(const std::string& agent_id, const v1::PolicyResult& result);
+    void note_standing(const std::string& agent_id, const v1::Standing& standing);
     void refresh_if_due();
     void report_contests(const World& world);
     void push_all();
     void push(Session& session);
-    void send(Session& session, const State& target);
+    void send(Session& session, const State& target, const std::optional<TrialTerms>& trial);
+    void send_confirmation(Session& session);
+    void send_quarantine(const std::shared_ptr<AgentLink>& link, bool to_be_told);
     void look_after_silent();
+    void look_after_quarantines();
     void flush_if_due();
-    [[nodiscard]] std::shared_ptr<const v1::ControllerMessage> message_for(const State& from, const State& to);
+    [[nodiscard]] std::shared_ptr<const v1::ControllerMessage> message_for(const State& from, const State& to,
+                                                                           const std::optional<TrialTerms>& trial);
 
     PolicyBook& book_;
     Inventory& inventory_;
@@ -93,7 +124,7 @@ private:
     // The thread's own.
     std::map<std::string, Session> sessions_; // by agent id; only those that have said hello
     std::unordered_map<std::string, State> last_held_;
-    std::map<std::pair<State, State>, std::shared_ptr<const v1::ControllerMessage>> messages_;
+    std::map<std::pair<State, State>, Prepared> messages_;
     std::shared_ptr<const World> world_;
     std::set<ContestedAddress> contested_;
     Monotonic flushed_at_;
@@ -108,6 +139,7 @@ private:
     std::mutex answers_mutex_;
     std::condition_variable answered_;
     std::map<std::string, v1::PolicyResult> answers_; // newest of each agent
+    std::map<std::string, v1::Standing> standings_;   // the same
     std::set<std::string> present_;                   // agents with a session
 };
 

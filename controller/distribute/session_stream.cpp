@@ -13,6 +13,7 @@ public:
 
     [[nodiscard]] const std::string& agent_id() const override { return agent_id_; }
     void send(std::shared_ptr<const v1::ControllerMessage> message) override;
+    void send_order(std::shared_ptr<const v1::ControllerMessage> order) override;
     void read_next() override;
     void close(const std::string& reason) override;
 
@@ -25,7 +26,7 @@ private:
     const std::string agent_id_;
     std::mutex mutex_;
     SessionStream* stream_; // null: Finish() was called, nothing may be started any more
-    std::shared_ptr<const v1::ControllerMessage> writing_, waiting_;
+    std::shared_ptr<const v1::ControllerMessage> writing_, waiting_, waiting_order_;
 };
 
 class SessionStream final : public SessionReactor {
@@ -71,10 +72,19 @@ void Link::send(std::shared_ptr<const v1::ControllerMessage> message)
         start_write();
 }
 
+void Link::send_order(std::shared_ptr<const v1::ControllerMessage> order)
+{
+    const std::lock_guard lock(mutex_);
+    if (stream_ == nullptr)
+        return;
+    waiting_order_ = std::move(order);
+    if (!writing_)
+        start_write();
+}
+
 void Link::start_write()
 {
-    writing_ = std::move(waiting_);
-    waiting_ = nullptr;
+    writing_ = std::exchange(waiting_order_ ? waiting_order_ : waiting_, nullptr);
     stream_->StartWrite(writing_.get());
 }
 
@@ -82,7 +92,7 @@ void Link::written(bool ok)
 {
     const std::lock_guard lock(mutex_);
     writing_ = nullptr;
-    if (ok && stream_ != nullptr && waiting_)
+    if (ok && stream_ != nullptr && (waiting_ || waiting_order_))
         start_write();
 }
 

@@ -98,6 +98,9 @@ Result<std::unique_ptr<Inventory>> Inventory::load(ControlStore& store, const Cl
     inventory->labels_ = std::move(rows.labels);
     for (const auto& claim : rows.claims)
         inventory->claims_[claim.workload][claim.address] = claim.first_seen_us;
+    BULKHEAD_TRY(auto quarantines, store.quarantines());
+    for (auto& row : quarantines)
+        inventory->quarantines_[row.workload] = std::move(row);
     return inventory;
 }
 
@@ -117,7 +120,7 @@ std::vector<AgentView> Inventory::agents() const
         const std::lock_guard lock(mutex_);
         for (const auto& [id, agent] : agents_)
             if (!agent.row.revoked)
-                views.push_back({agent.row, agent.connected});
+                views.push_back({agent.row, agent.connected, agent.standing});
     }
     std::sort(views.begin(), views.end(),
               [](const AgentView& a, const AgentView& b) { return a.row.workload < b.row.workload; });
@@ -180,6 +183,7 @@ bool Inventory::connected(const std::string& agent_id, const v1::Hello& hello)
     row.agent_version = hello.agent_version().substr(0, max_text);
     row.kernel_release = hello.kernel_release().substr(0, max_text);
     row.policy_version = hello.policy_version();
+    agent->standing = hello.standing();
     auto labels = read_labels(row.workload, hello.labels());
     auto& held = labels_[row.workload][LabelSource::agent];
     const bool relabelled = held != labels;
@@ -197,6 +201,11 @@ bool Inventory::reported(const std::string& agent_id, const v1::HostStatus& stat
     agent->row.last_seen_us = unix_micros(clock_);
     agent->row.records_spooled = status.records_spooled();
     agent->row.records_lost = status.records_lost();
+    if (status.has_standing()) {
+        agent->standing = status.standing();
+        if (status.standing().generation() != 0)
+            agent->row.policy_version = status.standing().policy_version();
+    }
     return claim(agent->row.workload, read_addresses(agent->row.workload, status.addresses()));
 }
 
@@ -212,8 +221,43 @@ void Inventory::answered(const std::string& agent_id, const v1::PolicyResult& re
         return;
     agent->row.enforced = result.enforced();
     agent->row.refusal = result.enforced() ? "" : result.refusal().substr(0, 16 * max_text);
-    if (result.enforced())
-        agent->row.policy_version = result.policy_version();
+    if (!result.enforced())
+        return;
+    agent->row.policy_version = result.policy_version();
+    agent->standing.set_policy_version(result.policy_version());
+    agent->standing.set_trial_left_ms(result.trial_left_ms());
+}
+
+std::optional<QuarantineRow> Inventory::quarantine_of(const std::string& workload) const
+{
+    const std::lock_guard lock(mutex_);
+    const auto found = quarantines_.find(workload);
+    return found == quarantines_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<QuarantineRow> Inventory::quarantines() const
+{
+    const std::lock_guard lock(mutex_);
+    std::vector<QuarantineRow> all;
+    for (const auto& [workload, row] : quarantines_)
+        all.push_back(row);
+    return all;
+}
+
+Status Inventory::set_quarantine(const QuarantineRow& quarantine, v1::Record audit)
+{
+    const std::lock_guard lock(mutex_);
+    BULKHEAD_CHECK(store_.set_quarantine(quarantine, audit));
+    quarantines_[quarantine.workload] = quarantine;
+    return {};
+}
+
+Status Inventory::lift_quarantine(const std::string& workload, v1::Record audit)
+{
+    const std::lock_guard lock(mutex_);
+    BULKHEAD_CHECK(store_.lift_quarantine(workload, audit));
+    quarantines_.erase(workload);
+    return {};
 }
 
 void Inventory::disconnected(const std::string& agent_id)

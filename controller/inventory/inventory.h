@@ -35,6 +35,7 @@ struct Composition {
 struct AgentView {
     AgentRow row;
     bool connected = false;
+    v1::Standing standing; // as it last told; empty after a restart of the controller
 };
 
 // Agents, labels by source and address claims, in memory and in the store. Acts of an admin and enrolments are in the
@@ -57,6 +58,12 @@ public:
     void answered(const std::string& agent_id, const v1::PolicyResult& result);
     void disconnected(const std::string& agent_id);
 
+    // Workloads that the controller holds in quarantine, by name.
+    [[nodiscard]] std::optional<QuarantineRow> quarantine_of(const std::string& workload) const;
+    [[nodiscard]] std::vector<QuarantineRow> quarantines() const;
+    Status set_quarantine(const QuarantineRow& quarantine, v1::Record audit);
+    Status lift_quarantine(const std::string& workload, v1::Record audit);
+
     // Sets and removes labels of source admin. Usage error when a key to be removed is not the admin's, or malformed.
     Status label(const std::string& workload, const policy::Labels& set, const std::vector<std::string>& remove,
                  v1::Record audit);
@@ -73,6 +80,7 @@ private:
         AgentRow row;
         bool connected = false;
         bool dirty = false;
+        v1::Standing standing{};
     };
     Inventory(ControlStore& store, const Clock& clock) : store_(store), clock_(clock) {}
 
@@ -84,6 +92,7 @@ private:
     mutable std::mutex mutex_;
     std::map<std::string, Agent> agents_; // by id; revoked ones too
     std::map<std::string, LabelsBySource> labels_;
+    std::map<std::string, QuarantineRow> quarantines_; // by workload
     std::map<std::string, std::map<IpAddress, std::int64_t>> claims_; // workload -> address -> first seen
 };
 

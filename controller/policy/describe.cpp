@@ -138,4 +138,37 @@ v1::WorkloadInfo describe(const policy::Workload& workload, const World& world)
     return info;
 }
 
+v1::PolicyEdition describe(const PolicyVersion& policy, std::uint64_t in_force)
+{
+    v1::PolicyEdition info;
+    info.set_version(policy.version);
+    info.set_created_us(policy.created_us);
+    info.set_author(policy.author);
+    info.set_message(policy.message);
+    info.set_status(policy.version == in_force ? "in-force" : "superseded");
+    if (!policy.trial)
+        return info;
+    info.set_trial_until_us(policy.trial->until_us);
+    info.set_ended_us(policy.trial->ended_us);
+    info.set_ended_by(policy.trial->ended_by);
+    switch (policy.trial->outcome) {
+    case TrialOutcome::pending: info.set_status("on-trial"); break;
+    case TrialOutcome::confirmed: info.set_confirmed(true); break;
+    case TrialOutcome::lapsed: info.set_status("lapsed"); break;
+    case TrialOutcome::rolled_back: info.set_status("rolled-back"); break;
+    case TrialOutcome::replaced: info.set_status("replaced"); break;
+    }
+    return info;
+}
+
+v1::Quarantine describe(const QuarantineRow& quarantine)
+{
+    v1::Quarantine info;
+    info.set_by(quarantine.by);
+    info.set_reason(quarantine.reason);
+    info.set_since_us(quarantine.since_us);
+    info.set_until_us(quarantine.until_us);
+    return info;
+}
+
 } // namespace bulkhead::controller

@@ -15,11 +15,37 @@
 
 namespace bulkhead::controller {
 
+// How it went with a version that was applied with a confirm window. Numbers are stored.
+enum class TrialOutcome { pending = 0, confirmed = 1, lapsed = 2, rolled_back = 3, replaced = 4 };
+
+struct TrialRow {
+    std::int64_t window_us = 0;
+    std::int64_t until_us = 0;
+    TrialOutcome outcome = TrialOutcome::pending;
+    std::int64_t ended_us = 0; // when it was confirmed, or ended otherwise
+    std::string ended_by{};
+};
+
 struct PolicyVersion {
     std::uint64_t version = 0;
     std::int64_t created_us = 0;
     std::string author, message;
     std::vector<policy::SourceFile> files;
+    std::optional<TrialRow> trial{}; // none: it was applied for good
+};
+
+struct TrialEnd {
+    std::uint64_t version = 0;
+    TrialOutcome outcome = TrialOutcome::lapsed;
+    std::int64_t ended_us = 0;
+    std::string ended_by;
+};
+
+// A workload whose host is cut off but for failsafes.
+struct QuarantineRow {
+    std::string workload, by, reason;
+    std::int64_t since_us = 0;
+    std::int64_t until_us = 0; // 0: until it is released
 };
 
 struct NewToken {
@@ -91,9 +117,15 @@ class ControlStore {
 public:
     virtual ~ControlStore() = default;
 
-    // The version is the caller's, the newest one plus 1; fails when somebody else has stored that one.
-    virtual Status append_policy(const PolicyVersion& policy, const v1::Record& audit) = 0;
+    // The version is the caller's, the newest one plus 1; fails when somebody else has stored that one. With `ends`,
+    // the trial that the new version takes the place of ends.
+    virtual Status append_policy(const PolicyVersion& policy, const std::optional<TrialEnd>& ends,
+                                 const v1::Record& audit) = 0;
+    // Refused when that version is not on trial.
+    virtual Status end_trial(const TrialEnd& end, const v1::Record& audit) = 0;
     virtual Result<std::optional<PolicyVersion>> policy(std::uint64_t version) = 0; // 0: the newest
+    // Newest first, without files.
+    virtual Result<std::vector<PolicyVersion>> policies() = 0;
 
     virtual Status add_token(const NewToken& token, const v1::Record& audit) = 0;
     // True when a token with this hash has uses left and has not expired.
@@ -111,6 +143,10 @@ public:
 
     virtual Result<std::vector<NumberedIdentity>> identities() = 0;
     virtual Status add_identities(std::span<const NumberedIdentity> identities) = 0;
+
+    virtual Result<std::vector<QuarantineRow>> quarantines() = 0;
+    virtual Status set_quarantine(const QuarantineRow& quarantine, const v1::Record& audit) = 0;
+    virtual Status lift_quarantine(const std::string& workload, const v1::Record& audit) = 0;
 
     virtual Status append_audit(const v1::Record& audit) = 0;
 };

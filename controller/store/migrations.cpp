@@ -7,7 +7,7 @@ namespace bulkhead::controller {
 namespace {
 
 // A step is never edited once released; a change is a new step at the end.
-constexpr std::array<const char*, 1> steps = {R"sql(
+constexpr std::array<const char*, 2> steps = {R"sql(
 CREATE TABLE policies (
     version INTEGER PRIMARY KEY,
     created_us INTEGER NOT NULL,
@@ -80,6 +80,23 @@ CREATE TABLE progress (
     agent_id TEXT PRIMARY KEY,
     last_seq INTEGER NOT NULL,
     missing INTEGER NOT NULL
+) WITHOUT ROWID;
+)sql",
+                                              R"sql(
+CREATE TABLE trials (
+    version INTEGER PRIMARY KEY REFERENCES policies(version),
+    window_us INTEGER NOT NULL,
+    until_us INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    ended_us INTEGER NOT NULL,
+    ended_by TEXT NOT NULL
+);
+CREATE TABLE quarantines (
+    workload TEXT PRIMARY KEY,
+    imposed_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    until_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 )sql"};
 

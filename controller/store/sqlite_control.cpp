@@ -142,11 +142,53 @@ Result<AddressClaim> read_claim(const Statement& row)
     return claim;
 }
 
+Status close_trial(Connection& connection, const TrialEnd& end)
+{
+    BULKHEAD_TRY(auto update, connection.prepare("UPDATE trials SET outcome = ?, ended_us = ?, ended_by = ? WHERE "
+                                                 "version = ? AND outcome = 0"));
+    BULKHEAD_CHECK(update.number(static_cast<int>(end.outcome))
+                       .number(end.ended_us)
+                       .text(end.ended_by)
+                       .unsigned_number(end.version)
+                       .run());
+    if (connection.changes() == 0)
+        return fail(ErrorKind::refused, "policy version {} is not on trial", end.version);
+    return {};
+}
+
+Status insert_trial(Connection& connection, std::uint64_t version, const TrialRow& trial)
+{
+    BULKHEAD_TRY(auto insert, connection.prepare("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?)"));
+    return insert.unsigned_number(version)
+        .number(trial.window_us)
+        .number(trial.until_us)
+        .number(static_cast<int>(trial.outcome))
+        .number(trial.ended_us)
+        .text(trial.ended_by)
+        .run();
+}
+
+constexpr const char* policy_columns =
+    "SELECT policies.version, created_us, author, message, window_us, until_us, outcome, ended_us, ended_by "
+    "FROM policies LEFT JOIN trials ON trials.version = policies.version";
+
+PolicyVersion read_policy(Statement& row)
+{
+    PolicyVersion policy{
+        row.column_unsigned(0), row.column_number(1), row.column_bytes(2), row.column_bytes(3), {}, {}};
+    if (row.column_number(4) != 0) // a window is never empty
+        policy.trial =
+            TrialRow{row.column_number(4), row.column_number(5), static_cast<TrialOutcome>(row.column_number(6)),
+                     row.column_number(7), row.column_bytes(8)};
+    return policy;
+}
+
 class SqliteControl final : public ControlStore {
 public:
     explicit SqliteControl(std::shared_ptr<Database> database) : database_(std::move(database)) {}
 
-    Status append_policy(const PolicyVersion& policy, const v1::Record& audit) override
+    Status append_policy(const PolicyVersion& policy, const std::optional<TrialEnd>& ends,
+                         const v1::Record& audit) override
     {
         auto writer = database_->writer();
         BULKHEAD_TRY(auto transaction, Transaction::begin(*writer));
@@ -161,6 +203,10 @@ public:
         for (const auto& source : policy.files)
             BULKHEAD_CHECK(
                 file.unsigned_number(policy.version).number(position++).text(source.name).blob(source.text).run());
+        if (policy.trial)
+            BULKHEAD_CHECK(insert_trial(*writer, policy.version, *policy.trial));
+        if (ends)
+            BULKHEAD_CHECK(close_trial(*writer, *ends));
         BULKHEAD_CHECK(insert_audit(*writer, audit));
         return transaction.commit();
     }
@@ -168,13 +214,13 @@ public:
     Result<std::optional<PolicyVersion>> policy(std::uint64_t version) override
     {
         BULKHEAD_TRY(auto reader, database_->reader());
-        BULKHEAD_TRY(auto query, reader->prepare("SELECT version, created_us, author, message FROM policies WHERE "
-                                                 "?1 = 0 OR version = ?1 ORDER BY version DESC LIMIT 1"));
+        BULKHEAD_TRY(auto query, reader->prepare(fmt::format("{} WHERE ?1 = 0 OR policies.version = ?1 "
+                                                             "ORDER BY policies.version DESC LIMIT 1",
+                                                             policy_columns)));
         BULKHEAD_TRY(const bool row, query.unsigned_number(version).step());
         if (!row)
             return std::nullopt;
-        PolicyVersion policy{
-            query.column_unsigned(0), query.column_number(1), query.column_bytes(2), query.column_bytes(3), {}};
+        PolicyVersion policy = read_policy(query);
         BULKHEAD_TRY(auto files,
                      reader->prepare("SELECT name, text FROM policy_files WHERE version = ? ORDER BY position"));
         files.unsigned_number(policy.version);
@@ -184,6 +230,68 @@ public:
                 return policy;
             policy.files.push_back({files.column_bytes(0), files.column_bytes(1)});
         }
+    }
+
+    Result<std::vector<PolicyVersion>> policies() override
+    {
+        BULKHEAD_TRY(auto reader, database_->reader());
+        BULKHEAD_TRY(auto query, reader->prepare(fmt::format("{} ORDER BY policies.version DESC", policy_columns)));
+        std::vector<PolicyVersion> all;
+        for (;;) {
+            BULKHEAD_TRY(const bool row, query.step());
+            if (!row)
+                return all;
+            all.push_back(read_policy(query));
+        }
+    }
+
+    Status end_trial(const TrialEnd& end, const v1::Record& audit) override
+    {
+        auto writer = database_->writer();
+        BULKHEAD_TRY(auto transaction, Transaction::begin(*writer));
+        BULKHEAD_CHECK(close_trial(*writer, end));
+        BULKHEAD_CHECK(insert_audit(*writer, audit));
+        return transaction.commit();
+    }
+
+    Result<std::vector<QuarantineRow>> quarantines() override
+    {
+        auto writer = database_->writer();
+        BULKHEAD_TRY(auto query, writer->prepare("SELECT workload, imposed_by, reason, since_us, until_us "
+                                                 "FROM quarantines ORDER BY workload"));
+        std::vector<QuarantineRow> all;
+        for (;;) {
+            BULKHEAD_TRY(const bool row, query.step());
+            if (!row)
+                return all;
+            all.push_back({query.column_bytes(0), query.column_bytes(1), query.column_bytes(2), query.column_number(3),
+                           query.column_number(4)});
+        }
+    }
+
+    Status set_quarantine(const QuarantineRow& quarantine, const v1::Record& audit) override
+    {
+        auto writer = database_->writer();
+        BULKHEAD_TRY(auto transaction, Transaction::begin(*writer));
+        BULKHEAD_TRY(auto insert, writer->prepare("INSERT OR REPLACE INTO quarantines VALUES (?, ?, ?, ?, ?)"));
+        BULKHEAD_CHECK(insert.text(quarantine.workload)
+                           .text(quarantine.by)
+                           .text(quarantine.reason)
+                           .number(quarantine.since_us)
+                           .number(quarantine.until_us)
+                           .run());
+        BULKHEAD_CHECK(insert_audit(*writer, audit));
+        return transaction.commit();
+    }
+
+    Status lift_quarantine(const std::string& workload, const v1::Record& audit) override
+    {
+        auto writer = database_->writer();
+        BULKHEAD_TRY(auto transaction, Transaction::begin(*writer));
+        BULKHEAD_TRY(auto lift, writer->prepare("DELETE FROM quarantines WHERE workload = ?"));
+        BULKHEAD_CHECK(lift.text(workload).run());
+        BULKHEAD_CHECK(insert_audit(*writer, audit));
+        return transaction.commit();
     }
 
     Status add_token(const NewToken& token, const v1::Record& audit) override

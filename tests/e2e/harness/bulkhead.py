@@ -123,6 +123,12 @@ class Controller(Daemon):
             return [seq for seq, in database.execute("SELECT seq FROM records WHERE agent_id = ? ORDER BY seq",
                                                      (agent_id,))]
 
+    def stored_acts(self, agent_id, action) -> int:
+        """How many stored records of one agent tell of this act."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/controller.db?mode=ro", uri=True)) as database:
+            return database.execute("SELECT count(*) FROM records WHERE agent_id = ? AND instr(record, ?) > 0",
+                                    (agent_id, action.encode())).fetchone()[0]
+
     def agent_status(self, name) -> dict:
         """The agent's entry of `agent status`; empty when it is not known."""
         document = json.loads(self.ctl("agent", "status", "-o", "json").check().stdout or "[]")

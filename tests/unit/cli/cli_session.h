@@ -35,6 +35,11 @@ public:
     v1::ControllerStatus status;
     v1::RecordQuery query;
     std::vector<v1::RecordBatch> batches;
+    v1::ConfirmPolicyRequest confirmed;
+    v1::RollbackPolicyRequest rolled_back;
+    v1::PolicyList policies;
+    v1::SetQuarantineRequest quarantine_asked;
+    v1::WorkloadInfo quarantined;
     int calls = 0;
 
     grpc::Status ApplyPolicy(grpc::ServerContext*, const v1::ApplyPolicyRequest* request,
@@ -42,6 +47,28 @@ public:
     {
         applied = *request;
         return answer(apply_reply, reply);
+    }
+    grpc::Status ConfirmPolicy(grpc::ServerContext*, const v1::ConfirmPolicyRequest* request,
+                               v1::ApplyPolicyReply* reply) override
+    {
+        confirmed = *request;
+        return answer(apply_reply, reply);
+    }
+    grpc::Status RollbackPolicy(grpc::ServerContext*, const v1::RollbackPolicyRequest* request,
+                                v1::ApplyPolicyReply* reply) override
+    {
+        rolled_back = *request;
+        return answer(apply_reply, reply);
+    }
+    grpc::Status ListPolicies(grpc::ServerContext*, const v1::Empty*, v1::PolicyList* reply) override
+    {
+        return answer(policies, reply);
+    }
+    grpc::Status SetQuarantine(grpc::ServerContext*, const v1::SetQuarantineRequest* request,
+                               v1::WorkloadInfo* reply) override
+    {
+        quarantine_asked = *request;
+        return answer(quarantined, reply);
     }
     grpc::Status GetPolicy(grpc::ServerContext*, const v1::GetPolicyRequest* request,
                            v1::GetPolicyReply* reply) override
@@ -104,7 +131,15 @@ public:
     v1::LocalStatus status;
     v1::LocalPolicy policy;
     std::vector<v1::RecordBatch> batches;
+    v1::LocalQuarantine quarantine_asked;
+    grpc::Status refuse_quarantine;
 
+    grpc::Status SetQuarantine(grpc::ServerContext*, const v1::LocalQuarantine* wish, v1::LocalStatus* reply) override
+    {
+        quarantine_asked = *wish;
+        *reply = status;
+        return refuse_quarantine;
+    }
     grpc::Status GetStatus(grpc::ServerContext*, const v1::Empty*, v1::LocalStatus* reply) override
     {
         *reply = status;

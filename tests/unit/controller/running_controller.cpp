@@ -144,6 +144,47 @@ bool AgentSession::hello(const std::vector<std::string>& addresses, std::uint64_
     return stream_->Write(message);
 }
 
+bool AgentSession::hello(const std::vector<std::string>& addresses, const v1::Standing& standing)
+{
+    v1::AgentMessage message;
+    auto& hello = *message.mutable_hello();
+    for (const auto& address : addresses)
+        hello.add_addresses(bytes_of(address));
+    hello.set_generation(standing.generation());
+    hello.set_policy_version(standing.policy_version());
+    hello.set_agent_version("test");
+    *hello.mutable_standing() = standing;
+    return stream_->Write(message);
+}
+
+bool AgentSession::read(v1::ControllerMessage& message)
+{
+    return stream_->Read(&message);
+}
+
+bool AgentSession::answer(const v1::ControllerMessage& message)
+{
+    v1::AgentMessage answer;
+    auto& result = *answer.mutable_result();
+    result.set_enforced(true);
+    if (message.has_confirm()) {
+        result.set_generation(message.confirm().generation());
+        result.set_policy_version(message.confirm().policy_version());
+    } else {
+        result.set_generation(message.update().generation());
+        result.set_policy_version(message.update().policy_version());
+        result.set_trial_left_ms(message.update().trial_ms());
+    }
+    return stream_->Write(answer);
+}
+
+bool AgentSession::tell(const v1::Standing& standing)
+{
+    v1::AgentMessage message;
+    *message.mutable_status()->mutable_standing() = standing;
+    return stream_->Write(message);
+}
+
 bool AgentSession::read(v1::PolicyUpdate& update)
 {
     v1::ControllerMessage message;

@@ -70,7 +70,12 @@ public:
 
     bool hello(const std::vector<std::string>& addresses, std::uint64_t generation = 0,
                const std::map<std::string, std::string>& labels = {});
+    bool hello(const std::vector<std::string>& addresses, const v1::Standing& standing);
+    bool read(v1::ControllerMessage& message);
     bool read(v1::PolicyUpdate& update);
+    // As an agent does: a confirmation, or an update with what is left of its trial.
+    bool answer(const v1::ControllerMessage& message);
+    bool tell(const v1::Standing& standing);
     bool answer(const v1::PolicyUpdate& update, bool enforced = true, const std::string& refusal = "",
                 bool need_snapshot = false);
     grpc::Status finish();

@@ -81,7 +81,7 @@ TEST_F(StoreTest, EverythingSurvivesReopening)
 {
     ASSERT_TRUE(append("a", {record_of(1, 1), record_of(2, 2)}));
     ASSERT_TRUE(stores.control->append_policy({1, 5, "admin", "why", {{"a.yaml", "text"}, {"b.yaml", "more"}}},
-                                              audit("policy.apply")));
+                                              std::nullopt, audit("policy.apply")));
     const NumberedIdentity identity{7, "key"};
     ASSERT_TRUE(stores.control->add_identities({&identity, 1}));
     open();
@@ -97,8 +97,8 @@ TEST_F(StoreTest, EverythingSurvivesReopening)
 
 TEST_F(StoreTest, APolicyVersionIsWrittenOnceAndItsAuditWithIt)
 {
-    ASSERT_TRUE(stores.control->append_policy({1, 5, "admin", "", {{"a", "b"}}}, audit("policy.apply")));
-    EXPECT_FALSE(stores.control->append_policy({1, 6, "other", "", {{"a", "c"}}}, audit("policy.apply")));
+    ASSERT_TRUE(stores.control->append_policy({1, 5, "admin", "", {{"a", "b"}}}, std::nullopt, audit("policy.apply")));
+    EXPECT_FALSE(stores.control->append_policy({1, 6, "other", "", {{"a", "c"}}}, std::nullopt, audit("policy.apply")));
     EXPECT_EQ((*stores.control->policy(1))->author, "admin");
     const auto records = stores.records->after(0, 10);
     ASSERT_TRUE(records);

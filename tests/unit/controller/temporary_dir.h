@@ -39,7 +39,10 @@ private:
 class ShiftedClock final : public Clock {
 public:
     [[nodiscard]] WallTime wall() const override { return system_clock().wall() + std::chrono::seconds(shift.load()); }
-    [[nodiscard]] MonotonicTime monotonic() const override { return system_clock().monotonic(); }
+    [[nodiscard]] MonotonicTime monotonic() const override
+    {
+        return system_clock().monotonic() + std::chrono::seconds(shift.load());
+    }
     std::atomic<std::int64_t> shift{0}; // seconds
 };
 

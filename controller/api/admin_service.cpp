@@ -72,12 +72,8 @@ public:
         const auto admin = require_admin(*context);
         if (!admin)
             return admin.error();
-        if (!find_workload(request->name(), *reply).ok()) { // it may have enrolled this very moment
-            if (auto refreshed = parts_.book.refresh(); !refreshed)
-                return to_grpc(refreshed.error());
-            if (const auto known = find_workload(request->name(), *reply); !known.ok())
-                return known;
-        }
+        if (const auto known = find_also_new(request->name(), *reply); !known.ok())
+            return known;
         const policy::Labels set(request->set().begin(), request->set().end());
         const std::vector<std::string> remove(request->remove().begin(), request->remove().end());
         std::vector<std::string> words;
@@ -103,14 +99,11 @@ public:
         if (!admin)
             return admin.error();
         const auto& name = request->name();
-        const auto agents = agents_by_workload();
         const auto held = parts_.inventory.quarantine_of(name);
-        if (request->on() ? !agents.contains(name) : !agents.contains(name) && !held) {
-            const auto known = find_workload(name, *reply);
-            return known.ok() ? grpc::Status(grpc::StatusCode::ABORTED,
-                                             fmt::format("'{}' has no agent that could cut it off", name))
-                              : known;
-        }
+        if (const auto known = find_also_new(name, *reply); !known.ok() && !held)
+            return known;
+        if (!reply->has_agent() && !held)
+            return {grpc::StatusCode::ABORTED, fmt::format("'{}' has no agent that could cut it off", name)};
         if (const auto done = change_quarantine(*request, *admin, held); !done)
             return to_grpc(done.error());
         parts_.feed.notify();
@@ -279,6 +272,16 @@ private:
             return {grpc::StatusCode::NOT_FOUND, fmt::format("there is no workload '{}'", name)};
         info = with_agent(describe(*found, *world), agents_by_workload());
         return grpc::Status::OK;
+    }
+
+    // Also one that has enrolled this very moment.
+    grpc::Status find_also_new(const std::string& name, v1::WorkloadInfo& info) const
+    {
+        if (auto known = find_workload(name, info); known.ok())
+            return known;
+        if (auto refreshed = parts_.book.refresh(); !refreshed)
+            return to_grpc(refreshed.error());
+        return find_workload(name, info);
     }
 
     ApiParts parts_;

@@ -91,7 +91,7 @@ class Quarantine(LabTest):
         self.assertCutOff()
         self.controller.start()
         self.controller.ctl("workload", "release", "app", "--reason", "mended")
-        wait_until(lambda: self.workload()["quarantine"] is None, 15, "released")
+        wait_until(lambda: self.agent.status()["quarantine"] is None, 15, "released")
         self.assertFree()
 
     def test_ends_by_itself_while_the_controller_is_away(self):

@@ -148,6 +148,7 @@ bool AgentSession::hello(const std::vector<std::string>& addresses, const v1::St
 {
     v1::AgentMessage message;
     auto& hello = *message.mutable_hello();
+    addresses_ = addresses;
     for (const auto& address : addresses)
         hello.add_addresses(bytes_of(address));
     hello.set_generation(standing.generation());
@@ -182,6 +183,8 @@ bool AgentSession::tell(const v1::Standing& standing)
 {
     v1::AgentMessage message;
     *message.mutable_status()->mutable_standing() = standing;
+    for (const auto& address : addresses_)
+        message.mutable_status()->add_addresses(bytes_of(address));
     return stream_->Write(message);
 }
 

@@ -84,6 +84,7 @@ private:
     std::unique_ptr<v1::Agents::Stub> stub_;
     grpc::ClientContext context_;
     std::unique_ptr<grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>> stream_;
+    std::vector<std::string> addresses_; // of the last hello with a standing
     bool finished_ = false;
 };
 

@@ -271,7 +271,7 @@ TEST_F(SessionTest, AReportBeforeHelloEndsTheStream)
 {
     const auto db = controller.enrol("db");
     AgentSession session(controller, db);
-    session.answer({});
+    session.answer(v1::PolicyUpdate());
     v1::PolicyUpdate update;
     EXPECT_FALSE(session.read(update));
     EXPECT_FALSE(session.finish().ok());

@@ -91,6 +91,17 @@ protected:
                 count += record.audit().action() == action ? 1 : 0;
         return count;
     }
+    std::uint64_t told_lapse(const std::string& name)
+    {
+        v1::AgentList list;
+        grpc::ClientContext context;
+        set_deadline(context);
+        EXPECT_TRUE(controller.admin()->ListAgents(&context, {}, &list).ok());
+        for (const auto& agent : list.agents())
+            if (agent.name() == name)
+                return agent.standing().lapsed_version();
+        return 0;
+    }
     template <typename Condition>
     bool eventually(const Condition& condition)
     {
@@ -174,6 +185,7 @@ TEST_F(TrialTest, LapsesByItselfAndTheAgentThatHasGoneBackIsLeftAlone)
     auto gone_back = standing_at(1, first.update().generation());
     gone_back.set_lapsed_version(2);
     ASSERT_TRUE(session.tell(gone_back));
+    ASSERT_TRUE(eventually([&] { return told_lapse("db") == 2; }));
     controller.clock.shift = 63;
     EXPECT_TRUE(eventually([&] { return history().front() == "2:lapsed"; }));
     EXPECT_EQ(status().policy_version(), 1U);
@@ -182,7 +194,7 @@ TEST_F(TrialTest, LapsesByItselfAndTheAgentThatHasGoneBackIsLeftAlone)
     EXPECT_EQ(confirm(2).error_code(), grpc::StatusCode::ABORTED);
     ASSERT_EQ(controller.apply(edition(2)).version(), 3U);
     ASSERT_TRUE(session.read(message));
-    EXPECT_EQ(message.update().policy_version(), 3U) << "nothing was sent in between";
+    EXPECT_EQ(message.update().policy_version(), 3U) << "nothing was sent in between, but: " << message.DebugString();
     EXPECT_EQ(message.update().base_generation(), first.update().generation());
 }
 

@@ -5,11 +5,13 @@ import json
 import statistics
 
 from harness import cgroups
-from pair import BenchLab, Pair, bench_program
+from harness.bulkhead import BUILD
+from pair import PORT, BenchLab, Pair, bench_program
 from rounds import note
 
 ENTRIES = 1_000_000
 PLANE = 100_000
+CONNECTIONS, HOLDERS = 50_000, 4  # one process may not have 50,000 descriptors everywhere
 
 
 def samples(host, name, *arguments, timeout=240) -> dict[str, list[float]]:
@@ -64,4 +66,25 @@ def policy(options):
                entry("two-planes-of-100000", "stall", "ms", measured["stall"], idle),
                entry("idle", "stall", "ms", measured["stall-idle"])]
     show(entries, {("two-planes-of-100000", "change"): 300, ("two-planes-of-100000", "stall"): 10})
+    return entries
+
+
+def hold(end, side, address, port, word, *more):
+    holder = end.pipe(BUILD / "tests" / "e2e" / "hold_connections", side, address, port, *more, unit="work")
+    if holder.stdout.readline() != f"{word}\n":
+        raise RuntimeError(f"hold_connections {side} {port} ended")
+
+
+def sessions(options):
+    with BenchLab("sessions") as lab:
+        pair = Pair(lab, "host")
+        for i in range(HOLDERS):
+            hold(pair.server, "serve", pair.server.ip4, PORT + i, "ready")
+        for i in range(HOLDERS):
+            hold(pair.client, "connect", pair.server.ip4, PORT + i, "open", CONNECTIONS // HOLDERS)
+        measured = samples(pair.client, "sessions", pair.client.cgroup / "work", pair.server.ip4, PORT, options.rounds)
+    case = f"{statistics.median(measured['sockets']):.0f}-sockets"
+    entries = [entry(case, "walk", "ms", measured["walk"]),
+               entry(case, "walk-and-judge", "ms", measured["walk-and-judge"])]
+    show(entries, {(case, "walk-and-judge"): 200})
     return entries

@@ -12,7 +12,8 @@ import kernel
 import pair
 import rounds
 
-BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy}
+BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
+           "sessions": kernel.sessions}
 
 
 def words(text):

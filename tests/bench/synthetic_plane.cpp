@@ -34,7 +34,10 @@ policy::PlaneImage synthetic_plane(std::size_t entries, std::size_t peers, const
     image.port_classes.assign(BH_PORT_CLASS_ENTRIES, BH_PORT_ANY);
     for (const auto direction : {policy::Direction::outbound, policy::Direction::inbound})
         for (const auto protocol : {policy::Protocol::tcp, policy::Protocol::udp}) {
-            image.port_classes[policy::port_class_index(direction, protocol, port)] = the_port_class;
+            for (std::uint16_t i = 0; i < synthetic_ports; ++i)
+                image
+                    .port_classes[policy::port_class_index(direction, protocol, static_cast<std::uint16_t>(port + i))] =
+                    the_port_class;
             allow(image, {partner_class, the_port_class, static_cast<__u8>(protocol), static_cast<__u8>(direction)});
         }
     for (const auto& partner : partners)

@@ -13,8 +13,9 @@ namespace bulkhead::bench {
 [[nodiscard]] IpAddress synthetic_peer(std::size_t i);
 
 // A plane of so many entries and known peers, as no document of a sane size makes it. Everything is denied, but for TCP
-// and UDP with the partners, both ways, and TCP to the other peers, on one port. A verdict about a known peer makes all
-// four lookups.
+// and UDP with the partners, both ways, and TCP to the other peers, on a few ports from `port` on. A verdict about a
+// known peer makes all four lookups.
+inline constexpr std::uint16_t synthetic_ports = 8;
 [[nodiscard]] policy::PlaneImage synthetic_plane(std::size_t entries, std::size_t peers,
                                                  const std::vector<IpAddress>& partners, std::uint16_t port);
 

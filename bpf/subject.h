@@ -36,32 +36,24 @@ static __always_inline int bh_task_is_typed(void)
     return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_tai_ns);
 }
 
-static __always_inline void bh_load_executable(struct bh_subject* subject, struct task_struct* task)
+/* All but `comm`, through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
+static __always_inline void bh_load_task(struct bh_subject* subject, struct task_struct* task)
 {
-    struct mm_struct* mm = task->mm;
-    if (!mm) /* a kernel thread */
-        return;
-    struct file* file = mm->exe_file;
-    if (!file)
-        return;
-    struct inode* inode = file->f_inode;
-    subject->exe_inode = inode->i_ino;
+    struct inode* inode = task->mm->exe_file->f_inode;
+    subject->pid = task->tgid;
+    subject->tid = task->pid;
+    subject->uid = task->cred->uid.val;
+    subject->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
+    subject->exe_inode = inode->i_ino; /* 0: a kernel thread */
     subject->exe_device = inode->i_sb->s_dev;
 }
 
 /* Of the task that runs: for programs in its context and with its helpers (connect, sendmsg, bind). */
 static __always_inline void bh_subject_of_current(struct bh_subject* subject)
 {
-    subject->exe_inode = 0;
-    subject->exe_device = 0;
     bpf_get_current_comm(subject->comm, sizeof(subject->comm));
     if (bh_task_is_typed()) {
-        struct task_struct* task = bpf_get_current_task_btf();
-        subject->pid = task->tgid;
-        subject->tid = task->pid;
-        subject->uid = task->cred->uid.val;
-        subject->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
-        bh_load_executable(subject, task);
+        bh_load_task(subject, bpf_get_current_task_btf());
         return;
     }
     __u64 ids = bpf_get_current_pid_tgid();

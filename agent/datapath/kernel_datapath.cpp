@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/kernel_datapath.h"
 
+#include "agent/datapath/at_once.h"
 #include "agent/datapath/attachments.h"
 #include "agent/datapath/listeners.h"
 #include "agent/datapath/pins.h"
@@ -180,8 +181,8 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
         role.slot = slot;
         return {};
     };
-    BULKHEAD_CHECK(build(pair.active, realisation.active, free[0]));
-    BULKHEAD_CHECK(build(pair.shadow, realisation.shadow, free[1]));
+    BULKHEAD_CHECK(at_once({[&] { return build(pair.active, realisation.active, free[0]); },
+                            [&] { return build(pair.shadow, realisation.shadow, free[1]); }}));
     if (realisation.until)
         pair.active.plane->info = trial_info(realisation, pair.active.plane->info);
     return pair;

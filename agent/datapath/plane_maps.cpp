@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/plane_maps.h"
 
+#include "agent/datapath/at_once.h"
+
 #include "common/core/clock.h"
 
 #include <bpf/bpf.h>
@@ -13,7 +15,6 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
-#include <future>
 #include <set>
 #include <tuple>
 
@@ -148,10 +149,14 @@ auto order(const bh_facet_key& key)
 Result<PlaneMaps> build_plane(const policy::PlaneImage& image, std::shared_ptr<const UniqueFd> facets)
 {
     PlaneMaps plane;
-    BULKHEAD_TRY(plane.peers, build_peers(image));
-    BULKHEAD_TRY(plane.prefixes, build_prefixes(image));
-    BULKHEAD_TRY(plane.ports, build_ports(image));
-    BULKHEAD_TRY(plane.entries, build_entries(image));
+    const auto fill = [&image](UniqueFd& map, Result<UniqueFd> (*build)(const policy::PlaneImage&)) {
+        return [&image, &map, build]() -> Status {
+            BULKHEAD_TRY(map, build(image));
+            return {};
+        };
+    };
+    BULKHEAD_CHECK(at_once({fill(plane.peers, build_peers), fill(plane.prefixes, build_prefixes),
+                            fill(plane.ports, build_ports), fill(plane.entries, build_entries)}));
     plane.facets = std::move(facets);
     plane.info = image.info;
     plane.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
@@ -198,26 +203,10 @@ PlaneSlots::PlaneSlots(const ::datapath& skeleton)
       entries_(bpf_map__fd(skeleton.maps.bh_plane_entries)), facets_(bpf_map__fd(skeleton.maps.bh_plane_facets))
 {}
 
-namespace {
-
-// Every change of a map of maps waits for a grace period of RCU (about 10 ms). Side by side, all wait for the same one.
-Status at_once(const std::vector<std::function<Status()>>& changes)
-{
-    std::vector<std::future<Status>> under_way;
-    under_way.reserve(changes.size());
-    for (const auto& change : changes)
-        under_way.push_back(std::async(std::launch::async, change));
-    Status whole;
-    for (auto& one : under_way)
-        if (auto status = one.get(); !status)
-            whole = std::move(status);
-    return whole;
-}
-
-} // namespace
-
 Status PlaneSlots::fill(const Filling& slots) const
 {
+    // Every change of a map of maps waits for a grace period of RCU (about 10 ms). Side by side, all wait for the same
+    // one.
     std::vector<std::function<Status()>> changes;
     for (const auto& [slot, plane] : slots) {
         if (bpf_map_update_elem(info_, &slot, &plane->info, BPF_ANY) != 0)
@@ -238,11 +227,15 @@ void PlaneSlots::vacate(const std::vector<std::uint32_t>& slots) const
 {
     std::vector<std::function<Status()>> changes;
     for (const std::uint32_t slot : slots)
-        for (const int outer : outers())
+        for (const int outer : outers()) {
+            __u32 id = 0;
+            if (bpf_map_lookup_elem(outer, &slot, &id) != 0)
+                continue; // it is free
             changes.emplace_back([slot, outer]() -> Status {
-                (void)bpf_map_delete_elem(outer, &slot); // ENOENT: it was free
+                (void)bpf_map_delete_elem(outer, &slot);
                 return {};
             });
+        }
     (void)at_once(changes);
 }
 

@@ -75,6 +75,7 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk() const
     BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
+    by_inode.reserve(owners.size());
     for (const bh_walked_owner& owner : owners) {
         const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
         if (!inserted && better_owner(owner.subject, found->second))

@@ -8,7 +8,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include <algorithm>
@@ -91,8 +90,6 @@ private:
 int run(const char* cgroup, std::size_t entries, int rounds)
 {
     go_first();
-    if (::mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
-        give_up("keep this program in memory");
     BenchHost host(cgroup);
     const auto image = synthetic_plane(entries, entries, {IpAddress::parse("10.88.0.2").value()}, 5000);
     host.realise(image);

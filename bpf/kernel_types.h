@@ -17,6 +17,7 @@ struct ns_common {
 
 struct net {
     struct ns_common ns;
+    __u64 net_cookie; /* since 5.12; before that an atomic that is filled on demand */
 };
 
 typedef struct {

@@ -4,14 +4,16 @@
 #define BULKHEAD_BPF_LISTENERS_H
 
 #include "bpf/events.h"
+#include "bpf/namespaces.h"
 #include "bpf/socket.h"
 #include "bpf/subject.h"
 
 /* A listener as the kernel would choose it for a packet: exact address, then the wildcard of the packet's family, then
  * ::. */
-static __always_inline struct bh_listener* bh_find_listener(const struct bh_address* local, __u16 port, __u8 protocol)
+static __always_inline struct bh_listener* bh_find_listener(__u32 netns, const struct bh_address* local, __u16 port,
+                                                            __u8 protocol)
 {
-    struct bh_listener_key key = {.address = *local, .port = port, .protocol = protocol};
+    struct bh_listener_key key = {.address = *local, .port = port, .protocol = protocol, .netns = netns};
     struct bh_listener* listener = bpf_map_lookup_elem(&bh_listeners, &key);
     if (listener)
         return listener;

@@ -141,7 +141,35 @@ struct {
 } bh_plane_facets SEC(".maps");
 
 /*
- * Who is bound where, in the guarded namespace and the enforced cgroup. 16384 bound (address, port) pairs; what does
+ * Network namespaces beside the agent's own: those that are followed (BH_NAMESPACES), and those of which the agent was
+ * told. 1024; of what does not fit the agent is not told, and finds it when it looks by itself. Writers: kernel, agent.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1024);
+    __type(key, __u32);
+    __type(value, struct bh_namespace);
+} bh_namespaces SEC(".maps");
+
+/* From the gate of another namespace to the program that it calls: where we are. Writer: the gates. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} bh_gate SEC(".maps");
+
+/* What the gates call: bh_sk_lookup_elsewhere of the agent that runs, or ran last. Writer: agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} bh_gate_program SEC(".maps");
+
+/*
+ * Who is bound where, in the enforced cgroup, in every namespace. 16384 bound (address, port) pairs; what does
  * not fit is counted (listeners_full) and judged as a port without a listener. Writers: kernel (bind, listen, release),
  * agent (sockets that were there before it).
  */

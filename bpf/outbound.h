@@ -15,12 +15,8 @@ struct bh_departure {
     struct bh_question question;
     struct bh_answer answer;
     struct bh_subject subject;
-    struct bh_address local;
+    struct bh_listener_key local; /* the socket's own end, as the table would have it */
     __u64 cookie;
-    __u32 netns; /* inode number; 0 when the socket has no port yet */
-    __u16 local_port;
-    __u8 guarded;    /* the socket is of the guarded namespace */
-    __u8 by_process; /* the verdict looked at the process */
     const struct sock* sock;
 };
 
@@ -57,11 +53,11 @@ static __always_inline void bh_judge_departure(struct bh_departure* departure)
     struct bh_question* question = &departure->question;
     question->direction = BH_OUTBOUND;
     bh_subject_of_current(&departure->subject);
-    departure->by_process = bh_planes_look_at_processes(question->control);
-    if (departure->by_process && bh_is_kernel_thread(&departure->subject) && departure->sock) {
+    int by_process = bh_planes_look_at_processes(question->control);
+    if (by_process && bh_is_kernel_thread(&departure->subject) && departure->sock) {
         bh_judge_kernel_departure(departure);
     } else {
-        if (departure->by_process)
+        if (by_process)
             bh_classes_of_current(question->control, &departure->subject, &question->classes);
         else
             bh_only_any_process(&question->classes);
@@ -74,17 +70,17 @@ static __always_inline void bh_describe_departure(struct bh_event* event, const 
 {
     bh_describe_verdict(event, &departure->question, &departure->answer);
     event->cookie = departure->cookie;
-    event->local = departure->local;
-    event->local_port = departure->local_port;
+    event->local = departure->local.address;
+    event->local_port = departure->local.port;
     event->remote_port = departure->question.port;
     event->subject = departure->subject;
 }
 
 static __always_inline void bh_tell_departure_denied(const struct bh_departure* departure)
 {
-    struct bh_attempt attempt = {.local = departure->local,
+    struct bh_attempt attempt = {.local = departure->local.address,
                                  .cookie = departure->cookie,
-                                 .local_port = departure->local_port,
+                                 .local_port = departure->local.port,
                                  .remote_port = departure->question.port,
                                  .protocol = departure->question.protocol,
                                  .direction = BH_OUTBOUND};
@@ -102,13 +98,13 @@ static __always_inline void bh_tell_departure(const struct bh_departure* departu
 
 static __always_inline void bh_read_local_end(struct bpf_sock* socket, struct bh_departure* departure)
 {
-    departure->local_port = socket->src_port;
+    departure->local.port = socket->src_port;
     if (socket->family == BH_AF_INET6) {
-        bh_set_v6(&departure->local, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
+        bh_set_v6(&departure->local.address, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
         BH_KEEP_BRANCHES_APART();
         return;
     }
-    bh_set_v4(&departure->local, socket->src_ip4);
+    bh_set_v4(&departure->local.address, socket->src_ip4);
 }
 
 /* What the context offers are plain loads. Only a socket with a port can be in a table, and only then its namespace
@@ -120,20 +116,19 @@ static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_
     if (!socket)
         return;
     bh_read_local_end(socket, departure);
-    if (departure->local_port == 0)
+    if (departure->local.port == 0)
         return;
     departure->sock = bh_kernel_socket(socket);
-    departure->netns = bh_netns_of(departure->sock);
-    departure->guarded = departure->netns == guarded_netns;
+    departure->local.protocol = departure->question.protocol;
+    departure->local.netns = bh_netns_of(departure->sock);
 }
 
 /* A TCP socket that was bound and now connects is a client: its port is no listener's. */
 static __always_inline void bh_bound_socket_connects(const struct bh_departure* departure)
 {
-    if (!departure->guarded || departure->local_port == 0 || departure->question.protocol != IPPROTO_TCP)
+    if (departure->local.port == 0 || departure->question.protocol != IPPROTO_TCP)
         return;
-    struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_TCP};
-    bh_leave_listener(&key, departure->cookie);
+    bh_leave_listener(&departure->local, departure->cookie);
 }
 
 /* connect(2), both families; question.remote and question.port are set. */
@@ -167,12 +162,10 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
  */
 static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
-    if (!departure->guarded)
+    bh_hears_in(departure->sock, departure->local.netns);
+    if (bpf_map_lookup_elem(&bh_listeners, &departure->local))
         return 1;
-    struct bh_listener_key key = {.address = departure->local, .port = departure->local_port, .protocol = IPPROTO_UDP};
-    if (bpf_map_lookup_elem(&bh_listeners, &key))
-        return 1;
-    return bh_enter_listener(&key, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) == 0 ||
+    return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) == 0 ||
            scope_is_root;
 }
 
@@ -183,14 +176,14 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
     int begins = !flow;
     if (begins) {
         if (!bh_begin_udp_flow(key, now, departure->cookie, &departure->question, &departure->subject) &&
-            !bh_replies_pass_anyway(&departure->question, departure->local_port))
+            !bh_replies_pass_anyway(&departure->question, departure->local.port))
             return 0;
         flow = bh_find_udp_flow(key, BH_OUTBOUND);
     }
     if (flow) {
         flow->cookie = departure->cookie;
         flow->generation = departure->question.control.generation;
-        flow->settled = !departure->by_process;
+        flow->settled = !bh_planes_look_at_processes(departure->question.control);
         bh_touch_udp_flow(flow, now);
     }
     if (begins)
@@ -212,8 +205,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
 
     struct bh_udp_flow_key key = {.remote = question->remote,
                                   .remote_port = question->port,
-                                  .local_port = departure->local_port,
-                                  .netns = departure->netns};
+                                  .local_port = departure->local.port,
+                                  .netns = departure->local.netns};
     __u64 now = bpf_ktime_get_ns();
     struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_OUTBOUND, now);
     if (flow && flow->cookie == departure->cookie && bh_udp_flow_settled(flow, question->control)) {

@@ -60,6 +60,15 @@ static __always_inline __u32 bh_loaded_netns_of(const struct sock* sock)
     return net->ns.inum;
 }
 
+/* Of its namespace, by which one is told from another that had the same inode number before. 0: not known. */
+static __always_inline __u64 bh_netns_cookie_of(const struct sock* sock)
+{
+    struct net* net = BPF_CORE_READ(sock, __sk_common.skc_net.net);
+    if (bpf_core_field_exists(net->net_cookie))
+        return BPF_CORE_READ(net, net_cookie);
+    return 0;
+}
+
 static __always_inline __u16 bh_local_port_of(const struct sock* sock)
 {
     return BPF_CORE_READ(sock, __sk_common.skc_num);

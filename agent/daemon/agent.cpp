@@ -179,6 +179,10 @@ Status Agent::bring_into_force()
             return tl::unexpected(error);
         }
     }
+    events_->on_unfollowed([this](const NamespaceHint& hint) {
+        loop_->post([this, hint] { follow_namespaces({&hint, 1}); });
+    });
+    follow_namespaces({}); // those that came while no agent ran
     events_->start();
     return {};
 }
@@ -297,6 +301,7 @@ void Agent::second_passed()
     enforcer_->tick();
     follow_interfaces();
     report_denials();
+    follow_namespaces({});
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
@@ -329,6 +334,18 @@ void Agent::report_denials()
     if (!error.empty() && error != denials_error_)
         log_warning("denials are counted, but cannot be reported: {}", error);
     denials_error_ = error;
+}
+
+void Agent::follow_namespaces(std::span<const NamespaceHint> hints)
+{
+    const auto change = datapath_->follow_namespaces(hints);
+    const std::string trouble = change.trouble ? change.trouble->message : std::string();
+    if (!trouble.empty() && trouble != namespace_error_)
+        log_error("{}", trouble);
+    namespace_error_ = trouble;
+    if (!change.came.empty())
+        log_debug("the inbound door stands in network namespace {}", fmt::join(change.came, ", "));
+    enforcer_->judge_newcomers(change.came);
 }
 
 void Agent::report_flows()

@@ -79,6 +79,7 @@ private:
     [[nodiscard]] v1::Standing standing() const;
     [[nodiscard]] std::uint64_t trial_left_ms() const;
     void report_denials();
+    void follow_namespaces(std::span<const NamespaceHint> hints);
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -125,6 +126,7 @@ private:
     std::string kernel_error_, denials_error_; // the last ones of reading the kernel's tables that were logged
     std::string interface_error_;              // likewise
     std::vector<std::string> guarded_;         // interfaces
+    std::string namespace_error_;              // likewise
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

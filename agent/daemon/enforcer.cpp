@@ -178,6 +178,19 @@ void Enforcer::tick()
         hooks_.on_cut(session);
 }
 
+void Enforcer::judge_newcomers(std::span<const std::uint32_t> namespaces)
+{
+    if (namespaces.empty())
+        return;
+    const auto ended = sessions_.came(namespaces);
+    if (!ended) {
+        log_once(tl::unexpected(ended.error()), session_error_, "sessions of a new network namespace are not judged yet");
+        return;
+    }
+    for (const auto& session : *ended)
+        hooks_.on_cut(session);
+}
+
 void Enforcer::refresh_facets()
 {
     if (!has_policy() || quarantined_)

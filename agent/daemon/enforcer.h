@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 namespace bulkhead::agent {
@@ -68,6 +69,8 @@ public:
     // Puts the host into quarantine, or out of it. On error it is tried again by every tick().
     [[nodiscard]] Status set_quarantine(Quarantine quarantine);
 
+    // Network namespaces whose sessions nobody has judged yet.
+    void judge_newcomers(std::span<const std::uint32_t> namespaces);
     // About once a second: processes come and go, drained sessions end, trials and quarantines are over.
     void tick();
 

@@ -40,6 +40,8 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
         [this](const bh_event& event) {
             if (event.type == BH_EVENT_UNLISTEN)
                 listener_gone_.store(true, std::memory_order_relaxed);
+            if (event.type == BH_EVENT_NAMESPACE)
+                on_unfollowed_({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid});
             {
                 const std::lock_guard lock(mutex_);
                 assembler_.on_event(event);

@@ -33,6 +33,10 @@ public:
     // Counts the passes of the thread: a number that stands still for long is a thread that hangs.
     [[nodiscard]] std::uint64_t passes() const { return passes_.load(std::memory_order_relaxed); }
 
+    // Called on the event thread when somebody hears in a network namespace that is not followed. Before start().
+    using Unfollowed = std::function<void(const NamespaceHint&)>;
+    void on_unfollowed(Unfollowed tell) { on_unfollowed_ = std::move(tell); }
+
     // True once after each time that a listener went: what the kernel knows of a shared port may be out of date.
     [[nodiscard]] bool take_listener_gone() { return listener_gone_.exchange(false, std::memory_order_relaxed); }
 
@@ -50,6 +54,7 @@ private:
     Datapath& datapath_;
     FlowAssembler& assembler_;
     LateConnection on_late_connection_;
+    Unfollowed on_unfollowed_ = [](const NamespaceHint&) {};
     std::mutex mutex_;
     std::atomic<std::uint64_t> passes_{0};
     std::atomic<bool> listener_gone_{false};

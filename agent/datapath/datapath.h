@@ -59,7 +59,21 @@ using KernelExchanges = std::vector<std::pair<bh_exchange_key, bh_exchange>>;
 
 using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
 
-// The kernel side of one agent. One instance owns one cgroup and the network namespace that the process runs in. Links
+// Who was seen to hear in a network namespace that is not followed: of a BH_EVENT_NAMESPACE.
+struct NamespaceHint {
+    std::uint32_t inode = 0;
+    std::uint32_t pid = 0, tid = 0;
+};
+
+struct NamespaceChange {
+    // Inode numbers of namespaces that are followed from now on, and in which sockets may have been connected to before
+    // there was a door: their sessions are to be judged, whatever `sessions:` says.
+    std::vector<std::uint32_t> came;
+    std::optional<Error> trouble; // of the first namespace that could not be followed; it is tried again
+};
+
+// The kernel side of one agent. One instance owns one cgroup, the network namespace that the process runs in, and the
+// inbound door of the namespaces that the cgroup's processes are in. Links
 // and maps are pinned: destroying this object leaves enforcement in place. Not thread-safe, except consume() beside the
 // rest.
 class Datapath {
@@ -94,13 +108,15 @@ public:
     // The verdict function in the kernel (SEC("syscall")), request by request; answers are written in place.
     virtual Status judge(std::span<bh_judge_request> requests) = 0;
 
-    // Every TCP and UDP socket of this network namespace, with its owner, whatever its cgroup.
+    // Every TCP and UDP socket of the agent's network namespace and of those that are followed, with its owner, whatever
+    // its cgroup.
     virtual Result<std::vector<WalkedSocket>> walk_sockets() = 0;
 
     // True when the cgroup (by id) is the enforced one or below it.
     virtual bool in_scope(std::uint64_t cgroup_id) = 0;
 
     // Destroys one socket: both ends are told (sock_diag(7), SOCK_DESTROY). A socket that is already gone is no error.
+    // Where the socket's namespace is not told (0), it is looked for in all.
     virtual Status destroy_socket(const bh_walked_socket& socket) = 0;
 
     // Writes the listeners found by a walk into bh_listeners and removes entries whose sockets are gone.
@@ -132,6 +148,13 @@ public:
     // Guards interfaces that came, forgets those that went, and knows the addresses as they are now. The error names
     // the first interface that could not be guarded; it is tried again at the next call.
     virtual Status follow_interfaces() { return {}; }
+    // Puts the inbound door into the network namespaces that hold workloads now, and forgets those that are gone. Call it
+    // once a second, and at once with the hint of a BH_EVENT_NAMESPACE.
+    virtual NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints)
+    {
+        (void)hints;
+        return {};
+    }
     // Names of the interfaces that the guard is on, sorted.
     [[nodiscard]] virtual std::vector<std::string> guarded_interfaces() const { return {}; }
 };

@@ -1,31 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/guard.h"
 
+#include "agent/datapath/in_namespace.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <thread>
 
 namespace bulkhead::agent {
 
 namespace {
-
-constexpr const char* own_namespace = "/proc/thread-self/ns/net";
-
-bool same_namespace(int netns)
-{
-    struct stat here {}, there {};
-    return ::stat(own_namespace, &here) == 0 && ::fstat(netns, &there) == 0 && here.st_ino == there.st_ino;
-}
 
 std::uint32_t program_id(int program)
 {
@@ -146,7 +135,7 @@ Status Guard::attach(const Interface& interface)
 Status Guard::follow()
 {
     BULKHEAD_CHECK(follow_addresses()); // first: with the guard there, a source that is not known is a forged one
-    return in_namespace([this] { return follow_interfaces(); });
+    return in_namespace(netns_, [this] { return follow_interfaces(); });
 }
 
 Status Guard::follow_interfaces()
@@ -193,7 +182,7 @@ Status Guard::follow_addresses()
 
 void Guard::detach()
 {
-    (void)in_namespace([this]() -> Status {
+    (void)in_namespace(netns_, [this]() -> Status {
         for (const auto& interface : guarded_)
             for (const auto side : {PacketSide::entering, PacketSide::leaving})
                 detach_from_interface(kind_, pins_, interface.index, side);
@@ -209,20 +198,6 @@ std::vector<std::string> Guard::interfaces() const
         names.push_back(one.name);
     std::sort(names.begin(), names.end());
     return names;
-}
-
-Status Guard::in_namespace(const std::function<Status()>& work) const
-{
-    if (same_namespace(netns_))
-        return work();
-    Status done;
-    std::thread([&] {
-        if (::setns(netns_, CLONE_NEWNET) != 0)
-            done = fail_errno(errno, "enter the guarded network namespace");
-        else
-            done = work();
-    }).join();
-    return done;
 }
 
 void remove_guard_filters(const PinFolder& pins)

@@ -43,11 +43,9 @@ private:
     };
     [[nodiscard]] bool wanted(const Interface& interface) const;
     [[nodiscard]] std::vector<Side> sides(const Interface& interface) const;
-    Status follow_interfaces();
+    Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
     Status follow_addresses();
     Status attach(const Interface& interface);
-    // In a thread that is in the guarded namespace: indexes mean nothing elsewhere.
-    Status in_namespace(const std::function<Status()>& work) const;
 
     PinFolder pins_;
     ::datapath* skeleton_;

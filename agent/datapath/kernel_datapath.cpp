@@ -3,7 +3,6 @@
 
 #include "agent/datapath/at_once.h"
 #include "agent/datapath/attachments.h"
-#include "agent/datapath/listeners.h"
 #include "agent/datapath/pins.h"
 #include "agent/datapath/programs.h"
 #include "common/core/clock.h"
@@ -385,32 +384,6 @@ Status KernelDatapath::judge_batch(std::span<bh_judge_request> requests)
     return {};
 }
 
-Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
-{
-    walk_began_ = system_clock().monotonic();
-    return parts_.walk.walk();
-}
-
-bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
-{
-    if (parts_.enforced_cgroup == parts_.cgroups.root_id())
-        return true;
-    const bh_cgroup_path& path = parts_.cgroups.enclosing(cgroup_id);
-    return std::find(std::begin(path.id), std::end(path.id), parts_.enforced_cgroup) != std::end(path.id);
-}
-
-Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
-{
-    return parts_.sock_diag.destroy(socket);
-}
-
-Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
-{
-    return adopt_walked_listeners(
-        bpf_map__fd(parts_.skeleton->maps.bh_listeners), sockets, parts_.cgroups,
-        [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walk_began_);
-}
-
 Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> KernelDatapath::udp_flows()
 {
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
@@ -486,6 +459,7 @@ std::vector<MapUse> KernelDatapath::map_use()
     for (const auto& [name, table] : {std::pair{"denials_even", parts_.skeleton->maps.bh_denials_even},
                                       std::pair{"denials_odd", parts_.skeleton->maps.bh_denials_odd}})
         count(name, table, bh_denial_key{});
+    use.push_back({"namespaces", parts_.namespaces.size(), BH_NAMESPACES});
     // Inner maps are made as large as what is in them.
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)
@@ -505,6 +479,21 @@ Status KernelDatapath::follow_interfaces()
     (void)parts_.guard.changed();
     return parts_.guard.follow();
 }
+
+namespace {
+
+// Namespaces that are there when this instance starts for the first time are like the agent's own: `sessions:` says
+// what becomes of what is open in them.
+Result<std::vector<std::uint32_t>> follow_first(Namespaces& namespaces, PinnedMaps before)
+{
+    BULKHEAD_CHECK(namespaces.take_over());
+    auto change = namespaces.follow({});
+    if (change.trouble)
+        log_error("{}", change.trouble->message);
+    return before == PinnedMaps::adopted ? std::move(change.came) : std::vector<std::uint32_t>{};
+}
+
+} // namespace
 
 Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
 {
@@ -530,10 +519,13 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, options.guard, places.point.netns));
     BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
     BULKHEAD_CHECK(guard.follow());
+    Namespaces namespaces(pins, *loaded.skeleton, settings.guarded_netns, options.cgroup);
+    BULKHEAD_TRY(auto unjudged, follow_first(namespaces, loaded.maps));
     first_start.succeeded();
-    return std::make_unique<KernelDatapath>(KernelDatapath::Parts{
-        std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk), std::move(sock_diag),
-        std::move(cgroups), places.point.cgroup_id, std::move(places.netns), std::move(guard)});
+    return std::make_unique<KernelDatapath>(
+        KernelDatapath::Parts{std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk),
+                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id, std::move(places.netns),
+                              std::move(guard), std::move(namespaces), std::move(unjudged)});
 }
 
 Result<bool> detach_datapath(const DatapathOptions& options)

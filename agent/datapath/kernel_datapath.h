@@ -6,12 +6,15 @@
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/denial_tables.h"
 #include "agent/datapath/guard.h"
+#include "agent/datapath/namespaces.h"
 #include "agent/datapath/plane_maps.h"
 #include "agent/datapath/rings.h"
 #include "agent/datapath/sock_diag.h"
 #include "agent/datapath/socket_walk.h"
 
+#include <map>
 #include <memory>
+#include <set>
 
 namespace bulkhead::agent {
 
@@ -27,7 +30,9 @@ public:
         CgroupTree cgroups;
         std::uint64_t enforced_cgroup = 0;
         UniqueFd netns;
-        Guard guard; // borrows the two of them above
+        Guard guard;                         // borrows the two of them above
+        Namespaces namespaces;               // likewise
+        std::vector<std::uint32_t> unjudged; // namespaces that came while no agent ran
     };
     explicit KernelDatapath(Parts parts);
 
@@ -54,6 +59,7 @@ public:
     std::vector<MapUse> map_use() override;
     [[nodiscard]] int interface_events() override { return parts_.guard.fd(); }
     Status follow_interfaces() override;
+    NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints) override;
     [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return parts_.guard.interfaces(); }
 
 private:
@@ -77,12 +83,17 @@ private:
     [[nodiscard]] std::vector<std::uint32_t> free_slots() const;
     [[nodiscard]] std::uint32_t spare_slot(const std::vector<std::uint32_t>& used_before) const;
 
+    [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
+
     Parts parts_;
     PlaneSlots slots_;
     DenialTables denials_;
     Pair in_force_;                          // the roles of the control word
     std::optional<Pair> fallback_;           // of the trial that the control word speaks of
     std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC
+    std::set<std::uint32_t> walked_;         // namespaces, by the last walk
+    // Of other namespaces, which cannot end while it is kept: for one round of destroying.
+    std::map<std::uint32_t, SockDiag> sock_diags_;
 };
 
 } // namespace bulkhead::agent

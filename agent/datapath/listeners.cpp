@@ -46,7 +46,8 @@ bool same_kind(const bh_subject& a, const bh_subject& b)
 
 void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, std::chrono::nanoseconds now)
 {
-    const bh_listener_key key{walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0};
+    const bh_listener_key key{walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0,
+                              walked.socket.netns};
     bh_listener listener{};
     listener.cookie = walked.socket.cookie;
     listener.since_ns = static_cast<__u64>(now.count());
@@ -108,7 +109,8 @@ Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_bega
 } // namespace
 
 Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
-                              const std::function<bool(std::uint64_t)>& in_scope, std::chrono::nanoseconds walk_began)
+                              const std::function<bool(std::uint64_t)>& in_scope,
+                              const std::set<std::uint32_t>& namespaces, std::chrono::nanoseconds walk_began)
 {
     Listeners listeners;
     for (const WalkedSocket& walked : sockets)
@@ -122,8 +124,9 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
          previous = &key) {
         key = next;
         bh_listener known{};
-        if (!listeners.contains(key) && bpf_map_lookup_elem(table, &key, &known) == 0 &&
-            known.since_ns <= static_cast<__u64>(walk_began.count()) && walk_shows(key, known))
+        if (namespaces.contains(key.netns) && !listeners.contains(key) &&
+            bpf_map_lookup_elem(table, &key, &known) == 0 && known.since_ns <= static_cast<__u64>(walk_began.count()) &&
+            walk_shows(key, known))
             stale.push_back(key);
     }
     for (const bh_listener_key& gone : stale)

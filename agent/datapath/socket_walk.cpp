@@ -68,10 +68,16 @@ Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton)
     return walk;
 }
 
-Result<std::vector<WalkedSocket>> SocketWalk::walk() const
+Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(const Look&)>& enter) const
 {
-    BULKHEAD_TRY(auto tcp, read_iterator<bh_walked_socket>(tcp_, "TCP sockets"));
-    BULKHEAD_TRY(const auto udp, read_iterator<bh_walked_socket>(udp_, "UDP sockets"));
+    std::vector<bh_walked_socket> walked;
+    BULKHEAD_CHECK(enter([&]() -> Status {
+        BULKHEAD_TRY(const auto tcp, read_iterator<bh_walked_socket>(tcp_, "TCP sockets"));
+        BULKHEAD_TRY(const auto udp, read_iterator<bh_walked_socket>(udp_, "UDP sockets"));
+        walked.insert(walked.end(), tcp.begin(), tcp.end());
+        walked.insert(walked.end(), udp.begin(), udp.end());
+        return {};
+    }));
     BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
@@ -81,10 +87,9 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk() const
         if (!inserted && better_owner(owner.subject, found->second))
             found->second = owner.subject;
     }
-    tcp.insert(tcp.end(), udp.begin(), udp.end());
     std::vector<WalkedSocket> sockets;
-    sockets.reserve(tcp.size());
-    for (const bh_walked_socket& socket : tcp) {
+    sockets.reserve(walked.size());
+    for (const bh_walked_socket& socket : walked) {
         const auto owner = socket.inode != 0 ? by_inode.find(socket.inode) : by_inode.end();
         sockets.push_back({socket, owner != by_inode.end() ? owner->second : bh_subject{}});
     }

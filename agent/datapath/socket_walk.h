@@ -4,16 +4,19 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
 
+#include <functional>
 #include <vector>
 
 namespace bulkhead::agent {
 
-// The three iterators, attached to nothing but this process. Sockets are those of the network namespace of the calling
-// thread; owners are all processes of its pid namespace.
+// The three iterators, attached to nothing but this process. Owners are all processes of the pid namespace.
 class SocketWalk {
 public:
     static Result<SocketWalk> attach(const ::datapath& skeleton);
-    [[nodiscard]] Result<std::vector<WalkedSocket>> walk() const;
+    // Reads the sockets of the network namespace of the thread that calls it.
+    using Look = std::function<Status()>;
+    // `enter` calls it once in each network namespace, never at the same time.
+    [[nodiscard]] Result<std::vector<WalkedSocket>> walk(const std::function<Status(const Look&)>& enter) const;
 
 private:
     Link tcp_, udp_, owners_;

@@ -42,13 +42,16 @@ ListenerIndex::ListenerIndex(std::span<const WalkedSocket> sockets)
 {
     for (const auto& walked : sockets)
         if (listens(walked.socket))
-            listeners_.try_emplace({walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0}, &walked);
+            listeners_.try_emplace(
+                {walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0, walked.socket.netns},
+                &walked);
 }
 
-const WalkedSocket* ListenerIndex::find(std::uint8_t protocol, const bh_address& local, std::uint16_t port) const
+const WalkedSocket* ListenerIndex::find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,
+                                        std::uint16_t port) const
 {
     const auto at = [&](const bh_address& address) -> const WalkedSocket* {
-        const auto found = listeners_.find({address, port, protocol, 0});
+        const auto found = listeners_.find({address, port, protocol, 0, netns});
         return found == listeners_.end() ? nullptr : found->second;
     };
     if (const auto* exact = at(local))

@@ -14,9 +14,11 @@ class ListenerIndex {
 public:
     explicit ListenerIndex(std::span<const WalkedSocket> sockets);
 
-    // The listener that a packet to this local address and port reaches: the exact address, else the wildcard of its
-    // family, else a dual-stack one. Of several on one key (SO_REUSEPORT) the first in walk order. nullptr: nobody.
-    [[nodiscard]] const WalkedSocket* find(std::uint8_t protocol, const bh_address& local, std::uint16_t port) const;
+    // The listener that a packet to this local address and port of a network namespace reaches: the exact address, else
+    // the wildcard of its family, else a dual-stack one. Of several on one key (SO_REUSEPORT) the first in walk order.
+    // nullptr: nobody.
+    [[nodiscard]] const WalkedSocket* find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,
+                                           std::uint16_t port) const;
 
 private:
     struct Hash {

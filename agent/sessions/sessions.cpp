@@ -141,11 +141,44 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::tick()
     const bool due =
         std::any_of(deadlines_.begin(), deadlines_.end(), [now](const auto& entry) { return entry.second <= now; });
     std::vector<ForbiddenSession> forbidden;
-    if (!again && !due)
-        return forbidden;
-    BULKHEAD_CHECK(look(forbidden));
-    std::erase_if(forbidden, [](const auto& session) { return !session.destroyed; });
+    if (again || due) {
+        BULKHEAD_CHECK(look(forbidden));
+        std::erase_if(forbidden, [](const auto& session) { return !session.destroyed; });
+    }
+    if (look_at_newcomers_again_ && *look_at_newcomers_again_ <= now)
+        BULKHEAD_CHECK(look_at_newcomers(forbidden, true));
     return forbidden;
+}
+
+Result<std::vector<ForbiddenSession>> SessionKeeper::came(std::span<const std::uint32_t> namespaces)
+{
+    newcomers_.insert(namespaces.begin(), namespaces.end());
+    std::vector<ForbiddenSession> forbidden;
+    BULKHEAD_CHECK(look_at_newcomers(forbidden, false)); // a handshake that is under way now shows at the next look
+    return forbidden;
+}
+
+// Adds those that it destroyed. Outbound sessions have passed the doors of their cgroup.
+Status SessionKeeper::look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last)
+{
+    look_at_newcomers_again_ = clock_.monotonic() + second_look;
+    BULKHEAD_TRY(auto sockets, datapath_.walk_sockets());
+    BULKHEAD_CHECK(datapath_.adopt_listeners(sockets));
+    std::erase_if(sockets, [this](const auto& walked) { return !newcomers_.contains(walked.socket.netns); });
+    BULKHEAD_TRY(auto denied, judge_sockets(sockets));
+    for (auto& session : denied) {
+        if (session.direction != policy::Direction::inbound)
+            continue;
+        session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+        last = last && session.destroyed;
+        if (session.destroyed)
+            forbidden.push_back(std::move(session));
+    }
+    if (last) {
+        newcomers_.clear();
+        look_at_newcomers_again_.reset();
+    }
+    return {};
 }
 
 Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
@@ -181,7 +214,7 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
         const auto& socket = walked.socket;
         if (!is_session(socket))
             continue;
-        const auto* listener = listeners.find(socket.protocol, socket.local, socket.local_port);
+        const auto* listener = listeners.find(socket.netns, socket.protocol, socket.local, socket.local_port);
         if (!scope.contains(cgroup_of(walked, listener)))
             continue;
         const auto direction = agent::direction_of(socket, listener, direction_of_);

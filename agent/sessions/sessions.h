@@ -6,6 +6,8 @@
 #include "common/policy/host_policy.h"
 
 #include <functional>
+#include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 
@@ -38,11 +40,15 @@ public:
     // Adopts listeners, judges every session. Returns the denied ones. A session that could not be destroyed is in it
     // with `destroyed` false, and tick() tries again.
     Result<std::vector<ForbiddenSession>> after_switch(const policy::Sessions& sessions);
+    // Network namespaces (inode numbers) that got their door only now: what was connected to before no verdict has been
+    // given on, so what is denied is destroyed whatever `sessions:` says. Looked at again a second later by tick().
+    Result<std::vector<ForbiddenSession>> came(std::span<const std::uint32_t> namespaces);
     // Destroys drained sessions that are due. Call at least once a second. Returns those destroyed.
     Result<std::vector<ForbiddenSession>> tick();
 
 private:
     Status look(std::vector<ForbiddenSession>& forbidden);
+    Status look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
     Status judge_conversations();
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
@@ -56,6 +62,8 @@ private:
     // still_denied_ and makes it the next deadlines_, so what is gone or allowed again drops out.
     std::unordered_map<std::string, MonotonicTime> deadlines_, still_denied_;
     std::optional<MonotonicTime> look_again_;
+    std::set<std::uint32_t> newcomers_; // namespaces whose inbound sessions are to be judged once more
+    std::optional<MonotonicTime> look_at_newcomers_again_;
 };
 
 } // namespace bulkhead::agent

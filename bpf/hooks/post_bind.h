@@ -16,8 +16,11 @@ static __always_inline int bh_socket_bound(struct bpf_sock* ctx, struct bh_liste
     else
         return 1;
     /* Port 0: IP_BIND_ADDRESS_NO_PORT, a client that will get its port at connect(2). */
-    if (ctx->src_port == 0 || bh_netns_of(bh_kernel_socket(ctx)) != guarded_netns)
+    if (ctx->src_port == 0)
         return 1;
+    const struct sock* sock = bh_kernel_socket(ctx);
+    key->netns = bh_netns_of(sock);
+    bh_hears_in(sock, key->netns);
     key->port = ctx->src_port;
     key->protocol = ctx->protocol;
     int known = bh_enter_listener(key, bpf_get_socket_cookie(ctx), state, v6only) == 0;

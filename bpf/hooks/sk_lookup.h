@@ -11,6 +11,7 @@ struct bh_arrival {
     struct bh_question question; /* .port is the local one */
     struct bh_answer answer;
     struct bh_address local;
+    __u32 netns;
     __u16 remote_port;
     __u8 by_process;
 };
@@ -66,8 +67,8 @@ static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arri
 
 /* False: there is no room to remember what the reply needs. */
 static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
-                                            const struct bh_arrival* arrival, const struct bh_listener* listener,
-                                            __u64 now)
+                                           const struct bh_arrival* arrival, const struct bh_listener* listener,
+                                           __u64 now)
 {
     int begins = !flow;
     if (begins) {
@@ -96,7 +97,7 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
     struct bh_udp_flow_key key = {.remote = arrival->question.remote,
                                   .remote_port = arrival->remote_port,
                                   .local_port = arrival->question.port,
-                                  .netns = guarded_netns};
+                                  .netns = arrival->netns};
     __u64 now = bpf_ktime_get_ns();
     struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_INBOUND, now);
     if (flow && bh_udp_flow_settled(flow, arrival->question.control)) {
@@ -108,7 +109,8 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
         bh_reply_seen(asked, now);
         return SK_PASS;
     }
-    const struct bh_listener* listener = bh_find_listener(&arrival->local, arrival->question.port, IPPROTO_UDP);
+    const struct bh_listener* listener =
+        bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
     if (!listener && !scope_is_root)
         return SK_PASS;
     bh_judge_arrival(arrival, listener);
@@ -130,7 +132,8 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
 
 static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
 {
-    const struct bh_listener* listener = bh_find_listener(&arrival->local, arrival->question.port, IPPROTO_TCP);
+    const struct bh_listener* listener =
+        bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_TCP);
     if (!listener && !scope_is_root)
         return SK_PASS;
     bh_judge_arrival(arrival, listener);
@@ -147,10 +150,9 @@ static __always_inline int bh_guard_is_asking(void)
     return asks && *asks;
 }
 
-SEC("sk_lookup")
-int bh_sk_lookup(struct bpf_sk_lookup* ctx)
+static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
 {
-    struct bh_arrival arrival = {};
+    struct bh_arrival arrival = {.netns = netns};
     if (bh_guard_is_asking())
         return SK_PASS;
     bh_read_arrival(ctx, &arrival);
@@ -162,4 +164,24 @@ int bh_sk_lookup(struct bpf_sk_lookup* ctx)
     if (arrival.question.protocol == IPPROTO_UDP)
         return bh_datagram_arrives(&arrival);
     return SK_PASS;
+}
+
+/* In the agent's namespace. */
+SEC("sk_lookup")
+int bh_sk_lookup(struct bpf_sk_lookup* ctx)
+{
+    return bh_arrives(ctx, guarded_netns);
+}
+
+/*
+ * In all others. No context or helper of this program type says which one; so what is attached there is a gate of a few
+ * instructions, made by the agent for that namespace, which writes its number into bh_gate and calls this by
+ * bh_gate_program. Nothing comes between the two: packets are looked up with softirqs off.
+ */
+SEC("sk_lookup")
+int bh_sk_lookup_elsewhere(struct bpf_sk_lookup* ctx)
+{
+    __u32 zero = 0;
+    const __u32* netns = bpf_map_lookup_elem(&bh_gate, &zero);
+    return netns ? bh_arrives(ctx, *netns) : SK_PASS;
 }

@@ -51,10 +51,10 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
     const struct tcp_sock* tcp = bh_tcp_socket(ctx);
-    if (tcp && bh_loaded_netns_of((const struct sock*)tcp) == guarded_netns)
-        listener = bh_find_listener(&event->local, event->local_port, IPPROTO_TCP);
-    else
-        question.control.active_slot = question.control.shadow_slot = BH_SLOT_NONE; /* not judged there */
+    if (tcp) {
+        __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
+        listener = bh_find_listener(netns, &event->local, event->local_port, IPPROTO_TCP);
+    }
     if (listener && bh_planes_look_at_processes(question.control))
         bh_judge_listener(&question, listener, &answer);
     else
@@ -121,9 +121,8 @@ static __always_inline void bh_listening(struct bpf_sock_ops* ctx)
     if (!ctx->sk)
         return;
     const struct sock* sock = bh_kernel_socket(ctx->sk);
-    if (bh_netns_of(sock) != guarded_netns)
-        return;
-    struct bh_listener_key key = {.protocol = IPPROTO_TCP};
+    struct bh_listener_key key = {.protocol = IPPROTO_TCP, .netns = bh_netns_of(sock)};
+    bh_hears_in(sock, key.netns);
     bh_local_address_of(sock, &key.address);
     key.port = bh_local_port_of(sock);
     bh_enter_listener(&key, bpf_get_socket_cookie(ctx), BH_LISTENER_LISTENING, bh_v6only_of(sock));

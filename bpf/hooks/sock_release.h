@@ -60,7 +60,7 @@ int bh_sock_release(struct bpf_sock* ctx)
     __u64 cookie = bpf_get_socket_cookie(ctx);
     if (key.protocol == IPPROTO_UDP && state == BH_STATE_ESTABLISHED)
         bh_tell_udp_close(sock, &key, cookie);
-    if (bh_netns_of(sock) == guarded_netns)
-        bh_forget_bound(&key, cookie);
+    key.netns = bh_netns_of(sock);
+    bh_forget_bound(&key, cookie);
     return 1;
 }

@@ -34,6 +34,7 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->state = common->skc_state;
     walked->v6only = bh_v6only_of(sock);
     walked->uid = uid;
+    walked->netns = bh_netns_of(sock);
     const struct cgroup* cgroup = bh_cgroup_of(sock);
     walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }

@@ -188,14 +188,29 @@ struct bh_subject {
 };
 BH_ASSERT(sizeof(struct bh_subject) == 48, "layout");
 
-/* Key of bh_listeners: who is bound where, in the namespace that this agent guards. */
+/* Key of bh_listeners: who is bound where. */
 struct bh_listener_key {
     struct bh_address address; /* :: for any (v6 and, unless v6only, v4), ::ffff:0.0.0.0 for any v4 */
     __u16 port;
     __u8 protocol;
     __u8 pad;
+    __u32 netns; /* inode number of the network namespace */
 };
-BH_ASSERT(sizeof(struct bh_listener_key) == 20, "layout");
+BH_ASSERT(sizeof(struct bh_listener_key) == 24, "layout");
+
+/*
+ * Value of bh_namespaces; the key is the inode number of a network namespace other than the agent's own. The kernel gives
+ * the number of a namespace that is gone to the next one, the cookie never.
+ */
+struct bh_namespace {
+    __u64 cookie;  /* SO_NETNS_COOKIE; 0: this kernel has none to tell */
+    __u64 told_ns; /* CLOCK_MONOTONIC: the last BH_EVENT_NAMESPACE */
+    __u8 followed; /* a sk_lookup program of this instance stands there */
+    __u8 pad[7];
+};
+BH_ASSERT(sizeof(struct bh_namespace) == 24, "layout");
+
+#define BH_NAMESPACES 256 /* that are followed at once, beside the agent's own */
 
 /*
  * Cgroup ids from a process's own cgroup outwards, zero after the last. What lies further out than this is not looked at
@@ -302,9 +317,10 @@ enum bh_event_type {
     BH_EVENT_UNLISTEN = 7,  /* a listener went, or its key is shared: resynchronise */
     BH_EVENT_UDP_CLOSE = 8, /* a connected UDP socket was released */
     BH_EVENT_EXCHANGE = 9,  /* the first packet of an exchange that passes the guard; cookie: its from_port */
+    BH_EVENT_NAMESPACE = 10, /* subject hears in a namespace that is not followed; its inode number is in cookie */
 };
 
-/* One record of bh_flow_ring or (BH_EVENT_DENY) bh_deny_ring. */
+/* One record of bh_flow_ring or (BH_EVENT_DENY, BH_EVENT_NAMESPACE) bh_deny_ring. */
 struct bh_event {
     __u64 time_ns; /* CLOCK_MONOTONIC (bpf_ktime_get_ns) */
     __u64 cookie;  /* socket cookie; 0: none (inbound before a socket exists) */
@@ -460,7 +476,7 @@ struct bh_walked_socket {
     __u8 family;  /* AF_INET or AF_INET6, of the socket */
     __u64 bytes_out, bytes_in;
     __u32 uid;
-    __u32 pad;
+    __u32 netns;     /* inode number of its network namespace */
     __u64 cgroup_id; /* of the socket (sk_cgrp_data), not of the process */
 };
 BH_ASSERT(sizeof(struct bh_walked_socket) == 88, "layout");

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// KernelDatapath: live sockets, in all namespaces that are followed.
+#include "agent/datapath/in_namespace.h"
+#include "agent/datapath/kernel_datapath.h"
+#include "agent/datapath/listeners.h"
+#include "common/core/clock.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace bulkhead::agent {
+
+Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
+{
+    walk_began_ = system_clock().monotonic();
+    walked_.clear();
+    return parts_.walk.walk([this](const SocketWalk::Look& look) -> Status {
+        BULKHEAD_CHECK(in_namespace(parts_.netns.get(), look));
+        walked_.insert(namespace_inode(parts_.netns.get()));
+        Status done;
+        parts_.namespaces.visit([&](std::uint32_t inode, int netns) {
+            auto looked = in_namespace(netns, look);
+            if (looked)
+                walked_.insert(inode);
+            else if (done)
+                done = std::move(looked);
+        });
+        return done;
+    });
+}
+
+bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
+{
+    if (parts_.enforced_cgroup == parts_.cgroups.root_id())
+        return true;
+    const bh_cgroup_path& path = parts_.cgroups.enclosing(cgroup_id);
+    return std::find(std::begin(path.id), std::end(path.id), parts_.enforced_cgroup) != std::end(path.id);
+}
+
+Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
+{
+    const std::uint32_t own = namespace_inode(parts_.netns.get());
+    if (socket.netns == own)
+        return parts_.sock_diag.destroy(socket);
+    if (socket.netns != 0) {
+        SockDiag* diag = sock_diag_of(socket.netns);
+        return diag != nullptr ? diag->destroy(socket)
+                               : fail(ErrorKind::failed, "network namespace {} cannot be reached", socket.netns);
+    }
+    Status done = parts_.sock_diag.destroy(socket);
+    parts_.namespaces.visit([&](std::uint32_t inode, int) {
+        if (SockDiag* diag = sock_diag_of(inode); diag != nullptr)
+            if (auto tried = diag->destroy(socket); !tried && done)
+                done = std::move(tried);
+    });
+    return done;
+}
+
+// nullptr: the namespace is not followed, or gone.
+SockDiag* KernelDatapath::sock_diag_of(std::uint32_t netns)
+{
+    if (const auto known = sock_diags_.find(netns); known != sock_diags_.end())
+        return &known->second;
+    const UniqueFd fd = parts_.namespaces.open(netns);
+    std::optional<SockDiag> opened;
+    if (fd)
+        (void)in_namespace(fd.get(), [&]() -> Status {
+            BULKHEAD_TRY(opened, SockDiag::open());
+            return {};
+        });
+    return opened ? &sock_diags_.emplace(netns, std::move(*opened)).first->second : nullptr;
+}
+
+Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
+{
+    return adopt_walked_listeners(
+        bpf_map__fd(parts_.skeleton->maps.bh_listeners), sockets, parts_.cgroups,
+        [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walked_, walk_began_);
+}
+
+NamespaceChange KernelDatapath::follow_namespaces(std::span<const NamespaceHint> hints)
+{
+    sock_diags_.clear();
+    auto change = parts_.namespaces.follow(hints);
+    change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
+    parts_.unjudged.clear();
+    return change;
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/namespaces.h"
+
+#include "agent/datapath/in_namespace.h"
+#include "common/core/clock.h"
+#include "common/core/log.h"
+
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <vector>
+
+namespace bulkhead::agent {
+
+namespace {
+
+constexpr std::string_view pin_prefix = "sk_lookup_";
+constexpr auto told_is_old = std::chrono::seconds(10);
+
+// Where the link acts; 0: its namespace is gone, or somebody has detached it.
+std::uint32_t place_of(const UniqueFd& link)
+{
+    bpf_link_info info{};
+    __u32 size = sizeof(info);
+    return bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 ? info.netns.netns_ino : 0;
+}
+
+bpf_insn instruction(int code, int to, int from, int offset, std::int32_t constant)
+{
+    bpf_insn made{};
+    made.code = static_cast<__u8>(code);
+    made.dst_reg = static_cast<__u8>(to & 0xf);
+    made.src_reg = static_cast<__u8>(from & 0xf);
+    made.off = static_cast<__s16>(offset);
+    made.imm = constant;
+    return made;
+}
+
+// *bpf_map_lookup_elem(bh_gate, 0) = inode; bpf_tail_call(context, bh_gate_program, 0); return SK_PASS;
+std::array<bpf_insn, 16> gate_code(std::uint32_t inode, int gate, int program)
+{
+    constexpr int load_map = BPF_LD | BPF_DW | BPF_IMM;
+    return {instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_6, BPF_REG_1, 0, 0),
+            instruction(BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, -4, 0),
+            instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_10, 0, 0),
+            instruction(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, -4),
+            instruction(load_map, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, gate),
+            instruction(0, 0, 0, 0, 0),
+            instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 6, 0),
+            instruction(BPF_ST | BPF_MEM | BPF_W, BPF_REG_0, 0, 0, static_cast<std::int32_t>(inode)),
+            instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, BPF_REG_6, 0, 0),
+            instruction(load_map, BPF_REG_2, BPF_PSEUDO_MAP_FD, 0, program),
+            instruction(0, 0, 0, 0, 0),
+            instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, 0),
+            instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_tail_call),
+            instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, SK_PASS),
+            instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)};
+}
+
+// 0 where the kernel (before 5.14) does not tell.
+std::uint64_t cookie_of(int netns)
+{
+    std::uint64_t cookie = 0;
+    (void)in_namespace(netns, [&]() -> Status {
+        const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        socklen_t size = sizeof(cookie);
+        if (!any || ::getsockopt(any.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0)
+            cookie = 0;
+        return {};
+    });
+    return cookie;
+}
+
+template <typename Key, typename Wanted>
+void delete_keys(int map, const Wanted& wanted)
+{
+    std::vector<Key> stale;
+    Key key{}, next{};
+    for (const Key* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
+        key = next;
+        if (wanted(key))
+            stale.push_back(key);
+    }
+    for (const Key& one : stale)
+        (void)bpf_map_delete_elem(map, &one);
+}
+
+} // namespace
+
+Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::uint32_t own_inode, std::string cgroup)
+    : pins_(std::move(pins)), skeleton_(&skeleton), own_inode_(own_inode), cgroup_(std::move(cgroup))
+{}
+
+std::string Namespaces::pin_of(std::uint32_t inode) const
+{
+    return pins_.link(fmt::format("{}{}", pin_prefix, inode));
+}
+
+// Assembled here: a compiled program would be relocated against the kernel's types once more, which takes longer than a
+// container takes to start.
+Result<UniqueFd> Namespaces::make_gate(std::uint32_t inode) const
+{
+    const auto code =
+        gate_code(inode, bpf_map__fd(skeleton_->maps.bh_gate), bpf_map__fd(skeleton_->maps.bh_gate_program));
+    LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_SK_LOOKUP);
+    UniqueFd program(
+        bpf_prog_load(BPF_PROG_TYPE_SK_LOOKUP, "bh_gate", "Dual BSD/GPL", code.data(), code.size(), &options));
+    if (!program)
+        return fail_errno(errno, "load the gate of a network namespace");
+    return program;
+}
+
+Status Namespaces::take_over()
+{
+    const std::uint32_t zero = 0;
+    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere);
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &program, BPF_ANY) != 0)
+        return fail_errno(errno, "give the gates of network namespaces their program");
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(pins_.path() + "/links", error), end; it != end && !error;
+         it.increment(error)) {
+        const std::string name = it->path().filename().string();
+        std::uint32_t inode = 0;
+        if (!name.starts_with(pin_prefix))
+            continue;
+        std::from_chars(name.data() + pin_prefix.size(), name.data() + name.size(), inode);
+        UniqueFd link(bpf_obj_get(it->path().c_str()));
+        if (link && inode != 0 && place_of(link) == inode) {
+            // The gate of the agent before goes on: it calls what this one has put there.
+            if (const auto taken = take_over(inode, std::move(link)); !taken)
+                log_warning("{}", taken.error().message);
+            continue;
+        }
+        (void)::unlink(it->path().c_str());
+        forget_rows(inode, false);
+    }
+    return {};
+}
+
+Status Namespaces::take_over(std::uint32_t inode, UniqueFd link)
+{
+    auto& followed = followed_[inode];
+    followed.link = std::move(link);
+    BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
+    if (bpf_link_update(followed.link.get(), gate.get(), nullptr) != 0)
+        return fail_errno(errno, fmt::format("replace the program of {}", pin_of(inode)));
+    return {};
+}
+
+Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder)
+{
+    const UniqueFd netns = open_namespace(inode, holder);
+    if (!netns)
+        return {}; // gone again, or left
+    BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
+    UniqueFd link(bpf_link_create(gate.get(), netns.get(), BPF_SK_LOOKUP, nullptr));
+    if (!link)
+        return fail_errno(errno, "attach sk_lookup");
+    (void)::unlink(pin_of(inode).c_str()); // of a namespace before that had this number
+    if (bpf_obj_pin(link.get(), pin_of(inode).c_str()) != 0)
+        return fail_errno(errno, fmt::format("pin {}", pin_of(inode)));
+    BULKHEAD_CHECK(enter_as_followed(inode, cookie_of(netns.get())));
+    followed_[inode] = {std::move(link), holder};
+    return {};
+}
+
+Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const
+{
+    bh_namespace row{};
+    row.cookie = cookie;
+    row.followed = 1;
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row, BPF_ANY) != 0)
+        return fail_errno(errno, "write the table of namespaces");
+    return {};
+}
+
+NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
+{
+    auto present = find_namespaces(cgroup_);
+    for (const auto& hint : hints)
+        present.try_emplace(hint.inode, NamespaceHolder{static_cast<int>(hint.pid), static_cast<int>(hint.tid)});
+    present.erase(own_inode_);
+    forget_dead(present);
+    NamespaceChange change;
+    std::size_t without = 0;
+    for (const auto& [inode, holder] : present) {
+        if (const auto known = followed_.find(inode); known != followed_.end()) {
+            known->second.holder = holder;
+            continue;
+        }
+        if (followed_.size() >= BH_NAMESPACES) {
+            ++without;
+            continue;
+        }
+        if (auto attached = attach(inode, holder); !attached) {
+            if (!change.trouble)
+                change.trouble = std::move(attached).error().within(fmt::format("follow network namespace {}", inode));
+        } else if (followed_.contains(inode)) {
+            change.came.push_back(inode);
+        }
+    }
+    if (without > 0)
+        change.trouble = Error{ErrorKind::failed,
+                               fmt::format("{} network namespaces of workloads are not followed: {} are, and there is "
+                                           "no room for more",
+                                           without, BH_NAMESPACES),
+                               {}};
+    forget_told(present);
+    return change;
+}
+
+void Namespaces::forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present)
+{
+    for (auto it = followed_.begin(); it != followed_.end();) {
+        const std::uint32_t inode = it->first;
+        if (place_of(it->second.link) == inode) {
+            keep_pinned(inode, it->second);
+            ++it;
+            continue;
+        }
+        it = followed_.erase(it);
+        (void)::unlink(pin_of(inode).c_str());
+        forget_rows(inode, present.contains(inode));
+    }
+}
+
+// A pin that somebody took away: without it the door would go with this process.
+void Namespaces::keep_pinned(std::uint32_t inode, const Followed& followed) const
+{
+    const std::string path = pin_of(inode);
+    if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT && bpf_obj_pin(followed.link.get(), path.c_str()) != 0)
+        log_warning("pin {} again: errno {}", path, errno);
+}
+
+// Listeners leave with their sockets, without fail; in a namespace that has got the number again they are new ones.
+// Conversations would go on in it.
+void Namespaces::forget_rows(std::uint32_t inode, bool reborn) const
+{
+    auto& maps = skeleton_->maps;
+    for (const bpf_map* map : {maps.bh_udp_out, maps.bh_udp_in})
+        delete_keys<bh_udp_flow_key>(bpf_map__fd(map), [&](const auto& key) { return key.netns == inode; });
+    if (reborn)
+        return;
+    delete_keys<bh_listener_key>(bpf_map__fd(maps.bh_listeners), [&](const auto& key) { return key.netns == inode; });
+    (void)bpf_map_delete_elem(bpf_map__fd(maps.bh_namespaces), &inode);
+}
+
+// Of namespaces that were told of and could not be followed, and are gone.
+void Namespaces::forget_told(const std::map<std::uint32_t, NamespaceHolder>& present) const
+{
+    const int map = bpf_map__fd(skeleton_->maps.bh_namespaces);
+    const auto oldest = static_cast<std::uint64_t>((system_clock().monotonic() - told_is_old).count());
+    delete_keys<std::uint32_t>(map, [&](std::uint32_t inode) {
+        bh_namespace row{};
+        return !followed_.contains(inode) && !present.contains(inode) && bpf_map_lookup_elem(map, &inode, &row) == 0 &&
+               row.told_ns < oldest;
+    });
+}
+
+UniqueFd Namespaces::open(std::uint32_t inode) const
+{
+    const auto known = followed_.find(inode);
+    return known == followed_.end() ? UniqueFd() : open_namespace(inode, known->second.holder);
+}
+
+void Namespaces::visit(const std::function<void(std::uint32_t, int)>& use) const
+{
+    for (const auto& [inode, followed] : followed_)
+        if (const UniqueFd netns = open_namespace(inode, followed.holder))
+            use(inode, netns.get());
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sessions/sessions.h"
+#include "tests/bpf/fixture.h"
+
+#include <bpf/bpf.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+namespace bulkhead::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A process in the enforced cgroup and in a network namespace of its own, as a container has it; it only is there.
+class Container {
+public:
+    explicit Container(const Cgroup& enforced) : netns_(std::make_unique<Netns>()), inode_(netns_->inode())
+    {
+        run_in(*netns_, enforced, [this] {
+            pid_ = ::fork();
+            if (pid_ != 0)
+                return;
+            (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            (void)::close_range(3, ~0U, 0); // also other containers' namespaces
+            while (true)
+                (void)::pause();
+        });
+    }
+    ~Container() { end(); }
+    Container(const Container&) = delete;
+    Container& operator=(const Container&) = delete;
+
+    void end()
+    {
+        if (pid_ > 0) {
+            (void)::kill(pid_, SIGKILL);
+            (void)::waitpid(pid_, nullptr, 0);
+        }
+        pid_ = -1;
+        netns_.reset();
+    }
+    [[nodiscard]] const Netns& netns() const { return *netns_; }
+    [[nodiscard]] std::uint32_t inode() const { return inode_; }
+
+private:
+    std::unique_ptr<Netns> netns_;
+    std::uint32_t inode_;
+    pid_t pid_ = -1;
+};
+
+class Namespaces : public BpfTest {
+protected:
+    // Joins it to the peer: 10.78.0.1 and the peer's 10.78.0.2 and .3.
+    void join(const Container& container) const
+    {
+        const std::string place =
+            "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(container.netns().fd());
+        ip(world_->wire.peer, "link add bh1 type veth peer name eth0 netns " + place);
+        ip(world_->wire.peer, "addr add 10.78.0.2/24 dev bh1");
+        ip(world_->wire.peer, "addr add 10.78.0.3/24 dev bh1");
+        ip(world_->wire.peer, "link set bh1 up");
+        ip(container.netns(), "addr add 10.78.0.1/24 dev eth0");
+        ip(container.netns(), "link set eth0 up");
+    }
+    void inside(const Container& container, const std::function<void()>& work) const
+    {
+        run_in(container.netns(), world_->enforced, work);
+    }
+    // A connection to the container's port, from this address of the peer.
+    [[nodiscard]] UniqueFd connected_from(const char* address, std::uint16_t port, int& error) const
+    {
+        UniqueFd socket;
+        peer([&] {
+            socket = bound(SOCK_STREAM, {address, 0});
+            error = connect_error(socket, {"10.78.0.1", port});
+        });
+        return socket;
+    }
+    [[nodiscard]] int error_from(const char* address, std::uint16_t port) const
+    {
+        int error = -1;
+        (void)connected_from(address, port, error);
+        return error;
+    }
+    [[nodiscard]] std::vector<std::uint32_t> follow(std::vector<agent::NamespaceHint> hints = {}) const
+    {
+        auto change = datapath_->follow_namespaces(hints);
+        EXPECT_FALSE(change.trouble) << change.trouble->message;
+        return change.came;
+    }
+    [[nodiscard]] std::uint64_t use_of(const std::string& map) const
+    {
+        for (const auto& use : datapath_->map_use())
+            if (use.name == map)
+                return use.entries;
+        return ~0ULL;
+    }
+    [[nodiscard]] std::string pin_of(std::uint32_t inode) const
+    {
+        return options().pin_dir + "/test/links/sk_lookup_" + std::to_string(inode);
+    }
+    [[nodiscard]] bool ends(std::uint32_t inode) const // the kernel takes its time
+    {
+        for (int i = 0; i < 100; ++i) {
+            (void)datapath_->follow_namespaces({});
+            if (!std::filesystem::exists(pin_of(inode)))
+                return true;
+            std::this_thread::sleep_for(50ms);
+        }
+        return false;
+    }
+    void allow_only_10_78_0_2()
+    {
+        realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.78.0.2", "tcp/80"));
+    }
+    std::optional<agent::NamespaceHint> hint_for(std::uint32_t inode)
+    {
+        const auto event =
+            wait_for([inode](const bh_event& e) { return e.type == BH_EVENT_NAMESPACE && e.cookie == inode; });
+        if (!event)
+            return std::nullopt;
+        return agent::NamespaceHint{inode, event->subject.pid, event->subject.tid};
+    }
+};
+
+TEST_F(Namespaces, OneThatComesLaterIsGuardedLikeTheOwn)
+{
+    allow_only_10_78_0_2();
+    Container container(world_->enforced);
+    EXPECT_EQ(follow(), std::vector{container.inode()});
+    EXPECT_EQ(follow(), std::vector<std::uint32_t>{}) << "told once";
+    join(container);
+    UniqueFd server, datagrams, sender;
+    inside(container, [&] {
+        server = listening({"0.0.0.0", 80});
+        datagrams = bound(SOCK_DGRAM, {"0.0.0.0", 53});
+    });
+    EXPECT_EQ(error_from("10.78.0.2", 80), 0);
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->local_port, 80);
+    EXPECT_EQ(denied->subject.pid, static_cast<__u32>(::getpid())) << "who listens is known";
+    peer([&] {
+        sender = make_socket(AF_INET, SOCK_DGRAM);
+        EXPECT_EQ(send_to_error(sender, {"10.78.0.1", 53}), 0);
+    });
+    EXPECT_EQ(receive(datagrams).text, "");
+    EXPECT_EQ(drained_count([](const bh_event& event) { return event.type == BH_EVENT_NAMESPACE; }), 0U);
+
+    datapath_.reset();
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED) << "enforcement outlives the agent";
+    ASSERT_TRUE(agent::detach_datapath(options()).value());
+    EXPECT_EQ(error_from("10.78.0.3", 80), 0);
+}
+
+TEST_F(Namespaces, WhoHearsInAnUnknownOneIsToldAtOnce)
+{
+    allow_only_10_78_0_2();
+    Container container(world_->enforced);
+    join(container);
+    UniqueFd server, again;
+    inside(container, [&] {
+        server = listening({"0.0.0.0", 80});
+        again = listening({"0.0.0.0", 81});
+    });
+    const auto hint = hint_for(container.inode());
+    ASSERT_TRUE(hint);
+    EXPECT_EQ(hint->pid, static_cast<__u32>(::getpid()));
+    EXPECT_EQ(follow({*hint}), std::vector{container.inode()});
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    EXPECT_EQ(error_from("10.78.0.2", 80), 0);
+    EXPECT_EQ(drained_count([](const bh_event& event) { return event.type == BH_EVENT_NAMESPACE; }), 0U)
+        << "once a second at most, and never of one that is followed";
+}
+
+TEST_F(Namespaces, OneThatHoldsASocketAndNoProcessIsFoundByTheHint)
+{
+    allow_only_10_78_0_2();
+    auto lonely = std::make_unique<Netns>();
+    const std::uint32_t inode = lonely->inode();
+    UniqueFd server;
+    run_in(*lonely, world_->enforced, [&] { server = listening({"0.0.0.0", 80}); });
+    const auto hint = hint_for(inode);
+    ASSERT_TRUE(hint);
+    lonely.reset();
+    EXPECT_EQ(follow({*hint}), std::vector{inode});
+    const auto sockets = datapath_->walk_sockets().value();
+    EXPECT_TRUE(std::any_of(sockets.begin(), sockets.end(), [&](const auto& walked) {
+        return walked.socket.netns == inode && walked.socket.cookie == cookie_of(server);
+    }));
+    server.reset();
+    EXPECT_TRUE(ends(inode));
+}
+
+TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
+{
+    allow_only_10_78_0_2();
+    agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
+    ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
+    Container container(world_->enforced);
+    join(container);
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    int error = -1;
+    const UniqueFd forbidden = connected_from("10.78.0.3", 80, error);
+    ASSERT_EQ(error, 0) << "nothing of ours stands there yet";
+    const UniqueFd forbidden_end = accepted(server);
+    const UniqueFd allowed = connected_from("10.78.0.2", 80, error);
+    ASSERT_EQ(error, 0);
+    const UniqueFd allowed_end = accepted(server);
+    const auto established = wait_for(
+        [](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED && event.verdict == BH_DENIED; });
+    EXPECT_TRUE(established) << "the record says that it was not to be";
+
+    const auto ended = keeper.came(follow());
+    ASSERT_TRUE(ended) << ended.error().message;
+    ASSERT_EQ(ended->size(), 1U);
+    EXPECT_EQ((*ended)[0].socket.socket.cookie, cookie_of(forbidden_end));
+    EXPECT_EQ((*ended)[0].verdict.subject.pid, static_cast<__u32>(::getpid()));
+    EXPECT_EQ(send_error(forbidden), ECONNRESET);
+    EXPECT_EQ(send_error(allowed, "fine"), 0);
+    EXPECT_EQ(receive(allowed_end).text, "fine");
+}
+
+TEST_F(Namespaces, AConnectionIsDestroyedAlsoWhereItsNamespaceIsNotTold)
+{
+    Container container(world_->enforced);
+    join(container);
+    (void)follow();
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    int error = -1;
+    const UniqueFd client = connected_from("10.78.0.3", 80, error);
+    ASSERT_EQ(error, 0);
+    const UniqueFd end = accepted(server);
+    const auto sockets = datapath_->walk_sockets().value();
+    for (const auto& walked : sockets) {
+        if (walked.socket.cookie != cookie_of(end))
+            continue;
+        auto socket = walked.socket;
+        EXPECT_EQ(socket.netns, container.inode());
+        socket.netns = 0;
+        ASSERT_TRUE(datapath_->destroy_socket(socket));
+    }
+    EXPECT_EQ(send_error(client), ECONNRESET);
+}
+
+TEST_F(Namespaces, ServersOlderThanTheProgramsAreAdopted)
+{
+    datapath_.reset();
+    ASSERT_TRUE(agent::detach_datapath(options()));
+    Container container(world_->enforced);
+    join(container);
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    auto opened = open(options());
+    ASSERT_TRUE(opened) << opened.error().message;
+    datapath_ = std::move(*opened);
+    EXPECT_TRUE(std::filesystem::exists(pin_of(container.inode()))) << "followed from the start";
+    EXPECT_EQ(follow(), std::vector<std::uint32_t>{}) << "`sessions:` decides on what was open before the first start";
+    allow_only_10_78_0_2();
+    ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    EXPECT_EQ(error_from("10.78.0.2", 80), 0);
+}
+
+TEST_F(Namespaces, TheSamePortElsewhereIsAnotherPort)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    Container container(world_->enforced);
+    join(container);
+    (void)follow();
+    UniqueFd ours, theirs;
+    inside(container, [&] { ours = listening({"0.0.0.0", 80}); });
+    outsider([&] { theirs = listening({"0.0.0.0", 80}); });
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0) << "nobody of the cgroup listens there"; });
+    ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    ours.reset();
+    EXPECT_EQ(use_of("listeners"), 0U);
+}
+
+TEST_F(Namespaces, OneThatEndsLeavesNothing)
+{
+    auto container = std::make_unique<Container>(world_->enforced);
+    (void)follow();
+    UniqueFd server;
+    inside(*container, [&] { server = listening({"0.0.0.0", 80}); });
+    EXPECT_TRUE(std::filesystem::exists(pin_of(container->inode())));
+    EXPECT_EQ(use_of("namespaces"), 1U);
+    EXPECT_EQ(use_of("listeners"), 1U);
+    const std::uint32_t inode = container->inode();
+    container->end();
+    (void)follow();
+    EXPECT_TRUE(std::filesystem::exists(pin_of(inode))) << "its socket lives, and so does it";
+    server.reset();
+    EXPECT_TRUE(ends(inode));
+    EXPECT_EQ(use_of("namespaces"), 0U);
+    EXPECT_EQ(use_of("listeners"), 0U);
+}
+
+TEST_F(Namespaces, ANewAgentTakesOverWithoutAGap)
+{
+    allow_only_10_78_0_2();
+    Container container(world_->enforced);
+    join(container);
+    (void)follow();
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    const auto info_of = [&] {
+        bpf_link_info info{};
+        __u32 size = sizeof(info);
+        const UniqueFd link(bpf_obj_get(pin_of(container.inode()).c_str()));
+        EXPECT_EQ(bpf_obj_get_info_by_fd(link.get(), &info, &size), 0);
+        return info;
+    };
+    const auto before = info_of();
+    datapath_.reset();
+    Container meanwhile(world_->enforced);
+    auto opened = open(options());
+    ASSERT_TRUE(opened) << opened.error().message;
+    datapath_ = std::move(*opened);
+    const auto after = info_of();
+    EXPECT_EQ(after.id, before.id) << "the link was never away";
+    EXPECT_NE(after.prog_id, before.prog_id) << "it runs the new agent's program";
+    EXPECT_EQ(follow(), std::vector{meanwhile.inode()}) << "nobody has judged what it accepted";
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    EXPECT_EQ(error_from("10.78.0.2", 80), 0);
+    realise(TestPolicy().default_action(inbound, permit));
+    EXPECT_EQ(error_from("10.78.0.3", 80), 0);
+}
+
+TEST_F(Namespaces, WhatRootTakesAwayIsPutBack)
+{
+    allow_only_10_78_0_2();
+    Container container(world_->enforced);
+    join(container);
+    (void)follow();
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    ASSERT_EQ(::unlink(pin_of(container.inode()).c_str()), 0);
+    EXPECT_EQ(follow(), std::vector<std::uint32_t>{});
+    EXPECT_TRUE(std::filesystem::exists(pin_of(container.inode())));
+    const UniqueFd link(bpf_obj_get(pin_of(container.inode()).c_str()));
+    ASSERT_EQ(bpf_link_detach(link.get()), 0);
+    EXPECT_EQ(error_from("10.78.0.3", 80), 0);
+    EXPECT_EQ(follow(), std::vector{container.inode()}) << "to be judged";
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+}
+
+// The kernel gives the inode number of a dead namespace to the next one.
+TEST_F(Namespaces, ANumberThatIsGivenAgainIsTold)
+{
+    auto first = std::make_unique<Container>(world_->enforced);
+    (void)follow();
+    std::set<std::uint32_t> dead{first->inode()};
+    for (int i = 0; i < 20; ++i) {
+        first->end();
+        std::this_thread::sleep_for(100ms); // until the kernel has freed it
+        auto next = std::make_unique<Container>(world_->enforced);
+        if (dead.contains(next->inode())) {
+            UniqueFd server;
+            inside(*next, [&] { server = listening({"0.0.0.0", 80}); });
+            const auto hint = hint_for(next->inode());
+            ASSERT_TRUE(hint) << "another namespace than the one that is followed";
+            EXPECT_EQ(follow({*hint}), std::vector{next->inode()});
+            EXPECT_EQ(use_of("listeners"), 1U) << "rows of the new one stay";
+            return;
+        }
+        (void)follow();
+        dead.insert(next->inode());
+        first = std::move(next);
+    }
+    GTEST_SKIP() << "no number was given twice";
+}
+
+TEST_F(Namespaces, ManyComeAndGo)
+{
+    allow_only_10_78_0_2();
+    std::vector<std::unique_ptr<Container>> containers;
+    std::vector<std::uint32_t> inodes;
+    for (int i = 0; i < 20; ++i) {
+        containers.push_back(std::make_unique<Container>(world_->enforced));
+        inodes.push_back(containers.back()->inode());
+    }
+    auto came = follow();
+    std::sort(inodes.begin(), inodes.end());
+    std::sort(came.begin(), came.end());
+    EXPECT_EQ(came, inodes);
+    EXPECT_EQ(use_of("namespaces"), 20U);
+    join(*containers.back());
+    UniqueFd server;
+    inside(*containers.back(), [&] { server = listening({"0.0.0.0", 80}); });
+    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+    server.reset();
+    containers.clear();
+    for (const auto inode : inodes)
+        EXPECT_TRUE(ends(inode));
+    EXPECT_EQ(use_of("namespaces"), 0U);
+    EXPECT_EQ(use_of("listeners"), 0U);
+}
+
+} // namespace
+} // namespace bulkhead::test

@@ -37,6 +37,7 @@ struct SocketSpec {
     std::uint32_t pid = 100;
     std::uint64_t cgroup = 7;
     std::uint8_t v6only = 0;
+    std::uint32_t netns = 0;
 };
 
 WalkedSocket make(const SocketSpec& spec)
@@ -52,6 +53,7 @@ WalkedSocket make(const SocketSpec& spec)
     walked.socket.cgroup_id = spec.cgroup;
     walked.socket.uid = 33;
     walked.socket.v6only = spec.v6only;
+    walked.socket.netns = spec.netns;
     walked.owner.pid = spec.pid;
     walked.owner.cgroup_id = spec.cgroup;
     return walked;
@@ -277,13 +279,55 @@ TEST_F(Sessions, FiftyThousandCostOneWalkAndOneQuestionACgroup)
     EXPECT_EQ(datapath.scope_questions, 3U);
 }
 
+TEST_F(Sessions, WhatANewNamespaceAcceptedIsCutWhateverIsToBecomeOfOldSessions)
+{
+    EXPECT_TRUE(after(Kind::keep).empty());
+    recorded = {{1, Direction::inbound},
+                {2, Direction::inbound},
+                {3, Direction::outbound},
+                {4, Direction::inbound},
+                {5, Direction::inbound}};
+    datapath.sockets = {
+        make({.cookie = 1, .local_port = 443, .netns = 8}), make({.cookie = 2, .local_port = 80, .netns = 8}),
+        make({.cookie = 3, .remote_port = 443, .netns = 8}), make({.cookie = 4, .local_port = 443, .netns = 9})};
+    const std::vector<std::uint32_t> namespaces{8};
+    const auto ended = keeper.came(namespaces).value();
+    ASSERT_EQ(ended.size(), 1U) << "denied, inbound, there";
+    EXPECT_EQ(ended[0].socket.socket.cookie, 1U);
+    EXPECT_TRUE(ended[0].destroyed);
+
+    datapath.sockets.push_back(make({.cookie = 5, .local_port = 443, .netns = 8})); // its handshake was under way
+    datapath.undestroyable = {5};
+    clock.advance(1s);
+    EXPECT_TRUE(keeper.tick()->empty());
+    datapath.undestroyable.clear();
+    clock.advance(1s);
+    EXPECT_EQ(keeper.tick()->size(), 1U) << "tried again";
+    EXPECT_EQ(datapath.destroyed, (std::vector<std::uint64_t>{1, 5}));
+    clock.advance(1h);
+    const auto walks = datapath.walks;
+    EXPECT_TRUE(keeper.tick()->empty());
+    EXPECT_EQ(datapath.walks, walks) << "done with it";
+}
+
+TEST(ListenerIndex, KeepsNamespacesApart)
+{
+    auto elsewhere = listener("0.0.0.0", 80, 2);
+    elsewhere.socket.netns = 8;
+    const std::vector<WalkedSocket> sockets{listener("0.0.0.0", 80, 1), elsewhere};
+    const ListenerIndex index(sockets);
+    EXPECT_EQ(index.find(0, IPPROTO_TCP, address("10.0.0.1"), 80)->owner.pid, 1U);
+    EXPECT_EQ(index.find(8, IPPROTO_TCP, address("10.0.0.1"), 80)->owner.pid, 2U);
+    EXPECT_EQ(index.find(9, IPPROTO_TCP, address("10.0.0.1"), 80), nullptr);
+}
+
 TEST(ListenerIndex, PrefersTheExactAddressAndKeepsFamiliesApart)
 {
     const std::vector<WalkedSocket> sockets{listener("10.0.0.1", 80, 1), listener("0.0.0.0", 80, 2),
                                             listener("::", 80, 3), listener("::", 81, 4), listener("::", 82, 5, 1)};
     const ListenerIndex index(sockets);
     const auto owner = [&index](const std::string& local, std::uint16_t port) {
-        const auto* found = index.find(IPPROTO_TCP, address(local), port);
+        const auto* found = index.find(0, IPPROTO_TCP, address(local), port);
         return found == nullptr ? 0 : found->owner.pid;
     };
     EXPECT_EQ(owner("10.0.0.1", 80), 1U);
@@ -292,7 +336,7 @@ TEST(ListenerIndex, PrefersTheExactAddressAndKeepsFamiliesApart)
     EXPECT_EQ(owner("10.0.0.1", 81), 4U);
     EXPECT_EQ(owner("10.0.0.1", 82), 0U); // v6only
     EXPECT_EQ(owner("2001:db8::1", 82), 5U);
-    EXPECT_EQ(index.find(IPPROTO_UDP, address("10.0.0.1"), 80), nullptr);
+    EXPECT_EQ(index.find(0, IPPROTO_UDP, address("10.0.0.1"), 80), nullptr);
 }
 
 } // namespace

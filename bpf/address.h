@@ -51,6 +51,13 @@ static __always_inline int bh_is_v4(const struct bh_address* address)
     return word[0] == 0 && word[1] == 0 && word[2] == BH_V4_MARK;
 }
 
+static __always_inline int bh_is_same(const struct bh_address* one, const struct bh_address* other)
+{
+    const __u32* a = bh_const_words(one);
+    const __u32* b = bh_const_words(other);
+    return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
 static __always_inline int bh_is_loopback(const struct bh_address* address)
 {
     const __u32* word = bh_const_words(address);

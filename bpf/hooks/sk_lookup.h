@@ -3,6 +3,7 @@
  * The inbound door: runs for what no established or connected socket claims. SK_DROP answers like a closed port (reset,
  * port unreachable). remote_port is in network byte order, local_port in host byte order (linux/bpf.h).
  */
+#include "bpf/acceptance.h"
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/udp_flows.h"
@@ -139,7 +140,11 @@ static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
     bh_judge_arrival(arrival, listener);
     if (arrival->answer.verdict == BH_DENIED || arrival->answer.shadow_verdict == BH_DENIED)
         bh_tell_arrival_denied(arrival, listener);
-    return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
+    if (arrival->answer.verdict == BH_DENIED)
+        return SK_DROP;
+    bh_remember_acceptance(&arrival->question, &arrival->answer, arrival->remote_port, arrival->netns,
+                           listener ? &listener->owner : NULL);
+    return SK_PASS;
 }
 
 /* Not an arrival: the guard looks for a socket that an ICMP error is about. */

@@ -3,6 +3,7 @@
  * TCP life: established, closed, listening. Three calls a connection, nothing a segment, no state of ours. The owner of
  * a connection is not read here: the door that let it pass told it (CONNECT, joined by cookie), or the listener has it.
  */
+#include "bpf/acceptance.h"
 #include "bpf/listeners.h"
 
 #define BH_TCP_CLOSE 7
@@ -53,6 +54,8 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     const struct tcp_sock* tcp = bh_tcp_socket(ctx);
     if (tcp) {
         __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
+        if (bh_recall_acceptance(event, netns, question.control))
+            return;
         listener = bh_find_listener(netns, &event->local, event->local_port, IPPROTO_TCP);
     }
     if (listener && bh_planes_look_at_processes(question.control))

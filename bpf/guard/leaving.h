@@ -7,12 +7,6 @@
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
 
-/* Link-layer protocols of daemons that keep a link up: 802.1X, LLDP, slow protocols (LACP). */
-static __always_inline int bh_is_link_protocol(__u16 ether_type)
-{
-    return ether_type == 0x888e || ether_type == 0x88cc || ether_type == 0x8809;
-}
-
 /*
  * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue is sent by whoever
  * runs then; nobody is named for it, and only what is said of any process holds.
@@ -167,7 +161,7 @@ static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_se
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
-        return bh_leaves_quarantine(work);
+        return bh_leaves_quarantine(work, sender->is_kernel || bh_is_ordinary_after_all(&work->packet, sender));
     if (skb->ingress_ifindex) /* bridged from a tap device, whose socket it still has */
         return bh_forwarded(skb, work);
     return sender->is_kernel ? bh_sent_by_kernel(skb, work) : bh_sent_by_socket(skb, sender, work);
@@ -181,7 +175,7 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
-        return bh_leaves_quarantine(work);
+        return bh_leaves_quarantine(work, !skb->ingress_ifindex || skb->sk);
     /* Connections that are no full socket yet, or any more, are the kernel's. */
     if (!skb->sk && skb->ingress_ifindex)
         return bh_forwarded(skb, work);

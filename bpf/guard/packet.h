@@ -294,6 +294,12 @@ static __always_inline int bh_read_quoted(struct __sk_buff* skb, struct bh_packe
     return 1;
 }
 
+/* Link-layer protocols of daemons that keep a link up: 802.1X, LLDP, slow protocols (LACP). */
+static __always_inline int bh_is_link_protocol(__u16 ether_type)
+{
+    return ether_type == 0x888e || ether_type == 0x88cc || ether_type == 0x8809;
+}
+
 static __always_inline int bh_is_multicast(const struct bh_address* address)
 {
     const __u32* word = bh_const_words(address);

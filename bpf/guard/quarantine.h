@@ -7,7 +7,7 @@
 
 static __always_inline int bh_needs_no_verdict(const struct bh_packet* packet)
 {
-    if (packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
+    if (packet->kind == BH_FRAME_ARP || (packet->kind == BH_FRAME_OTHER && bh_is_link_protocol(packet->ether_type)))
         return 1;
     return packet->kind == BH_FRAME_IP && (bh_is_link_control(packet) || bh_is_path_mtu(packet));
 }
@@ -15,6 +15,8 @@ static __always_inline int bh_needs_no_verdict(const struct bh_packet* packet)
 /* Without state: a packet may pass when its exchange could have been begun by either end. */
 static __noinline int bh_quarantine_allows(struct bh_guard_work* work, __u8 direction)
 {
+    if (work->packet.kind != BH_FRAME_IP || work->packet.source_routed)
+        return 0;
     bh_take_as_first(work);
     work->direction = direction;
     bh_ask_about_exchange(work, direction);
@@ -36,12 +38,13 @@ static __noinline int bh_quarantine_refuses(struct bh_guard_work* work, __u8 dir
     return BH_GUARD_DROP;
 }
 
-static __noinline int bh_leaves_quarantine(struct bh_guard_work* work)
+/* `made_by_kernel`: by its own or a stream socket, not by hand in a raw or packet socket, nor by somebody else. */
+static __noinline int bh_leaves_quarantine(struct bh_guard_work* work, __u32 made_by_kernel)
 {
     const struct bh_packet* packet = &work->packet;
     if (bh_needs_no_verdict(packet))
         return BH_GUARD_PASS;
-    if (packet->protocol == IPPROTO_TCP && (packet->tcp_flags & BH_TCP_RST))
+    if (made_by_kernel && packet->protocol == IPPROTO_TCP && (packet->tcp_flags & BH_TCP_RST))
         return BH_GUARD_PASS; /* sessions that are cut: the other end is told */
     return bh_quarantine_allows(work, BH_OUTBOUND) ? BH_GUARD_PASS : bh_quarantine_refuses(work, BH_OUTBOUND);
 }

@@ -231,18 +231,21 @@ __noinline int bh_judge_plane(const struct bh_question* question, __u32 slot, st
         return 0;
     }
     answer->peer_class = peer_class;
+    __u8 shapes = info->shapes[question->direction & 1][BH_PROTOCOL_GROUP(question->protocol)];
 
     if (!question->loopback) {
-        bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
-        if (port_class != BH_PORT_ANY)
+        if (shapes & BH_SHAPE_ANY_ANY)
+            bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
+        if ((shapes & BH_SHAPE_ANY_PORT) && port_class != BH_PORT_ANY)
             bh_consider(entries, slot, question, BH_PEER_ANY, port_class, &findings);
     } else if (info->loopback == BH_DEFAULT_NONE) {
         bh_answer_plane(answer, BH_ALLOWED, BH_REASON_LOCAL);
         return 0;
     }
     if (peer_class != BH_PEER_ANY) {
-        bh_consider(entries, slot, question, peer_class, BH_PORT_ANY, &findings);
-        if (port_class != BH_PORT_ANY)
+        if (shapes & BH_SHAPE_PEER_ANY)
+            bh_consider(entries, slot, question, peer_class, BH_PORT_ANY, &findings);
+        if ((shapes & BH_SHAPE_PEER_PORT) && port_class != BH_PORT_ANY)
             bh_consider(entries, slot, question, peer_class, port_class, &findings);
     }
 

@@ -139,6 +139,17 @@ Result<UniqueFd> build_entries(const policy::PlaneImage& image)
     return fd;
 }
 
+void note_shapes(const policy::PlaneImage& image, bh_plane_info& info)
+{
+    for (const auto& [key, cell] : image.entries) {
+        const int shape = key.peer_class == BH_PEER_ANY
+                              ? (key.port_class == BH_PORT_ANY ? BH_SHAPE_ANY_ANY : BH_SHAPE_ANY_PORT)
+                              : (key.port_class == BH_PORT_ANY ? BH_SHAPE_PEER_ANY : BH_SHAPE_PEER_PORT);
+        auto& shapes = info.shapes[key.direction & 1][BH_PROTOCOL_GROUP(key.protocol)];
+        shapes = static_cast<__u8>(shapes | shape);
+    }
+}
+
 auto order(const bh_facet_key& key)
 {
     return std::tuple(key.facet, key.device, key.value);
@@ -155,10 +166,11 @@ Result<PlaneMaps> build_plane(const policy::PlaneImage& image, std::shared_ptr<c
             return {};
         };
     };
+    plane.info = image.info;
     BULKHEAD_CHECK(at_once({fill(plane.peers, build_peers), fill(plane.prefixes, build_prefixes),
                             fill(plane.ports, build_ports), fill(plane.entries, build_entries)}));
+    note_shapes(image, plane.info);
     plane.facets = std::move(facets);
-    plane.info = image.info;
     plane.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
     plane.peer_count = image.exact.size();
     plane.prefix_count = image.prefixes.size();

@@ -88,6 +88,10 @@ enum bh_control_flag {
     BH_CONTROL_TRIAL = 4, /* in force until bh_plane_info.until_ns of the active slot; taking it away is a confirmation */
 };
 
+/* Protocols as the shapes of a plane lump them: TCP, UDP, all else. */
+#define BH_PROTOCOL_GROUPS 3
+#define BH_PROTOCOL_GROUP(protocol) ((protocol) == 6 ? 0 : (protocol) == 17 ? 1 : 2)
+
 /*
  * Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role.
  *
@@ -105,8 +109,18 @@ struct bh_plane_info {
     __u8 then_flags;
     __u32 then_generation;
     __u64 until_ns; /* of a trial: CLOCK_MONOTONIC */
+    __u8 shapes[2][BH_PROTOCOL_GROUPS]; /* enum bh_shape, by enum bh_direction and BH_PROTOCOL_GROUP() */
+    __u8 pad[2];
 };
-BH_ASSERT(sizeof(struct bh_plane_info) == 24, "layout");
+BH_ASSERT(sizeof(struct bh_plane_info) == 32, "layout");
+
+/* Kinds of keys that a plane has entries with, so that a verdict looks for no others. */
+enum bh_shape {
+    BH_SHAPE_ANY_ANY = 1, /* any peer, any port */
+    BH_SHAPE_ANY_PORT = 2,
+    BH_SHAPE_PEER_ANY = 4,
+    BH_SHAPE_PEER_PORT = 8,
+};
 
 /* Key of a plane's prefix table (BPF_MAP_TYPE_LPM_TRIE); prefixlen counts bits of the 16-byte form (IPv4 + 96). */
 struct bh_prefix_key {

@@ -188,8 +188,12 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
     if (!socket)
         return bh_leaves_no_socket(skb, link);
     socket = bpf_sk_fullsock(socket);
-    if (!socket)
+    if (!socket) {
+        /* The kernel's words for a connection that is no socket yet, or any more: two of every short connection's. */
+        if (bh_is_plain_tcp(skb, link) && !refuse_silently && !bh_is_quarantined())
+            return BH_GUARD_PASS;
         return bh_leaves_no_socket(skb, link);
+    }
     if (bh_is_own_packet(skb, socket, link) && !bh_is_quarantined())
         return BH_GUARD_PASS;
     struct bh_sender sender = {.protocol = socket->protocol, .type = socket->type, .port = socket->src_port};

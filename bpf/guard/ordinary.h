@@ -64,6 +64,18 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     return protocol == IPPROTO_UDP && (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port;
 }
 
+static __always_inline int bh_is_plain_tcp(struct __sk_buff* skb, __u32 link)
+{
+    void* data = (void*)(long)skb->data;
+    void* end = (void*)(long)skb->data_end;
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        struct iphdr* ip = data + link;
+        return (void*)(ip + 1) <= end && *(__u8*)ip == BH_IPV4_PLAIN && ip->protocol == IPPROTO_TCP;
+    }
+    struct ipv6hdr* ip = data + link;
+    return skb->protocol == bpf_htons(ETH_P_IPV6) && (void*)(ip + 1) <= end && ip->nexthdr == IPPROTO_TCP;
+}
+
 static __always_inline int bh_is_subnet_broadcast(__u32 destination)
 {
     int hit = subnet_broadcasts_more;

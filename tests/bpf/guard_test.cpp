@@ -299,7 +299,8 @@ protected:
         ASSERT_TRUE(datapath_->follow_interfaces());
         peer([&] {
             http_ = listening({"10.77.0.2", 80});
-            other_ = listening({"10.77.0.2", 81});
+            only_out_ = listening({"10.77.0.2", 81});
+            only_in_ = listening({"10.77.0.2", 82});
         });
     }
     [[nodiscard]] static bool run(const std::string& command)
@@ -317,11 +318,12 @@ protected:
         return closed()
             .allow(inbound, "10.78.0.2", "tcp/80")
             .allow(outbound, "10.77.0.2", "tcp/80")
-            .allow(outbound, "10.77.0.2", "tcp/81");
+            .allow(outbound, "10.77.0.2", "tcp/81")
+            .allow(inbound, "10.78.0.2", "tcp/82");
     }
 
     std::optional<Netns> behind_;
-    UniqueFd http_, other_;
+    UniqueFd http_, only_out_, only_in_;
 };
 
 INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
@@ -339,6 +341,10 @@ TEST_P(ForwardingTest, APacketMustPassInAndOut)
     EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0);
     EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
     EXPECT_EQ(denied->remote_port, 81);
+    EXPECT_NE(from_behind(82), 0); // in, but not out
+    const auto not_out = denial(IPPROTO_TCP);
+    ASSERT_TRUE(not_out);
+    EXPECT_EQ(not_out->remote_port, 82);
 }
 
 TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)

@@ -68,15 +68,19 @@ static __always_inline int bh_is_loopback(const struct bh_address* address)
     return word[2] == 0 && word[3] == bpf_htonl(1);
 }
 
-/*
- * A destination that never leaves the host: loopback, or the unspecified address, which connect(2) and sendto(2) take
- * for the host itself (__ip_route_output_key_hash, tcp_v6_connect).
- */
-static __always_inline int bh_is_local_destination(const struct bh_address* address)
+/* Of the same family. */
+static __always_inline void bh_set_loopback(struct bh_address* address)
+{
+    if (bh_is_v4(address))
+        bh_set_v4(address, bpf_htonl(0x7f000001));
+    else
+        bh_set_v6(address, 0, 0, 0, bpf_htonl(1));
+}
+
+/* As a destination, the host itself. */
+static __always_inline int bh_is_unspecified(const struct bh_address* address)
 {
     const __u32* word = bh_const_words(address);
-    if (bh_is_loopback(address))
-        return 1;
     return word[0] == 0 && word[1] == 0 && (word[2] == 0 || word[2] == BH_V4_MARK) && word[3] == 0;
 }
 

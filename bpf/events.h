@@ -43,6 +43,7 @@ static __always_inline void bh_describe_verdict(struct bh_event* event, const st
     event->shadow_verdict = answer->shadow_verdict;
     event->shadow_reason = answer->shadow_reason;
     event->generation = question->control.generation;
+    event->loopback = question->loopback;
     event->classes = question->classes;
 }
 

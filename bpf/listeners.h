@@ -99,8 +99,6 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
     entry.since_ns = bpf_ktime_get_ns();
 
-    if (bh_is_loopback(&key->address)) /* nothing that is judged arrives there */
-        return 0;
     bh_subject_of_task(&entry.owner, task);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)

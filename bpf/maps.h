@@ -224,7 +224,10 @@ struct {
     __type(value, __u64);
 } bh_fragments SEC(".maps");
 
-/* Addresses of the guarded namespace, each with enum bh_own_address. 4096; more: sources are not checked. Writer: agent. */
+/*
+ * Addresses of the guarded namespace and of those that are followed, each with bits of enum bh_own_address. 4096; more:
+ * sources are not checked. Writer: agent.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -232,6 +235,15 @@ struct {
     __type(key, struct bh_address);
     __type(value, __u8);
 } bh_own_addresses SEC(".maps");
+
+/* Addresses with BH_OWN_ELSEWHERE, by namespace. 4096; more: they are peers to themselves. Writer: agent. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 4096);
+    __type(key, struct bh_own_key);
+    __type(value, __u8);
+} bh_own_elsewhere SEC(".maps");
 
 /* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel. */
 struct {

@@ -6,6 +6,7 @@
 
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
+#include "bpf/loopback.h"
 #include "bpf/udp_flows.h"
 
 #define BH_PASS 1
@@ -48,10 +49,29 @@ static __noinline int bh_judge_kernel_departure(struct bh_departure* departure)
     return bh_judge_unsure(question, &possible, &departure->answer);
 }
 
-static __always_inline void bh_judge_departure(struct bh_departure* departure)
+/* The socket's namespace is read only where it counts. */
+static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    if (bh_is_loopback(&question->remote)) {
+        question->loopback = BH_LOOPBACK_ADDRESS;
+        return;
+    }
+    __u32 marks = bh_own_address(&question->remote);
+    if (!marks)
+        return;
+    __u32 netns = departure->local.netns;
+    struct bpf_sock* socket = ctx->sk;
+    if (!netns && socket)
+        netns = bh_netns_of(bh_kernel_socket(socket));
+    question->loopback = bh_loopback_of_own(&question->remote, marks, netns);
+}
+
+static __always_inline void bh_judge_departure(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
     struct bh_question* question = &departure->question;
     question->direction = BH_OUTBOUND;
+    bh_ask_about_loopback(ctx, departure);
     bh_subject_of_current(&departure->subject);
     int by_process = bh_planes_look_at_processes(question->control);
     if (by_process && bh_is_kernel_thread(&departure->subject) && departure->sock) {
@@ -131,6 +151,33 @@ static __always_inline void bh_bound_socket_connects(const struct bh_departure* 
     bh_leave_listener(&departure->local, departure->cookie);
 }
 
+/*
+ * The unspecified address as a destination is the host itself: 127.0.0.1 or ::1, or what the socket is bound to
+ * (ip_route_output_key_hash_rcu, tcp_v6_connect, ip6_datagram_connect, udpv6_sendmsg).
+ */
+static __always_inline void bh_resolve_unspecified(struct bh_departure* departure)
+{
+    struct bh_address* remote = &departure->question.remote;
+    const struct bh_address* local = &departure->local.address;
+    if (!bh_is_unspecified(remote))
+        return;
+    if (bh_is_v4(remote) && bh_is_v4(local) && !bh_is_unspecified(local)) {
+        *remote = *local;
+        return;
+    }
+    if (bh_is_v4(local))
+        bh_set_v4(remote, 0);
+    bh_set_loopback(remote);
+}
+
+/* True when it is bound for loopback, and nothing in force is about that. */
+static __always_inline int bh_stays_here_freely(struct bh_departure* departure)
+{
+    const struct bh_question* question = &departure->question;
+    bh_resolve_unspecified(departure);
+    return bh_is_loopback(&question->remote) && !bh_planes_are_about_loopback(question->control);
+}
+
 /* connect(2), both families; question.remote and question.port are set. */
 static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -139,19 +186,20 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (!question->protocol)
         return BH_PASS;
     bh_read_socket(ctx, departure);
-    if (bh_is_local_destination(&question->remote)) {
+    question->control = bh_read_control();
+    if (bh_stays_here_freely(departure)) {
         bh_bound_socket_connects(departure);
         return BH_PASS;
     }
 
-    question->control = bh_read_control();
-    bh_judge_departure(departure);
+    bh_judge_departure(ctx, departure);
     if (departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED)
         bh_tell_departure_denied(departure);
     if (departure->answer.verdict == BH_DENIED)
         return BH_REFUSE; /* it stays bound, and may listen yet */
     bh_bound_socket_connects(departure);
-    bh_tell_departure(departure);
+    if (question->loopback != BH_LOOPBACK_ADDRESS) /* of which flows are not told */
+        bh_tell_departure(departure);
     return BH_PASS;
 }
 
@@ -186,7 +234,7 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
         flow->settled = !bh_planes_look_at_processes(departure->question.control);
         bh_touch_udp_flow(flow, now);
     }
-    if (begins)
+    if (begins && departure->question.loopback != BH_LOOPBACK_ADDRESS)
         bh_tell_departure(departure);
     return 1;
 }
@@ -199,9 +247,9 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     if (question->protocol != IPPROTO_UDP || !ctx->sk)
         return BH_PASS;
     bh_read_socket(ctx, departure);
-    if (bh_is_local_destination(&question->remote))
-        return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
     question->control = bh_read_control();
+    if (bh_stays_here_freely(departure))
+        return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
 
     struct bh_udp_flow_key key = {.remote = question->remote,
                                   .remote_port = question->port,
@@ -221,7 +269,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     if (!bh_know_sender(departure))
         return BH_REFUSE;
 
-    bh_judge_departure(departure);
+    bh_judge_departure(ctx, departure);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = flow && flow->generation == question->control.generation;
     if (departure->answer.verdict == BH_DENIED || (departure->answer.shadow_verdict == BH_DENIED && !told))

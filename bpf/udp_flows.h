@@ -125,6 +125,7 @@ static __noinline int bh_replies_pass_anyway(const struct bh_question* question,
     struct bh_question reply = {.remote = question->remote, .port = reply_port, .protocol = IPPROTO_UDP};
     struct bh_plane_answer answer = {};
     reply.control = question->control;
+    reply.loopback = question->loopback;
     reply.direction = !(question->direction & 1);
     reply.classes.word[0] = 1; /* whoever it is */
     if (reply.control.active_slot == BH_SLOT_NONE)

@@ -22,12 +22,12 @@
 #include "bpf/maps.h"
 
 struct bh_question {
-    struct bh_address remote; /* of loopback: the loopback address */
-    __u16 port;               /* of the destination; see BH_PROTOCOL_OTHER */
+    struct bh_address remote;
+    __u16 port; /* of the destination; see BH_PROTOCOL_OTHER */
     __u8 protocol;
     __u8 direction;
     __u8 port_unknown; /* a fragment without its header: only what is said of every port holds */
-    __u8 loopback;
+    __u8 loopback;     /* enum bh_loopback */
     __u16 pad;
     struct bh_control control; /* read once, before the classes are computed */
     struct bh_class_vector classes;
@@ -150,7 +150,10 @@ static __always_inline void bh_answer_plane(struct bh_plane_answer* answer, __u8
 static __always_inline __u32 bh_find_peer_class(const struct bh_question* question, __u32 slot, void* peers,
                                                 int has_prefixes, int* missing)
 {
-    const __u32* peer_class = bpf_map_lookup_elem(peers, &question->remote);
+    struct bh_prefix_key key = {.prefixlen = 8 * sizeof(struct bh_address), .address = question->remote};
+    if (question->loopback == BH_LOOPBACK_OWN)
+        bh_set_loopback(&key.address);
+    const __u32* peer_class = bpf_map_lookup_elem(peers, &key.address);
     if (peer_class)
         return *peer_class;
     if (!has_prefixes)
@@ -160,7 +163,6 @@ static __always_inline __u32 bh_find_peer_class(const struct bh_question* questi
         *missing = 1;
         return BH_PEER_ANY;
     }
-    struct bh_prefix_key key = {.prefixlen = 8 * sizeof(struct bh_address), .address = question->remote};
     peer_class = bpf_map_lookup_elem(prefixes, &key);
     return peer_class ? *peer_class : BH_PEER_ANY;
 }

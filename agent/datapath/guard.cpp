@@ -23,38 +23,6 @@ std::uint32_t program_id(int program)
     return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
 }
 
-bh_address to_key(const IpAddress& address)
-{
-    bh_address key{};
-    std::memcpy(key.byte, address.bytes.data(), sizeof(key.byte));
-    return key;
-}
-
-Status write_own_addresses(int map, const std::vector<InterfaceAddress>& addresses)
-{
-    std::set<IpAddress> wanted;
-    for (const auto& one : addresses)
-        wanted.insert(one.address);
-    const __u8 unicast = BH_OWN_UNICAST;
-    for (const auto& address : wanted) {
-        const bh_address key = to_key(address);
-        if (bpf_map_update_elem(map, &key, &unicast, BPF_ANY) != 0)
-            return fail_errno(errno, fmt::format("tell the guard the host's {} addresses", wanted.size()));
-    }
-    std::vector<bh_address> stale;
-    bh_address key{}, next{};
-    for (const bh_address* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
-        key = next;
-        IpAddress address;
-        std::memcpy(address.bytes.data(), key.byte, sizeof(key.byte));
-        if (!wanted.contains(address))
-            stale.push_back(key);
-    }
-    for (const auto& one : stale)
-        (void)bpf_map_delete_elem(map, &one);
-    return {};
-}
-
 void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>& addresses)
 {
     std::set<std::uint32_t> wanted;
@@ -171,12 +139,14 @@ Status Guard::follow_interfaces()
 
 Status Guard::follow_addresses()
 {
+    BULKHEAD_TRY(auto interfaces, watch_.interfaces());
     BULKHEAD_TRY(auto addresses, watch_.addresses());
-    if (addresses == addresses_)
+    if (addresses == addresses_ && interfaces == interfaces_)
         return {};
     write_broadcasts(*skeleton_, addresses);
-    BULKHEAD_CHECK(write_own_addresses(bpf_map__fd(skeleton_->maps.bh_own_addresses), addresses));
+    BULKHEAD_CHECK(own_addresses_.set_guarded(addresses, interfaces));
     addresses_ = std::move(addresses);
+    interfaces_ = std::move(interfaces);
     return {};
 }
 

@@ -4,6 +4,7 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/interfaces.h"
+#include "agent/datapath/own_addresses.h"
 #include "agent/datapath/tc_hook.h"
 
 #include <optional>
@@ -34,7 +35,7 @@ public:
 private:
     Guard(PinFolder pins, ::datapath& skeleton, GuardOptions options, int netns, InterfaceWatch watch)
         : pins_(std::move(pins)), skeleton_(&skeleton), options_(std::move(options)), netns_(netns),
-          watch_(std::move(watch))
+          watch_(std::move(watch)), own_addresses_(skeleton)
     {}
     struct Side {
         PacketSide side;
@@ -53,7 +54,10 @@ private:
     int netns_;
     InterfaceWatch watch_;
     TcKind kind_ = TcKind::tcx;
+    OwnAddresses own_addresses_;
     std::vector<Interface> guarded_;
+    // As they were last written.
+    std::vector<Interface> interfaces_;
     std::vector<InterfaceAddress> addresses_;
 };
 

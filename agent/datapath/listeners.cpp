@@ -23,17 +23,8 @@ struct KeyLess {
 
 using Listeners = std::map<bh_listener_key, bh_listener, KeyLess>;
 
-bool is_loopback(const bh_address& address)
-{
-    IpAddress ip;
-    std::memcpy(ip.bytes.data(), address.byte, ip.bytes.size());
-    return ip.is_loopback();
-}
-
 bool is_listener(const bh_walked_socket& socket)
 {
-    if (is_loopback(socket.local)) // nothing that is judged arrives there
-        return false;
     if (socket.protocol == IPPROTO_TCP)
         return socket.state == TCP_LISTEN;
     return socket.protocol == IPPROTO_UDP && socket.state != TCP_ESTABLISHED && socket.local_port != 0;

@@ -95,7 +95,8 @@ void delete_keys(int map, const Wanted& wanted)
 } // namespace
 
 Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::uint32_t own_inode, std::string cgroup)
-    : pins_(std::move(pins)), skeleton_(&skeleton), own_inode_(own_inode), cgroup_(std::move(cgroup))
+    : pins_(std::move(pins)), skeleton_(&skeleton), own_inode_(own_inode), cgroup_(std::move(cgroup)),
+      own_addresses_(skeleton)
 {}
 
 std::string Namespaces::pin_of(std::uint32_t inode) const
@@ -213,7 +214,31 @@ NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
                                            without, BH_NAMESPACES),
                                {}};
     forget_told(present);
+    if (auto followed = follow_addresses(); !followed && !change.trouble)
+        change.trouble = std::move(followed).error();
     return change;
+}
+
+// They are asked for, since a socket that hears of their changes would keep the namespace from ending. Of one that
+// cannot be reached now, what was known stays.
+Status Namespaces::follow_addresses()
+{
+    OwnAddresses::Elsewhere addresses;
+    for (const auto& [inode, followed] : followed_)
+        if (const auto known = addresses_.find(inode); known != addresses_.end())
+            addresses.insert(*known);
+    Status done;
+    visit([&](std::uint32_t inode, int netns) {
+        auto asked = in_namespace(netns, [&]() -> Status {
+            BULKHEAD_TRY(addresses[inode], loopback_addresses());
+            return {};
+        });
+        if (!asked && done)
+            done = std::move(asked);
+    });
+    addresses_ = std::move(addresses);
+    BULKHEAD_CHECK(own_addresses_.set_elsewhere(addresses_));
+    return done;
 }
 
 void Namespaces::forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present)

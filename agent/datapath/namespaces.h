@@ -4,6 +4,7 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/namespace_finder.h"
+#include "agent/datapath/own_addresses.h"
 #include "agent/datapath/pins.h"
 
 #include <cstddef>
@@ -23,7 +24,8 @@ public:
     // Before follow(): gives the gates this version's program, those too that an agent before has pinned; forgets those
     // of dead namespaces.
     [[nodiscard]] Status take_over();
-    // Finds out which namespaces hold workloads now; attaches where it is missing, forgets what is gone.
+    // Finds out which namespaces hold workloads now; attaches where it is missing, forgets what is gone, and tells the
+    // programs the addresses of each.
     [[nodiscard]] NamespaceChange follow(std::span<const NamespaceHint> hints);
 
     // For each that is followed and can be reached; the descriptor is good for the call.
@@ -42,6 +44,7 @@ private:
     [[nodiscard]] Status take_over(std::uint32_t inode, UniqueFd link);
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder);
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
+    [[nodiscard]] Status follow_addresses();
     void forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present);
     void forget_rows(std::uint32_t inode, bool reborn) const;
     void forget_told(const std::map<std::uint32_t, NamespaceHolder>& present) const;
@@ -51,6 +54,8 @@ private:
     ::datapath* skeleton_;
     std::uint32_t own_inode_;
     std::string cgroup_;
+    OwnAddresses own_addresses_;
+    OwnAddresses::Elsewhere addresses_;
     std::map<std::uint32_t, Followed> followed_;
 };
 

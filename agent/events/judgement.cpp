@@ -20,6 +20,19 @@ policy::Protocol protocol_of(std::uint8_t number)
     }
 }
 
+// See bh_loopback.
+IpAddress asked_about(const bh_address& remote, std::uint8_t loopback)
+{
+    const auto address = to_ip(remote);
+    if (loopback != BH_LOOPBACK_OWN)
+        return address;
+    if (address.is_v4())
+        return IpAddress::from_v4(INADDR_LOOPBACK);
+    IpAddress one;
+    one.bytes.back() = 1;
+    return one;
+}
+
 } // namespace
 
 MonotonicTime time_of(const bh_event& event)
@@ -38,7 +51,7 @@ Judgement judgement_of(const bh_event& event)
     judgement.generation = event.generation;
     judgement.direction = direction_of_event(event);
     judgement.protocol = protocol_of(event.protocol);
-    judgement.peer = to_ip(event.remote);
+    judgement.peer = asked_about(event.remote, event.loopback);
     if (policy::has_ports(judgement.protocol))
         judgement.port = event.direction == BH_INBOUND ? event.local_port : event.remote_port;
     else
@@ -57,7 +70,7 @@ Judgement judgement_of(const bh_judge_request& request)
     judgement.generation = request.generation;
     judgement.direction = static_cast<policy::Direction>(request.direction);
     judgement.protocol = protocol_of(request.protocol);
-    judgement.peer = to_ip(request.remote);
+    judgement.peer = asked_about(request.remote, request.loopback);
     judgement.port = request.port;
     judgement.classes = request.classes;
     judgement.verdict = request.verdict;

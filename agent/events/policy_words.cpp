@@ -18,7 +18,8 @@ v1::Record::Reason reason_of(std::uint8_t reason)
     case BH_REASON_MALFORMED: return v1::Record::MALFORMED;
     case BH_REASON_QUARANTINE: return v1::Record::QUARANTINE;
     case BH_REASON_FULL: return v1::Record::FULL;
-    default: return v1::Record::REASON_UNSET; // LOCAL and REPLY: no door was passed
+    case BH_REASON_LOCAL: return v1::Record::LOOPBACK;
+    default: return v1::Record::REASON_UNSET; // REPLY: no door was passed
     }
 }
 
@@ -50,6 +51,18 @@ const policy::HostRule* rule_that_gives(const PolicyView& view, policy::Plane pl
     return same && again.rule && *again.rule < view.policy.rules.size() ? &view.policy.rules[*again.rule] : nullptr;
 }
 
+// In the words of a rule; empty where no segment has one.
+std::string default_of(const policy::HostPolicy& policy, policy::Plane plane, const Judgement& judgement)
+{
+    const auto index = static_cast<std::size_t>(plane);
+    const bool inbound = judgement.direction == policy::Direction::inbound;
+    const auto& local = policy.loopback[index];
+    const auto& wide = policy.defaults[index][static_cast<std::size_t>(judgement.direction)];
+    if (judgement.peer.is_loopback())
+        return local.segment.empty() ? std::string() : local.segment + "/default-loopback";
+    return wide.segment.empty() ? std::string() : wide.segment + (inbound ? "/default-inbound" : "/default-outbound");
+}
+
 Words words_of(const PolicyView& view, policy::Plane plane, const Judgement& judgement, Answer answer, WallTime now)
 {
     Words words{reason_of(answer.reason), {}};
@@ -60,11 +73,7 @@ Words words_of(const PolicyView& view, policy::Plane plane, const Judgement& jud
     }
     if (answer.reason != BH_REASON_DEFAULT)
         return words;
-    const auto& by_default =
-        view.policy.defaults[static_cast<std::size_t>(plane)][static_cast<std::size_t>(judgement.direction)];
-    const bool inbound = judgement.direction == policy::Direction::inbound;
-    if (!by_default.segment.empty())
-        words.rule = by_default.segment + (inbound ? "/default-inbound" : "/default-outbound");
+    words.rule = default_of(view.policy, plane, judgement);
     if (answer.verdict != BH_DENIED)
         return words;
     // Would a rule have let it pass that has expired?
@@ -103,17 +112,16 @@ SharedAttribution PolicyWords::attribute(const Judgement& judgement, WallTime no
         return std::make_shared<const Attribution>(std::move(words));
     const auto& view = *generation->view;
     words.policy_version = view.policy_version;
-    const auto active =
-        words_of(view, policy::Plane::active, judgement, {judgement.verdict, judgement.reason}, now);
+    const auto active = words_of(view, policy::Plane::active, judgement, {judgement.verdict, judgement.reason}, now);
     const auto shadow =
         words_of(view, policy::Plane::shadow, judgement, {judgement.shadow_verdict, judgement.shadow_reason}, now);
     words.reason = active.reason;
     words.rule = active.rule;
     words.shadow_reason = shadow.reason;
     words.shadow_rule = shadow.rule;
-    auto& shared = generation->given[{judgement.verdict, static_cast<std::uint8_t>(words.reason),
-                                      judgement.shadow_verdict, static_cast<std::uint8_t>(words.shadow_reason),
-                                      words.rule, words.shadow_rule}];
+    auto& shared =
+        generation->given[{judgement.verdict, static_cast<std::uint8_t>(words.reason), judgement.shadow_verdict,
+                           static_cast<std::uint8_t>(words.shadow_reason), words.rule, words.shadow_rule}];
     if (!shared)
         shared = std::make_shared<const Attribution>(std::move(words));
     return shared;

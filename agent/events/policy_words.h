@@ -16,7 +16,7 @@ struct Judgement {
     std::uint32_t generation = 0;
     policy::Direction direction = policy::Direction::outbound;
     policy::Protocol protocol = policy::Protocol::tcp;
-    IpAddress peer;
+    IpAddress peer;         // that was asked about: of what stays on the host, a loopback address
     std::uint16_t port = 0; // of the destination
     bh_class_vector classes{};
     std::uint8_t verdict = BH_ALLOWED, reason = BH_REASON_NO_POLICY;

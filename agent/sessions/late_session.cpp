@@ -26,6 +26,7 @@ ForbiddenSession late_session(const bh_event& event)
     verdict.shadow_verdict = event.shadow_verdict;
     verdict.shadow_reason = event.shadow_reason;
     verdict.generation = event.generation;
+    verdict.loopback = event.loopback;
     verdict.classes = event.classes;
     session.destroyed = true;
     return session;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sessions/sessions.h"
 
-#include "agent/sessions/listener_index.h"
 #include "common/core/log.h"
 #include "common/net/ip.h"
 
@@ -18,18 +17,9 @@ constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a han
 constexpr auto second_look = std::chrono::seconds(1);
 constexpr auto retry_after = std::chrono::seconds(5);
 
-bool is_loopback(const bh_address& address)
-{
-    IpAddress ip;
-    std::memcpy(ip.bytes.data(), address.byte, ip.bytes.size());
-    return ip.is_loopback();
-}
-
 // A byte of it can still reach an application.
 bool is_session(const bh_walked_socket& socket)
 {
-    if (is_loopback(socket.remote))
-        return false;
     if (socket.protocol == IPPROTO_UDP)
         return socket.state == TCP_ESTABLISHED;
     if (socket.protocol != IPPROTO_TCP)
@@ -78,10 +68,12 @@ std::uint64_t cgroup_of(const WalkedSocket& walked, const WalkedSocket* listener
     return listener != nullptr ? listener->socket.cgroup_id : walked.owner.cgroup_id;
 }
 
-bh_judge_request request_for(const bh_address& remote, std::uint16_t remote_port, std::uint16_t local_port,
-                             std::uint8_t protocol, policy::Direction direction, const bh_subject& subject)
+bh_judge_request request_for(std::uint32_t netns, const bh_address& remote, std::uint16_t remote_port,
+                             std::uint16_t local_port, std::uint8_t protocol, policy::Direction direction,
+                             const bh_subject& subject)
 {
     bh_judge_request request{};
+    request.netns = netns;
     request.remote = remote;
     request.subject = subject;
     request.port = direction == policy::Direction::outbound ? remote_port : local_port;
@@ -219,17 +211,40 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
             continue;
         const auto direction = agent::direction_of(socket, listener, direction_of_);
         const bool by_listener = direction == policy::Direction::inbound && listener != nullptr;
-        requests.push_back(request_for(socket.remote, socket.remote_port, socket.local_port, socket.protocol, direction,
-                                       subject_of(by_listener ? *listener : walked)));
+        requests.push_back(request_for(socket.netns, socket.remote, socket.remote_port, socket.local_port,
+                                       socket.protocol, direction, subject_of(by_listener ? *listener : walked)));
         judged.push_back(&walked);
     }
     BULKHEAD_CHECK(datapath_.judge(requests));
+    BULKHEAD_CHECK(judge_the_other_way(requests, judged, listeners));
     std::vector<ForbiddenSession> forbidden;
     for (std::size_t i = 0; i < requests.size(); ++i)
         if (requests[i].verdict == BH_DENIED)
             forbidden.push_back(
                 {*judged[i], static_cast<policy::Direction>(requests[i].direction), requests[i], false});
     return forbidden;
+}
+
+// Of loopback no flow records say which end began. Where neither end has a listener any more, a session that is denied
+// as an outbound one may be an inbound one, and lives if that is allowed.
+Status SessionKeeper::judge_the_other_way(std::vector<bh_judge_request>& requests,
+                                          const std::vector<const WalkedSocket*>& sockets,
+                                          const ListenerIndex& listeners)
+{
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        const auto& socket = sockets[i]->socket;
+        if (requests[i].verdict != BH_DENIED || requests[i].direction != BH_OUTBOUND ||
+            requests[i].loopback == BH_LOOPBACK_NONE || socket.state == TCP_SYN_SENT || direction_of_(socket.cookie) ||
+            listeners.find(socket.netns, socket.protocol, socket.remote, socket.remote_port) != nullptr)
+            continue;
+        auto inbound = requests[i];
+        inbound.direction = BH_INBOUND;
+        inbound.port = socket.local_port;
+        BULKHEAD_CHECK(datapath_.judge({&inbound, 1}));
+        if (inbound.verdict == BH_ALLOWED)
+            requests[i] = inbound;
+    }
+    return {};
 }
 
 // Whether the time of something that is denied is over; begins its time when it is new.
@@ -263,7 +278,7 @@ Status SessionKeeper::judge_conversations()
     std::vector<bh_judge_request> requests;
     requests.reserve(flows.size());
     for (const auto& [key, flow] : flows)
-        requests.push_back(request_for(key.remote, key.remote_port, key.local_port, IPPROTO_UDP,
+        requests.push_back(request_for(key.netns, key.remote, key.remote_port, key.local_port, IPPROTO_UDP,
                                        static_cast<policy::Direction>(flow.direction), flow.subject));
     BULKHEAD_CHECK(datapath_.judge(requests));
     for (std::size_t i = 0; i < requests.size(); ++i)

@@ -16,12 +16,12 @@ static __always_inline int bh_is_for_many(const struct bh_packet* packet)
 /* From outside with an address that only this host may have (RFC 2827, seen from the end). */
 static __always_inline int bh_comes_from_ourselves(const struct bh_packet* packet)
 {
-    return bh_is_loopback(&packet->source) || bpf_map_lookup_elem(&bh_own_addresses, &packet->source) != NULL;
+    return bh_is_loopback(&packet->source) || (bh_own_address(&packet->source) & BH_OWN_UNICAST);
 }
 
 static __always_inline int bh_is_for_this_host(const struct bh_packet* packet)
 {
-    return bpf_map_lookup_elem(&bh_own_addresses, &packet->destination) != NULL;
+    return (bh_own_address(&packet->destination) & BH_OWN_UNICAST) != 0;
 }
 
 static __noinline int bh_judge_entering(struct __sk_buff* skb, struct bh_guard_work* work)

@@ -40,13 +40,7 @@ static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
 
 static __always_inline int bh_is_own_source(const struct bh_address* source)
 {
-    return bpf_map_lookup_elem(&bh_own_addresses, source) != NULL;
-}
-
-/* No address yet: DHCP (RFC 2131), duplicate address detection. */
-static __always_inline int bh_is_unspecified(const struct bh_address* address)
-{
-    return bh_is_local_destination(address) && !bh_is_loopback(address);
+    return (bh_own_address(source) & BH_OWN_UNICAST) != 0;
 }
 
 static __always_inline int bh_judge_frame(struct bh_guard_work* work)
@@ -62,6 +56,7 @@ static __always_inline int bh_judge_frame(struct bh_guard_work* work)
         return bh_refuse_packet(work, BH_OUTBOUND);
     if (bh_is_link_control(packet))
         return BH_GUARD_PASS;
+    /* No address yet: DHCP (RFC 2131), duplicate address detection. */
     if (!bh_is_own_source(&packet->source) && !bh_is_unspecified(&packet->source))
         return bh_refuse_packet(work, BH_OUTBOUND);
     return bh_judge_packet(work, BH_OUTBOUND);

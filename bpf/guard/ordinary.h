@@ -7,6 +7,7 @@
 #define BULKHEAD_BPF_GUARD_ORDINARY_H
 
 #include "bpf/guard/packet.h"
+#include "bpf/loopback.h"
 #include "bpf/socket.h"
 
 #define BH_IPV4_PLAIN 0x45 /* version 4, no options */
@@ -88,7 +89,7 @@ static __always_inline int bh_is_subnet_broadcast(__u32 destination)
 /* Where nothing is forwarded, what arrives is for this host or for nobody, and need not be looked up. */
 static __always_inline int bh_may_be_for_others(const struct bh_address* destination)
 {
-    return host_forwards && !bpf_map_lookup_elem(&bh_own_addresses, destination);
+    return host_forwards && !(bh_own_address(destination) & BH_OWN_UNICAST);
 }
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The verdict function itself, run by BPF_PROG_TEST_RUN: for tests, for judging live sessions again, for `why`. */
+#include "bpf/loopback.h"
 #include "bpf/subject.h"
 
 struct bh_judge_batch bh_judge_batch;
@@ -12,10 +13,11 @@ __noinline int bh_judge_call_at(__u32 index)
                                    .port = call->request.port,
                                    .protocol = call->request.protocol,
                                    .direction = call->request.direction & 1,
-                                   .port_unknown = call->request.port_unknown,
-                                   .loopback = bh_is_loopback(&call->request.remote)};
+                                   .port_unknown = call->request.port_unknown};
+    __u32 netns = call->request.netns ? call->request.netns : guarded_netns;
     struct bh_answer answer;
 
+    question.loopback = bh_loopback_of(&question.remote, netns);
     question.control = bh_read_control();
     if (bh_planes_look_at_processes(question.control))
         bh_classes_of_stored(question.control, &call->request.subject, &call->cgroups, &question.classes);
@@ -30,6 +32,7 @@ __noinline int bh_judge_call_at(__u32 index)
     call->request.generation = question.control.generation;
     call->request.peer_class = answer.peer_class;
     call->request.shadow_peer_class = answer.shadow_peer_class;
+    call->request.loopback = question.loopback;
     call->request.classes = question.classes;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "bpf/acceptance.h"
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
+#include "bpf/loopback.h"
 #include "bpf/udp_flows.h"
 
 struct bh_arrival {
@@ -37,6 +38,7 @@ static __always_inline void bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh
 static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const struct bh_listener* listener)
 {
     struct bh_question* question = &arrival->question;
+    question->loopback = bh_loopback_of(&question->remote, arrival->netns);
     arrival->by_process = bh_planes_look_at_processes(question->control);
     if (arrival->by_process && listener)
         bh_judge_listener(question, listener, &arrival->answer);
@@ -58,6 +60,9 @@ static __always_inline void bh_describe_arrival(struct bh_event* event, const st
 
 static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arrival, const struct bh_listener* listener)
 {
+    /* Whoever began it on this host was asked and told of; what finds nobody is the tail of what has ended. */
+    if (arrival->question.loopback && !listener)
+        return;
     struct bh_attempt attempt = {.local = arrival->local,
                                  .local_port = arrival->question.port,
                                  .remote_port = arrival->remote_port,
@@ -83,7 +88,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
         flow->settled = !arrival->by_process;
         bh_touch_udp_flow(flow, now);
     }
-    if (!begins)
+    if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
         return 1;
     struct bh_event* event = bh_reserve_flow_event(BH_EVENT_UDP_OPEN);
     if (!event)
@@ -161,9 +166,9 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
     if (bh_guard_is_asking())
         return SK_PASS;
     bh_read_arrival(ctx, &arrival);
-    if (bh_is_loopback(&arrival.question.remote))
-        return SK_PASS;
     arrival.question.control = bh_read_control();
+    if (bh_is_loopback(&arrival.question.remote) && !bh_planes_are_about_loopback(arrival.question.control))
+        return SK_PASS;
     if (arrival.question.protocol == IPPROTO_TCP)
         return bh_segment_arrives(&arrival);
     if (arrival.question.protocol == IPPROTO_UDP)

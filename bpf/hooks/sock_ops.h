@@ -5,6 +5,7 @@
  */
 #include "bpf/acceptance.h"
 #include "bpf/listeners.h"
+#include "bpf/loopback.h"
 
 #define BH_TCP_CLOSE 7
 #define BH_TCP_FIN_WAIT2 5
@@ -56,6 +57,7 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
         __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
         if (bh_recall_acceptance(event, netns, question.control))
             return;
+        question.loopback = bh_loopback_of(&event->remote, netns);
         listener = bh_find_listener(netns, &event->local, event->local_port, IPPROTO_TCP);
     }
     if (listener && bh_planes_look_at_processes(question.control))

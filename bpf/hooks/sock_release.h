@@ -25,7 +25,7 @@ static __always_inline void bh_tell_udp_close(const struct sock* sock, const str
 {
     struct bh_address remote;
     bh_remote_address_of(sock, &remote);
-    if (bh_is_local_destination(&remote))
+    if (bh_is_loopback(&remote))
         return;
     struct bh_event* event = bh_reserve_flow_event(BH_EVENT_UDP_CLOSE);
     if (!event)

@@ -58,7 +58,7 @@ enum bh_reason {
     BH_REASON_RULE = 2,
     BH_REASON_DEFAULT = 3,
     BH_REASON_MALFORMED = 4, /* the hook could not read what it needs; fails closed where a plane is in force */
-    BH_REASON_LOCAL = 5,     /* loopback, and no rule of the policy is about it */
+    BH_REASON_LOCAL = 5,     /* loopback, and nothing in the policy forbids it */
     BH_REASON_REPLY = 6,     /* answer of a UDP conversation that was judged when it began */
     BH_REASON_QUARANTINE = 7, /* the host is cut off: only failsafes remain */
     BH_REASON_FULL = 8,       /* no room to remember what must be remembered for the answer */
@@ -319,7 +319,24 @@ BH_ASSERT(sizeof(struct bh_fragment_key) == 40, "layout");
 
 #define BH_SUBNET_BROADCASTS 8 /* IPv4 broadcast addresses that are known one by one */
 
-enum bh_own_address { BH_OWN_UNICAST = 1 }; /* value of bh_own_addresses */
+/* Value of bh_own_addresses: what an address is, and to which network namespaces. */
+enum bh_own_address {
+    BH_OWN_UNICAST = 1,   /* of an interface of the guarded namespace */
+    BH_OWN_LOOPBACK = 2,  /* what goes there from the guarded namespace never leaves it */
+    BH_OWN_ELSEWHERE = 4, /* the same of followed namespaces, and of which: bh_own_elsewhere */
+};
+
+struct bh_own_key { /* of bh_own_elsewhere */
+    struct bh_address address;
+    __u32 netns; /* inode number of the network namespace */
+};
+BH_ASSERT(sizeof(struct bh_own_key) == 20, "layout");
+
+/*
+ * Whether an attempt stays in its network namespace: then only what a policy says of loopback counts. Of an address of
+ * the namespace that is not a loopback address, 127.0.0.1 or ::1 is asked for.
+ */
+enum bh_loopback { BH_LOOPBACK_NONE = 0, BH_LOOPBACK_ADDRESS = 1, BH_LOOPBACK_OWN = 2 };
 
 enum bh_event_type {
     BH_EVENT_CONNECT = 1,   /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
@@ -357,7 +374,7 @@ struct bh_event {
     __u8 icmp_type;  /* of ICMP and ICMPv6 */
     __u8 icmp_code;
     __u8 several;    /* enum bh_several; then only the first attempt is described */
-    __u8 pad;
+    __u8 loopback;   /* enum bh_loopback */
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
     struct bh_subject subject;
 };
@@ -455,16 +472,19 @@ struct bh_judge_request {
     __u32 peer_class;
     __u32 shadow_peer_class;
     __u8 port_unknown; /* asked: only entries about every port match */
-    __u8 pad[3];
+    __u8 loopback;     /* answered: enum bh_loopback */
+    __u8 pad[2];
+    __u32 netns; /* asked: inode number of the network namespace that it is in; 0: the guarded one */
+    __u32 pad2;
     struct bh_class_vector classes;
 };
-BH_ASSERT(sizeof(struct bh_judge_request) == 120, "layout");
+BH_ASSERT(sizeof(struct bh_judge_request) == 128, "layout");
 
 struct bh_judge_call {
     struct bh_judge_request request;
     struct bh_cgroup_path cgroups; /* of request.subject.cgroup_id; filled by the datapath */
 };
-BH_ASSERT(sizeof(struct bh_judge_call) == 248, "layout");
+BH_ASSERT(sizeof(struct bh_judge_call) == 256, "layout");
 
 /*
  * What one run of the judge program answers: the variable bh_judge_batch of the loaded programs, which the agent maps.
@@ -476,7 +496,7 @@ struct bh_judge_batch {
     __u32 pad;
     struct bh_judge_call call[BH_JUDGE_BATCH];
 };
-BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 248, "layout");
+BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 256, "layout");
 
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {

@@ -7,10 +7,8 @@
 #include <array>
 #include <charconv>
 
-namespace bulkhead::record
-{
-namespace
-{
+namespace bulkhead::record {
+namespace {
 
 using Words = std::string_view; // index: the enumeration's number; "" is "not set"
 
@@ -18,8 +16,8 @@ constexpr std::array<Words, 6> kinds{"", "flow", "violation", "gap", "audit", "a
 constexpr std::array<Words, 5> events{"", "open", "update", "close", "deny"};
 constexpr std::array<Words, 5> directions{"", "inbound", "outbound", "forwarded", "local"};
 constexpr std::array<Words, 4> verdicts{"", "allowed", "denied", "would-deny"};
-constexpr std::array<Words, 9> reasons{"",         "rule",      "default",   "quarantine",
-                                       "failsafe", "no-policy", "malformed", "expired", "full"};
+constexpr std::array<Words, 10> reasons{"",          "rule",      "default", "quarantine", "failsafe",
+                                        "no-policy", "malformed", "expired", "full",       "loopback"};
 static_assert(kinds.size() == v1::Record::Kind_ARRAYSIZE);
 static_assert(events.size() == v1::Record::Event_ARRAYSIZE);
 static_assert(directions.size() == v1::Record::Direction_ARRAYSIZE);

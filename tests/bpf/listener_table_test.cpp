@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ways to make the listener table lose a socket that listens, or never to enter it: with a narrow cgroup, what the table
-// does not know is not judged.
+// Ways to make the listener table lose a socket that listens, or never to enter it: with a narrow cgroup, what the
+// table does not know is not judged.
 #include "tests/bpf/fixture.h"
 
 #include <netinet/in.h>
@@ -132,15 +132,16 @@ TEST_F(ListenerTable, ASocketWhoseDatagramWasRefusedHearsNoStranger)
     EXPECT_EQ(::recv(socket.get(), &byte, 1, MSG_DONTWAIT), -1);
 }
 
-TEST_F(ListenerTable, LoopbackTakesNoRoom)
+TEST_F(ListenerTable, WhoListensOnLoopbackIsKnown)
 {
     guarded([&] {
         const UniqueFd tcp = listening({"127.0.0.1", 80});
         const UniqueFd udp = bound(SOCK_DGRAM, {"::1", 53});
-        EXPECT_EQ(datapath_->map_use().front().entries, 0U);
+        EXPECT_EQ(datapath_->map_use().front().entries, 2U);
         ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
-        EXPECT_EQ(datapath_->map_use().front().entries, 0U);
+        EXPECT_EQ(datapath_->map_use().front().entries, 2U);
     });
+    EXPECT_EQ(datapath_->map_use().front().entries, 0U);
 }
 
 TEST_F(ListenerTable, ABindThatFindsNoRoomFails)

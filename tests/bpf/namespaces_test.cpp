@@ -384,6 +384,77 @@ TEST_F(Namespaces, ANumberThatIsGivenAgainIsTold)
     GTEST_SKIP() << "no number was given twice";
 }
 
+TEST_F(Namespaces, EachHasItsOwnLoopback)
+{
+    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse));
+    Container container(world_->enforced);
+    join(container);
+    ip(container.netns(), "link set lo up");
+    (void)follow();
+    UniqueFd server, datagrams;
+    inside(container, [&] {
+        server = listening({"::", 80});
+        datagrams = bound(SOCK_DGRAM, {"::", 53});
+        EXPECT_EQ(tcp_error({"127.0.0.1", 80}), 0);
+        EXPECT_EQ(tcp_error({"::1", 80}), 0);
+        EXPECT_EQ(tcp_error({"10.78.0.1", 80}), 0) << "its own address";
+        EXPECT_EQ(tcp_error({"10.77.0.1", 80}), EPERM) << "the host's, which is a peer";
+        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.78.0.1", 53}), 0);
+        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.77.0.1", 53}), EPERM);
+    });
+    EXPECT_EQ(receive(datagrams).text, "x");
+    guarded([&] { EXPECT_EQ(tcp_error({"10.78.0.1", 80}), EPERM) << "the container's, which is a peer"; });
+
+    bh_judge_request requests[2]{};
+    for (auto& request : requests) {
+        request.remote = abi_address("10.78.0.1");
+        request.port = 80;
+        request.protocol = 6;
+    }
+    requests[1].netns = container.inode();
+    ASSERT_TRUE(datapath_->judge(requests));
+    EXPECT_EQ(requests[0].verdict, BH_DENIED) << "seen from the host";
+    EXPECT_EQ(requests[1].verdict, BH_ALLOWED);
+
+    realise(TestPolicy().loopback(refuse).default_action(outbound, permit));
+    inside(container, [&] {
+        EXPECT_EQ(tcp_error({"127.0.0.1", 80}), EPERM);
+        EXPECT_EQ(tcp_error({"10.78.0.1", 80}), EPERM);
+        EXPECT_NE(tcp_error({"10.77.0.1", 80}), EPERM);
+    });
+}
+
+TEST_F(Namespaces, AddressesThatComeAndGoAreFollowed)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    Container container(world_->enforced), other(world_->enforced);
+    join(container);
+    ip(container.netns(), "addr add 10.78.0.9/24 dev eth0");
+    ip(other.netns(), "link set lo up");
+    ip(other.netns(), "addr add 10.78.0.9/32 dev lo");
+    (void)follow();
+    const auto refused_in = [&](const Container& where) {
+        int error = 0;
+        inside(where, [&] { error = tcp_error({"10.78.0.9", 80}); });
+        return error == EPERM;
+    };
+    EXPECT_FALSE(refused_in(container));
+    EXPECT_FALSE(refused_in(other));
+    guarded([&] { EXPECT_EQ(tcp_error({"10.78.0.9", 80}), EPERM); });
+    ip(container.netns(), "addr del 10.78.0.9/24 dev eth0");
+    (void)follow();
+    EXPECT_TRUE(refused_in(container));
+    EXPECT_FALSE(refused_in(other)) << "another namespace has it still";
+
+    // Another agent takes over without a moment in which they are peers to themselves.
+    datapath_.reset();
+    auto opened = open(options());
+    ASSERT_TRUE(opened) << opened.error().message;
+    datapath_ = std::move(*opened);
+    EXPECT_FALSE(refused_in(other));
+    EXPECT_TRUE(refused_in(container));
+}
+
 TEST_F(Namespaces, ManyComeAndGo)
 {
     allow_only_10_78_0_2();

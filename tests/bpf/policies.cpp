@@ -57,6 +57,14 @@ TestPolicy& TestPolicy::rule(policy::HostAction action, policy::Direction direct
     return *this;
 }
 
+TestPolicy& TestPolicy::loopback(policy::Action action, std::uint8_t planes)
+{
+    for (const auto plane : {policy::Plane::active, policy::Plane::shadow})
+        if ((planes & policy::plane_bit(plane)) != 0)
+            policy_.loopback[static_cast<std::size_t>(plane)] = {action, "test"};
+    return *this;
+}
+
 TestPolicy& TestPolicy::process_classes(std::size_t count)
 {
     policy_.processes.resize(count);

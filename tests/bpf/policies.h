@@ -27,6 +27,7 @@ public:
     {
         return rule(policy::HostAction::deny, direction, peers, service);
     }
+    TestPolicy& loopback(policy::Action action, std::uint8_t planes = policy::both_planes);
     TestPolicy& process_classes(std::size_t count);
 
     [[nodiscard]] const policy::HostPolicy& get() const { return policy_; }

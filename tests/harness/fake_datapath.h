@@ -4,6 +4,7 @@
 #include "agent/datapath/datapath.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <set>
 
@@ -56,6 +57,9 @@ public:
         for (auto& request : requests) {
             request.verdict = denies(request) ? BH_DENIED : BH_ALLOWED;
             request.reason = BH_REASON_RULE;
+            IpAddress remote;
+            std::memcpy(remote.bytes.data(), request.remote.byte, remote.bytes.size());
+            request.loopback = remote.is_loopback() ? BH_LOOPBACK_ADDRESS : BH_LOOPBACK_NONE;
             request.generation = control_word.generation;
             judged.push_back(request);
         }

@@ -65,9 +65,13 @@ inline policy::HostPolicy api_policy()
     rule("shop/dns", Direction::outbound, HostAction::allow, both_planes, anybody, 53, Protocol::udp);
     rule("shop/no-8080", Direction::outbound, HostAction::deny, plane_bit(Plane::shadow), anybody, 8080);
     rule("shop/web", Direction::inbound, HostAction::allow, both_planes, anybody, 80);
+    PeerSet itself;
+    itself.cidrs = {*Cidr::parse("127.0.0.0/8")};
+    rule("shop/zz-itself", Direction::outbound, HostAction::allow, both_planes, itself, 9000);
     for (const auto plane : {0, 1}) {
         policy.defaults[plane][0] = {Action::allow, "shop"};
         policy.defaults[plane][1] = {Action::deny, "shop"};
+        policy.loopback[plane] = {Action::deny, "shop"};
     }
     return policy;
 }

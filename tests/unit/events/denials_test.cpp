@@ -47,6 +47,26 @@ protected:
     }
 };
 
+TEST_F(Denials, OfLoopbackAreNamedByWhatIsSaidOfIt)
+{
+    auto denial = event(BH_EVENT_DENY);
+    denial.verdict = denial.shadow_verdict = BH_DENIED;
+    denial.reason = denial.shadow_reason = BH_REASON_DEFAULT;
+    denial.remote = address("127.0.0.1");
+    denial.loopback = BH_LOOPBACK_ADDRESS;
+    assembler->on_event(denial);
+    denial.remote = address("10.0.0.1"); // the host's own
+    denial.loopback = BH_LOOPBACK_OWN;
+    denial.remote_port = 9001;
+    assembler->on_event(denial);
+    ASSERT_EQ(records.size(), 2U);
+    for (const auto& record : records) {
+        EXPECT_EQ(record.rule(), "shop/default-loopback");
+        EXPECT_EQ(record.reason(), Record::DEFAULT);
+    }
+    EXPECT_EQ(records[1].dst().ip(), ip("10.0.0.1"));
+}
+
 TEST_F(Denials, ARefusedArrivalIsAViolationAtOnce)
 {
     auto listen = event(BH_EVENT_LISTEN, IPPROTO_TCP, BH_INBOUND);

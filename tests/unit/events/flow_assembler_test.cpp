@@ -278,6 +278,22 @@ TEST_F(Assembler, ACutSessionsCloseNamesThePolicyThatCutIt)
     EXPECT_EQ(records[1].process().pid(), 100U);
 }
 
+TEST_F(Assembler, AFlowToAnOwnAddressIsNamedByARuleAboutLoopback)
+{
+    auto own = connect();
+    own.remote = address("10.0.0.1");
+    own.remote_port = 9000;
+    own.loopback = BH_LOOPBACK_OWN;
+    assembler->on_event(own);
+    auto answered = established();
+    answered.remote = own.remote;
+    answered.remote_port = 9000;
+    assembler->on_event(answered);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].rule(), "shop/zz-itself");
+    EXPECT_EQ(records[0].dst().ip(), ip("10.0.0.1"));
+}
+
 TEST_F(Assembler, ACutSessionOlderThanTheAgentIsReportedWithoutAClose)
 {
     bh_judge_request verdict{};

@@ -212,8 +212,6 @@ TEST_F(Sessions, JudgesOnlySessionsInScope)
 {
     datapath.outside = {9};
     datapath.sockets = {
-        make({.cookie = 1, .remote = "127.0.0.1"}),
-        make({.cookie = 2, .local = "::1", .remote = "::1"}),
         make({.cookie = 3, .cgroup = 9}),
         make({.cookie = 4, .state = TCP_TIME_WAIT}),
         make({.cookie = 5, .state = TCP_LAST_ACK}),
@@ -223,6 +221,34 @@ TEST_F(Sessions, JudgesOnlySessionsInScope)
     };
     EXPECT_TRUE(after(Kind::cut).empty());
     EXPECT_TRUE(datapath.judged.empty());
+}
+
+TEST_F(Sessions, LoopbackIsJudgedAtBothEndsAndInItsNamespace)
+{
+    datapath.sockets = {listener("127.0.0.1", 5432),
+                        make({.cookie = 1, .local = "127.0.0.1", .remote = "127.0.0.1", .remote_port = 5432}),
+                        make({.cookie = 2, .local = "127.0.0.1", .local_port = 5432, .remote = "127.0.0.1"}),
+                        make({.cookie = 3, .local = "::1", .remote = "::1", .remote_port = 80, .netns = 9})};
+    const auto forbidden = after(Kind::cut);
+    ASSERT_EQ(forbidden.size(), 2U);
+    EXPECT_EQ(forbidden[0].direction, Direction::outbound);
+    EXPECT_EQ(forbidden[1].direction, Direction::inbound);
+    EXPECT_EQ(datapath.judged.at(2).netns, 9U);
+}
+
+TEST_F(Sessions, OnLoopbackADirectionThatNobodyKnowsIsNotTakenForTheWorse)
+{
+    datapath.denies = [](const auto& request) { return request.port != 8080; };
+    const SocketSpec orphan{.local = "127.0.0.1", .local_port = 8080, .remote = "127.0.0.1", .remote_port = 50000};
+    datapath.sockets = {make(orphan)}; // its listener is gone
+    EXPECT_TRUE(after(Kind::cut).empty());
+    datapath.sockets.push_back(listener("127.0.0.1", 50000)); // no: it is a client
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
+    recorded[2] = Direction::outbound;
+    auto known = orphan;
+    known.cookie = 2;
+    datapath.sockets = {make(known)};
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
 }
 
 TEST_F(Sessions, JudgesEveryStateThatCarriesData)

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/own_addresses.h"
+
+#include <bpf/bpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace bulkhead::agent {
+
+namespace {
+
+bh_address to_key(const IpAddress& address)
+{
+    bh_address key{};
+    std::memcpy(key.byte, address.bytes.data(), sizeof(key.byte));
+    return key;
+}
+
+IpAddress from_key(const bh_address& key)
+{
+    IpAddress address;
+    std::memcpy(address.bytes.data(), key.byte, sizeof(key.byte));
+    return address;
+}
+
+template <typename Key>
+std::vector<Key> keys_of(int map)
+{
+    std::vector<Key> keys;
+    Key key{}, next{};
+    for (const Key* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
+        key = next;
+        keys.push_back(key);
+    }
+    return keys;
+}
+
+bool is_of_one_link(const IpAddress& address)
+{
+    static const Cidr link_local = *Cidr::parse("fe80::/10");
+    return link_local.contains(address);
+}
+
+// Loopback addresses are known without being listed.
+std::set<IpAddress> counting_as_loopback(const std::vector<InterfaceAddress>& addresses,
+                                         const std::vector<Interface>& interfaces)
+{
+    std::set<int> up;
+    for (const auto& interface : interfaces)
+        if (interface.up) // the kernel sends for an address of one that is down to whoever else may have it
+            up.insert(interface.index);
+    std::set<IpAddress> result;
+    for (const auto& one : addresses)
+        if (up.contains(one.index) && !is_of_one_link(one.address) && !one.address.is_loopback())
+            result.insert(one.address);
+    return result;
+}
+
+Status write(int map, const bh_address& key, std::uint8_t value)
+{
+    const int error = value != 0 ? bpf_map_update_elem(map, &key, &value, BPF_ANY) : bpf_map_delete_elem(map, &key);
+    if (error != 0 && errno != ENOENT)
+        return fail_errno(errno, "write the table of own addresses");
+    return {};
+}
+
+} // namespace
+
+OwnAddresses::OwnAddresses(::datapath& skeleton)
+    : marks_(bpf_map__fd(skeleton.maps.bh_own_addresses)), elsewhere_map_(bpf_map__fd(skeleton.maps.bh_own_elsewhere))
+{}
+
+// Brings the bits of `mask` of every address up to date; the others are somebody else's.
+Status OwnAddresses::mark(const Marks& wanted, std::uint8_t mask) const
+{
+    Marks missing = wanted;
+    Status done;
+    const auto set = [&](const IpAddress& address, std::uint8_t before, std::uint8_t bits) {
+        const auto after = static_cast<std::uint8_t>((before & ~mask) | bits);
+        if (after != before)
+            if (auto written = write(marks_, to_key(address), after); !written && done)
+                done = std::move(written);
+    };
+    for (const auto& key : keys_of<bh_address>(marks_)) {
+        std::uint8_t before = 0;
+        const auto address = from_key(key);
+        const auto found = wanted.find(address);
+        if (bpf_map_lookup_elem(marks_, &key, &before) == 0)
+            set(address, before, found == wanted.end() ? std::uint8_t{0} : found->second);
+        missing.erase(address);
+    }
+    for (const auto& [address, bits] : missing)
+        set(address, 0, bits);
+    return done;
+}
+
+Status OwnAddresses::set_guarded(const std::vector<InterfaceAddress>& addresses,
+                                 const std::vector<Interface>& interfaces)
+{
+    Marks marks;
+    for (const auto& one : addresses)
+        marks[one.address] = BH_OWN_UNICAST;
+    for (const auto& address : counting_as_loopback(addresses, interfaces))
+        marks[address] |= BH_OWN_LOOPBACK;
+    return mark(marks, BH_OWN_UNICAST | BH_OWN_LOOPBACK);
+}
+
+// The table by namespace is written first, and cleaned last: a mark without a row would say "peer".
+Status OwnAddresses::set_elsewhere(Elsewhere addresses)
+{
+    if (elsewhere_known_ && addresses == elsewhere_)
+        return {};
+    Marks marks;
+    const std::uint8_t present = 1;
+    for (const auto& [netns, of_it] : addresses)
+        for (const auto& address : of_it) {
+            const bh_own_key key{to_key(address), netns};
+            if (bpf_map_update_elem(elsewhere_map_, &key, &present, BPF_ANY) != 0)
+                return fail_errno(errno, "write the table of own addresses of network namespaces");
+            marks[address] = BH_OWN_ELSEWHERE;
+        }
+    BULKHEAD_CHECK(mark(marks, BH_OWN_ELSEWHERE));
+    for (const auto& key : keys_of<bh_own_key>(elsewhere_map_)) {
+        const auto of_it = addresses.find(key.netns);
+        if (of_it == addresses.end() || !of_it->second.contains(from_key(key.address)))
+            (void)bpf_map_delete_elem(elsewhere_map_, &key);
+    }
+    elsewhere_ = std::move(addresses);
+    elsewhere_known_ = true;
+    return {};
+}
+
+Result<std::set<IpAddress>> loopback_addresses()
+{
+    BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
+    BULKHEAD_TRY(const auto interfaces, watch.interfaces());
+    BULKHEAD_TRY(const auto addresses, watch.addresses());
+    return counting_as_loopback(addresses, interfaces);
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/interfaces.h"
+
+#include <map>
+#include <set>
+
+namespace bulkhead::agent {
+
+// What the kernel programs know of the addresses of the guarded network namespace and of those that are followed
+// (bh_own_addresses, bh_own_elsewhere). Not thread-safe.
+class OwnAddresses {
+public:
+    // Borrows the skeleton for its life.
+    explicit OwnAddresses(::datapath& skeleton);
+
+    // Replaces what is known of the guarded namespace. An address counts as loopback while its interface is up;
+    // not fe80::/10, which another host may have on another link.
+    Status set_guarded(const std::vector<InterfaceAddress>& addresses, const std::vector<Interface>& interfaces);
+    // Replaces what is known of the others, by inode number: of each, what counts as loopback there.
+    using Elsewhere = std::map<std::uint32_t, std::set<IpAddress>>;
+    Status set_elsewhere(Elsewhere addresses);
+
+private:
+    using Marks = std::map<IpAddress, std::uint8_t>; // bits of enum bh_own_address
+    [[nodiscard]] Status mark(const Marks& wanted, std::uint8_t mask) const;
+
+    int marks_, elsewhere_map_;
+    Elsewhere elsewhere_;
+    bool elsewhere_known_ = false; // what an agent before has written is put right once
+};
+
+// What counts as loopback in the calling thread's network namespace.
+[[nodiscard]] Result<std::set<IpAddress>> loopback_addresses();
+
+} // namespace bulkhead::agent

@@ -68,7 +68,7 @@ void read_dhcp(YamlReader& reader, const YAML::Node& node, FailsafeConfig& out)
     }
 }
 
-constexpr const char* failsafe_names = "one of ssh, controller, dns, ntp, dhcp, self";
+constexpr const char* failsafe_names = "one of ssh, controller, dns, ntp, dhcp";
 
 void read_failsafe(YamlReader& reader, const YAML::Node& node, FailsafeConfig& out)
 {
@@ -228,7 +228,6 @@ std::optional<std::string> risk_without_failsafe(std::string_view name)
         {"dns", "a policy that forbids name resolution also hides the controller, if it is named"},
         {"ntp", "a clock that runs away makes certificates invalid, and the controller unreachable"},
         {"dhcp", "a lease that cannot be renewed takes the host's address away"},
-        {"self", "services that reach each other by the host's own address need rules"},
     };
     for (const auto& [known, risk] : risks)
         if (known == name)

@@ -37,15 +37,14 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("PATH");
     app.add_option("--hostname", flags.hostname, "Name of this workload (default: the system's)")->type_name("NAME");
     app.add_option("--label", flags.labels, "Label of this workload; may be repeated")->type_name("k=v");
-    app.add_option("--guard", flags.guard,
-                   "Judge packets that pass no socket's door: always (default), auto or never")
+    app.add_option("--guard", flags.guard, "Judge packets that pass no socket's door: always (default), auto or never")
         ->type_name("MODE");
     app.add_option("--interface", flags.interfaces, "Guard this interface; may be repeated (default: all but loopback)")
         ->type_name("NAME");
     app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
         ->type_name("MODE");
     app.add_option("--without-failsafe", flags.without_failsafes,
-                   "Leave out a failsafe: ssh, controller, dns, ntp, dhcp, self; may be repeated")
+                   "Leave out a failsafe: ssh, controller, dns, ntp, dhcp; may be repeated")
         ->type_name("NAME");
     app.add_flag("--accept-lock-out", flags.accept_lock_out,
                  "You know that a host without its failsafes can become unreachable");
@@ -132,8 +131,7 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
     }
     for (const auto& name : flags.without_failsafes) {
         if (!risk_without_failsafe(name))
-            return fail(ErrorKind::usage, "--without-failsafe '{}' is none of ssh, controller, dns, ntp, dhcp, self",
-                        name);
+            return fail(ErrorKind::usage, "--without-failsafe '{}' is none of ssh, controller, dns, ntp, dhcp", name);
         config.failsafe.without.push_back(name);
     }
     config.failsafe.accept_lock_out = config.failsafe.accept_lock_out || flags.accept_lock_out;

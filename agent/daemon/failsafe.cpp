@@ -40,7 +40,7 @@ PeerSet these(const std::vector<IpAddress>& addresses)
 {
     std::vector<Cidr> cidrs;
     for (const auto& address : addresses)
-        if (!address.is_loopback() && !address.is_unspecified()) // loopback is not judged
+        if (!address.is_unspecified())
             cidrs.push_back(Cidr::host(address));
     return these(std::move(cidrs));
 }
@@ -73,10 +73,31 @@ bool before(const HostRule& a, const HostRule& b)
     return std::tie(a.id, a.direction) < std::tie(b.id, b.direction);
 }
 
+// What stays on the host passes two of its doors. From which loopback address it comes is the kernel's choice.
+PeerSet other_end_of_loopback(const PeerSet& peers)
+{
+    std::vector<Cidr> ends;
+    for (const auto& cidr : peers.cidrs)
+        if (cidr.is_loopback())
+            ends.push_back(*Cidr::parse(cidr.address.is_v4() ? "127.0.0.0/8" : "::1/128"));
+    return these(std::move(ends));
+}
+
 class Rules {
 public:
     void add(const char* name, Direction direction, PeerSet peers, std::vector<ServiceAtom> services,
              const char* reason)
+    {
+        const auto other_direction = direction == Direction::outbound ? Direction::inbound : Direction::outbound;
+        add_one(name, other_direction, other_end_of_loopback(peers), services, reason);
+        add_one(name, direction, std::move(peers), std::move(services), reason);
+    }
+
+    std::vector<HostRule> rules;
+
+private:
+    void add_one(const char* name, Direction direction, PeerSet peers, std::vector<ServiceAtom> services,
+                 const char* reason)
     {
         if (!peers.any && peers.cidrs.empty())
             return;
@@ -90,8 +111,6 @@ public:
         rule.reason = reason;
         rules.push_back(std::move(rule));
     }
-
-    std::vector<HostRule> rules;
 };
 
 } // namespace
@@ -108,11 +127,6 @@ std::vector<policy::HostRule> failsafe_rules(const FailsafeInputs& inputs)
               "the controller's name must resolve");
     rules.add("ntp", Direction::outbound, these(inputs.ntp), {port(Protocol::udp, 123)},
               "certificates need the right time");
-    // A service that is addressed by the host's own name. The kernel drops IPv4 that comes from outside with one of our
-    // addresses (fib_validate_source); of IPv6 a single forged datagram could pass, an answer never leaves.
-    const std::vector<ServiceAtom> everything{{Protocol::tcp, {}}, {Protocol::udp, {}}};
-    rules.add("self", Direction::outbound, these(inputs.own), everything, "a host may talk to itself");
-    rules.add("self", Direction::inbound, these(inputs.own), everything, "a host may talk to itself");
     if (inputs.dhcp) {
         rules.add("dhcp", Direction::outbound, dhcp_peers(inputs, Direction::outbound),
                   {port(Protocol::udp, 67), port(Protocol::udp, 547)}, "a lease must be renewed");

@@ -14,13 +14,13 @@ struct FailsafeInputs {
     std::vector<IpAddress> controller;
     std::uint16_t controller_port = 0;
     std::vector<IpAddress> resolvers, ntp;
-    std::vector<IpAddress> own; // what the host says to itself by these is as little judged as loopback
     bool dhcp = true;
     std::vector<IpAddress> dhcp_servers; // empty: any
     std::vector<std::string> without;    // names, without "failsafe/"
 };
 
-// Rules of action failsafe, sorted as HostPolicy wants them. A failsafe without any peer gives no rule. Pure.
+// Rules of action failsafe, sorted as HostPolicy wants them. A failsafe without any peer gives no rule; one with a peer
+// on loopback gives a rule for each end. Pure.
 [[nodiscard]] std::vector<policy::HostRule> failsafe_rules(const FailsafeInputs& inputs);
 
 // The policy with the failsafes in their places.

@@ -34,7 +34,7 @@ HostWatch::Changes HostWatch::tick(bool controller_connected)
 {
     Changes changes;
     if (seconds_ % addresses_every == 0)
-        changes.addresses = changes.failsafes = read_addresses();
+        changes.addresses = read_addresses();
     if (seconds_ % resolvers_every == 0 && read_resolvers())
         changes.failsafes = true;
     const bool due = seconds_ % (controller_connected ? connected_controller_every : controller_every) == 0;
@@ -49,7 +49,7 @@ void HostWatch::assume_controller(const std::vector<policy::HostRule>& failsafes
     if (!controller_ || !inputs_.controller.empty())
         return;
     for (const auto& rule : failsafes)
-        if (rule.id == "failsafe/controller")
+        if (rule.id == "failsafe/controller" && rule.direction == policy::Direction::outbound)
             for (const auto& cidr : rule.peers.cidrs)
                 inputs_.controller.push_back(cidr.address);
 }
@@ -60,7 +60,6 @@ bool HostWatch::read_addresses()
     if (!now || *now == addresses_)
         return false;
     addresses_ = std::move(*now);
-    inputs_.own = addresses_;
     return true;
 }
 

@@ -47,8 +47,9 @@ policy::HostPolicy locked()
 
 class Judge {
 public:
-    explicit Judge(const FailsafeInputs& inputs)
-        : policy_(with_failsafes(locked(), failsafe_rules(inputs))), image_(*policy::lower(policy_, Plane::active, {}))
+    explicit Judge(const FailsafeInputs& inputs, policy::HostPolicy policy = locked())
+        : policy_(with_failsafes(std::move(policy), failsafe_rules(inputs))),
+          image_(*policy::lower(policy_, Plane::active, {}))
     {}
     std::string operator()(Direction direction, Protocol protocol, const char* peer, std::uint16_t port) const
     {
@@ -144,8 +145,32 @@ TEST(Failsafe, WhatHasNobodyGivesNoRule)
     FailsafeInputs inputs;
     inputs.dhcp = false;
     inputs.controller_port = 7443;
-    inputs.resolvers = {*IpAddress::parse("127.0.0.53")};
     EXPECT_TRUE(failsafe_rules(inputs).empty());
+}
+
+// `loopback: deny` must not cut a host off from its local resolver, nor from a controller on the same host.
+TEST(Failsafe, OnLoopbackItIsGoodAtBothEnds)
+{
+    auto inputs = everything();
+    inputs.controller = {*IpAddress::parse("::1")};
+    auto policy = locked();
+    policy.loopback[0] = policy.loopback[1] = {policy::Action::deny, "vault"};
+    const Judge judge(inputs, policy);
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "127.0.0.53", 53), "failsafe/dns");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "127.0.0.1", 53), "failsafe/dns");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::tcp, "::1", 7443), "failsafe/controller");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::tcp, "::1", 7443), "failsafe/controller");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::udp, "127.0.0.54", 53), "denied");
+    EXPECT_EQ(judge(Direction::outbound, Protocol::tcp, "127.0.0.1", 7443), "denied");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::udp, "198.51.100.53", 53), "denied") << "on loopback only";
+    EXPECT_EQ(judge(Direction::outbound, Protocol::tcp, "127.0.0.1", 80), "denied");
+}
+
+TEST(Failsafe, WithoutAWordAboutLoopbackEverythingGoesThere)
+{
+    const Judge judge(everything());
+    EXPECT_EQ(judge(Direction::outbound, Protocol::tcp, "127.0.0.1", 22), "allowed");
+    EXPECT_EQ(judge(Direction::inbound, Protocol::tcp, "::1", 22), "allowed");
 }
 
 TEST(Failsafe, RulesAreInOrderAmongTheOthers)
@@ -158,7 +183,7 @@ TEST(Failsafe, RulesAreInOrderAmongTheOthers)
     for (const auto& rule : policy.rules)
         order.emplace_back(rule.id, rule.direction);
     EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
-    EXPECT_EQ(order.size(), 8U);
+    EXPECT_EQ(order.size(), 9U);
 }
 
 } // namespace

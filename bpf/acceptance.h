@@ -13,6 +13,7 @@ struct bh_acceptance {
     __u32 writes; /* a reader that was interrupted by a writer finds it changed */
     __u32 netns;
     __u16 remote_port;
+    struct bh_address local;
     struct bh_question question;
     struct bh_answer answer;
     struct bh_subject owner;
@@ -32,7 +33,8 @@ static __always_inline struct bh_acceptance* bh_acceptance_of_this_cpu(void)
 }
 
 static __always_inline void bh_remember_acceptance(const struct bh_question* question, const struct bh_answer* answer,
-                                                   __u16 remote_port, __u32 netns, const struct bh_subject* owner)
+                                                   const struct bh_address* local, __u16 remote_port, __u32 netns,
+                                                   const struct bh_subject* owner)
 {
     struct bh_acceptance* last = bh_acceptance_of_this_cpu();
     if (!last)
@@ -40,6 +42,7 @@ static __always_inline void bh_remember_acceptance(const struct bh_question* que
     *(volatile __u32*)&last->writes += 1;
     last->netns = netns;
     last->remote_port = remote_port;
+    last->local = *local;
     last->question = *question;
     last->answer = *answer;
     if (owner)
@@ -57,7 +60,7 @@ static __always_inline int bh_recall_acceptance(struct bh_event* event, __u32 ne
     __u32 writes = *(const volatile __u32*)&last->writes;
     if (last->remote_port != event->remote_port || last->question.port != event->local_port || last->netns != netns ||
         last->question.control.generation != control.generation ||
-        !bh_is_same(&last->question.remote, &event->remote))
+        !bh_is_same(&last->question.remote, &event->remote) || !bh_is_same(&last->local, &event->local))
         return 0;
     bh_describe_verdict(event, &last->question, &last->answer);
     event->subject = last->owner;

@@ -11,8 +11,10 @@
 
 #define BH_AF_INET 2
 #define BH_AF_INET6 10
+#define BH_AF_PACKET 17
 #define BH_SOCK_STREAM 1
 #define BH_SOCK_DGRAM 2
+#define BH_SOCK_RAW 3
 
 /*
  * The kernel address behind a context's socket pointer. The verifier forbids arithmetic on such a pointer, which every

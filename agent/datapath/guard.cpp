@@ -74,7 +74,7 @@ Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, const Gua
 
 bool Guard::wanted(const Interface& interface) const
 {
-    if (!options_.attach || interface.loopback)
+    if (!options_.attach || interface.loopback || interface.header == LinkHeader::unknown)
         return false;
     const auto& names = options_.interfaces;
     return names.empty() || std::find(names.begin(), names.end(), interface.name) != names.end();
@@ -83,8 +83,8 @@ bool Guard::wanted(const Interface& interface) const
 std::vector<Guard::Side> Guard::sides(const Interface& interface) const
 {
     const auto& programs = skeleton_->progs;
-    const int in = bpf_program__fd(interface.ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
-    const int out = bpf_program__fd(interface.ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
+    const int in = bpf_program__fd(interface.header == LinkHeader::ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
+    const int out = bpf_program__fd(interface.header == LinkHeader::ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
     return {{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
 }
 
@@ -115,6 +115,10 @@ Status Guard::follow_interfaces()
     Status first_failure;
     std::vector<Interface> guarded;
     for (const auto& interface : present) {
+        if (options_.attach && interface.header == LinkHeader::unknown && unreadable_.insert(interface.index).second)
+            log_warning("{} is not guarded: its frames begin in a way that the guard does not know (neither Ethernet nor "
+                        "IP)",
+                        interface.name);
         if (!wanted(interface)) {
             for (const auto side : {PacketSide::entering, PacketSide::leaving}) // of another setting, or renamed
                 if (attached_program(kind_, pins_, interface.index, side) != 0)

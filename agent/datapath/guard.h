@@ -55,6 +55,7 @@ private:
     InterfaceWatch watch_;
     TcKind kind_ = TcKind::tcx;
     OwnAddresses own_addresses_;
+    std::set<int> unreadable_; // devices that were told of
     std::vector<Interface> guarded_;
     // As they were last written.
     std::vector<Interface> interfaces_;

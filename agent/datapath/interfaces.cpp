@@ -87,8 +87,7 @@ std::optional<Header> head_of(std::string_view& body)
     return header;
 }
 
-// Devices whose frames begin with an Ethernet header; what is not known is taken for one, as most devices are.
-bool has_ethernet_header(unsigned short type)
+LinkHeader header_of(unsigned short type)
 {
     switch (type) {
     case ARPHRD_NONE:
@@ -98,8 +97,10 @@ bool has_ethernet_header(unsigned short type)
     case ARPHRD_IPGRE:
     case ARPHRD_IP6GRE:
     case ARPHRD_PPP:
-    case ARPHRD_RAWIP: return false;
-    default: return true;
+    case ARPHRD_RAWIP: return LinkHeader::none;
+    case ARPHRD_ETHER:
+    case ARPHRD_LOOPBACK: return LinkHeader::ethernet;
+    default: return LinkHeader::unknown;
     }
 }
 
@@ -181,7 +182,7 @@ Result<std::vector<Interface>> InterfaceWatch::interfaces()
         one.name = std::string(name->substr(0, name->find('\0')));
         one.loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
         one.up = (link->ifi_flags & IFF_UP) != 0;
-        one.ethernet = has_ethernet_header(link->ifi_type);
+        one.header = header_of(link->ifi_type);
         found.push_back(std::move(one));
     }));
     return found;

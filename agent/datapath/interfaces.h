@@ -11,12 +11,15 @@
 
 namespace bulkhead::agent {
 
+// What stands before the IP header of a device's frames (ARPHRD of linux/if_arp.h).
+enum class LinkHeader { none, ethernet, unknown };
+
 struct Interface {
     int index = 0;
     std::string name;
     bool loopback = false;
     bool up = false;
-    bool ethernet = true; // false: frames begin with the IP header (tunnels, WireGuard)
+    LinkHeader header = LinkHeader::ethernet;
     bool operator==(const Interface&) const = default;
 };
 

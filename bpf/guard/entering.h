@@ -13,9 +13,14 @@ static __always_inline int bh_is_for_many(const struct bh_packet* packet)
            (bh_is_v4(&packet->destination) && bh_is_subnet_broadcast(bh_const_words(&packet->destination)[3]));
 }
 
-/* From outside with an address that only this host may have (RFC 2827, seen from the end). */
+/*
+ * From outside with an address that only this host may have (RFC 2827, seen from the end). Link-local ones are the
+ * host's on one link and somebody else's on another (RFC 4007): a router's fe80::1, and that of a bridge here.
+ */
 static __always_inline int bh_comes_from_ourselves(const struct bh_packet* packet)
 {
+    if (bh_is_link_local(&packet->source))
+        return 0;
     return bh_is_loopback(&packet->source) || (bh_own_address(&packet->source) & BH_OWN_UNICAST);
 }
 

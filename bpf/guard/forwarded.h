@@ -16,16 +16,18 @@ static __always_inline int bh_was_judged(struct __sk_buff* skb)
     return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK;
 }
 
-static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work)
+/* `bridged`: it stays on its link, so that link control is what it says. What is routed does not (RFC 4861). */
+static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work, __u32 bridged)
 {
     const struct bh_packet* packet = &work->packet;
-    if (!guard_namespace || packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
+    if (!guard_namespace || bh_keeps_the_link_up(packet))
         return BH_GUARD_PASS;
     bh_take_as_first(work);
-    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
+    if (packet->kind != BH_FRAME_IP || packet->source_routed)
         return bh_refuse_packet(work, BH_FORWARDED);
-    if (bh_is_link_control(packet) || bh_is_path_mtu(packet))
+    if (bridged && bh_is_link_control(packet))
         return BH_GUARD_PASS;
+    /* Also of "packet too big": what it quotes has passed here. */
     if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
         return BH_GUARD_PASS;
     return bh_judge_packet(work, BH_FORWARDED);
@@ -33,7 +35,7 @@ static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* 
 
 static __always_inline int bh_passes_through(struct __sk_buff* skb, struct bh_guard_work* work)
 {
-    int verdict = bh_forwarded(skb, work);
+    int verdict = bh_forwarded(skb, work, 0);
     if (verdict == BH_GUARD_PASS)
         skb->tc_index = BH_JUDGED_MARK;
     return verdict;

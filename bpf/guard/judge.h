@@ -205,6 +205,7 @@ static __noinline int bh_remember_exchange(struct bh_guard_work* work)
     exchange.generation = work->question.control.generation;
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
+    exchange.by_process = work->by_process;
     bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
     return 0;
 }
@@ -243,8 +244,12 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
 {
     int typed = !work->headless && (work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6);
     struct bh_exchange* exchange = bh_live_exchange(&work->key, work->now);
-    if (exchange && (!typed || exchange->icmp_type == work->icmp_type))
-        return exchange->generation == work->question.control.generation ? BH_EXCHANGE_SETTLED : BH_EXCHANGE_KNOWN;
+    if (exchange && (!typed || exchange->icmp_type == work->icmp_type)) {
+        /* What was let pass for its process is so for no other. */
+        if (exchange->by_process || exchange->generation != work->question.control.generation)
+            return BH_EXCHANGE_KNOWN;
+        return BH_EXCHANGE_SETTLED;
+    }
     bh_turn_round(&work->key);
     exchange = bh_live_exchange(&work->key, work->now);
     if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {
@@ -275,7 +280,8 @@ static __noinline int bh_judge_packet(struct bh_guard_work* work, __u8 direction
     if (work->answer.verdict == BH_DENIED || work->answer.shadow_verdict == BH_DENIED)
         bh_tell_packet_denied(work);
     if (work->answer.verdict == BH_DENIED) {
-        bpf_map_delete_elem(&bh_exchanges, &work->key);
+        if (!work->by_process) /* else it may be another process's */
+            bpf_map_delete_elem(&bh_exchanges, &work->key);
         return BH_GUARD_DROP;
     }
     if (found == BH_EXCHANGE_NEW)

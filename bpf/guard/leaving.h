@@ -38,36 +38,49 @@ static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
     return scope_is_root || bpf_skb_ancestor_cgroup_id(skb, scope_level) == scope_cgroup;
 }
 
-static __always_inline int bh_is_own_source(const struct bh_address* source)
+/* What a packet is compared with: the socket that it is of. */
+struct bh_sender {
+    __u32 family, protocol, type, port;
+    __u32 is_kernel; /* made by the kernel for itself */
+    __u32 binds_anywhere;
+    __u32 netns;
+    __u16 remote_port; /* 0: not connected */
+    struct bh_address remote;
+};
+
+/* Of the host, or of the namespace that the sender is in (a macvlan's packets leave by the host's interface). */
+static __always_inline int bh_is_own_source(const struct bh_address* source, __u32 netns)
 {
-    return (bh_own_address(source) & BH_OWN_UNICAST) != 0;
+    __u32 marks = bh_own_address(source);
+    if (marks & BH_OWN_UNICAST)
+        return 1;
+    if (!(marks & BH_OWN_ELSEWHERE))
+        return 0;
+    struct bh_own_key key = {.address = *source, .netns = netns};
+    return bpf_map_lookup_elem(&bh_own_elsewhere, &key) != NULL;
 }
 
-static __always_inline int bh_judge_frame(struct bh_guard_work* work)
+static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh_sender* sender)
 {
     const struct bh_packet* packet = &work->packet;
-    if (packet->kind == BH_FRAME_ARP || (packet->kind == BH_FRAME_OTHER && bh_is_link_protocol(packet->ether_type)))
+    if (bh_keeps_the_link_up(packet))
         return BH_GUARD_PASS;
     if (packet->kind == BH_FRAME_OTHER) {
+        /* PPPoE, MACsec, MPLS leave the inner packet's socket on the frame; that was judged on its own device. */
+        if (sender->family != BH_AF_PACKET && sender->type != BH_SOCK_RAW)
+            return BH_GUARD_PASS;
         work->headless = 1;
         return bh_refuse_packet(work, BH_OUTBOUND);
     }
     if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
         return bh_refuse_packet(work, BH_OUTBOUND);
-    if (bh_is_link_control(packet))
+    if (bh_is_link_control_by_hand(packet))
         return BH_GUARD_PASS;
     /* No address yet: DHCP (RFC 2131), duplicate address detection. */
-    if (!bh_is_own_source(&packet->source) && !bh_is_unspecified(&packet->source))
+    if (!bh_is_own_source(&packet->source, sender->netns) && !bh_is_unspecified(&packet->source))
         return bh_refuse_packet(work, BH_OUTBOUND);
     return bh_judge_packet(work, BH_OUTBOUND);
 }
-
-/* What a packet is compared with: the socket that it is of. */
-struct bh_sender {
-    __u32 protocol, type, port;
-    __u32 is_kernel; /* made by the kernel for itself */
-    __u32 binds_anywhere;
-};
 
 /* A connection that a transparent proxy has accepted goes on from the address that it was meant for. */
 static __always_inline int bh_begins(const struct bh_packet* packet)
@@ -75,13 +88,36 @@ static __always_inline int bh_begins(const struct bh_packet* packet)
     return packet->protocol != IPPROTO_TCP || (packet->tcp_flags & BH_TCP_SYN);
 }
 
-/* With options or extension headers, or from a socket that may bind anywhere and did not. */
+/* sendto(2) on a connected socket: the door was asked about another peer, and the conversation is known. */
+static __noinline int bh_is_known_conversation(const struct bh_packet* packet, const struct bh_sender* sender)
+{
+    struct bh_udp_flow_key key = {.remote = packet->destination,
+                                  .remote_port = packet->destination_port,
+                                  .local_port = packet->source_port,
+                                  .netns = sender->netns};
+    __u64 now = bpf_ktime_get_ns();
+    return bh_live_udp_flow(&key, BH_OUTBOUND, now) || bh_live_udp_flow(&key, BH_INBOUND, now);
+}
+
+/* False: something (a rule of netfilter's) sends it elsewhere than the door was asked about. */
+static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* packet, const struct bh_sender* sender)
+{
+    if (packet->headless || sender->remote_port == 0 || !bh_begins(packet))
+        return 1;
+    if (packet->destination_port == sender->remote_port && bh_is_same(&packet->destination, &sender->remote))
+        return 1;
+    return packet->protocol == IPPROTO_UDP && bh_is_known_conversation(packet, sender);
+}
+
+/* With options or extension headers, from a socket that may bind anywhere and did not, or with sendto(2). */
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
         (!packet->headless && packet->source_port != sender->port))
         return 0;
-    if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source))
+    if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source, sender->netns))
+        return 0;
+    if (!bh_goes_where_it_was_sent(packet, sender))
         return 0;
     return (sender->protocol == IPPROTO_TCP && sender->type == BH_SOCK_STREAM) ||
            (sender->protocol == IPPROTO_UDP && sender->type == BH_SOCK_DGRAM);
@@ -95,7 +131,7 @@ static __noinline int bh_sent_by_socket(struct __sk_buff* skb, const struct bh_s
         return BH_GUARD_PASS;
     bh_identify_sender(skb, work);
     bh_take_as_first(work);
-    return bh_judge_frame(work);
+    return bh_judge_frame(work, sender);
 }
 
 /* The verdict that an answer of the kernel would betray: the attempt of the packet that it answers. */
@@ -117,8 +153,9 @@ static __always_inline int bh_is_unwanted_answer(struct __sk_buff* skb, struct b
     struct bh_packet* packet = &work->packet;
     if (!refuse_silently || packet->kind != BH_FRAME_IP)
         return 0;
+    /* The reset that answers a SYN has no sequence number of its own (RFC 9293, 3.10.7.1); others end connections. */
     if (packet->protocol == IPPROTO_TCP)
-        return (packet->tcp_flags & BH_TCP_RST) &&
+        return (packet->tcp_flags & BH_TCP_RST) && (packet->tcp_flags & BH_TCP_ACK) && packet->tcp_sequence == 0 &&
                bh_answers_refused_attempt(work, &packet->destination, packet->source_port, IPPROTO_TCP);
     if (!bh_is_icmp_error(packet))
         return 0;
@@ -150,15 +187,31 @@ static __noinline int bh_sent_by_kernel(struct __sk_buff* skb, struct bh_guard_w
     return bh_judge_packet(work, BH_OUTBOUND);
 }
 
+static __noinline int bh_socket_leaves_quarantine(struct __sk_buff* skb, const struct bh_sender* sender,
+                                                  struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (!guard_namespace && !bh_sender_is_in_scope(skb))
+        return BH_GUARD_PASS;
+    if (sender->is_kernel || bh_is_ordinary_after_all(packet, sender))
+        return bh_leaves_quarantine(work, 1);
+    if (packet->kind == BH_FRAME_IP && !bh_is_own_source(&packet->source, sender->netns) &&
+        !bh_is_unspecified(&packet->source)) {
+        bh_take_as_first(work);
+        return bh_refuse_packet(work, BH_OUTBOUND);
+    }
+    return bh_leaves_quarantine(work, 0);
+}
+
 static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
 {
     struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
-        return bh_leaves_quarantine(work, sender->is_kernel || bh_is_ordinary_after_all(&work->packet, sender));
+        return bh_socket_leaves_quarantine(skb, sender, work);
     if (skb->ingress_ifindex) /* bridged from a tap device, whose socket it still has */
-        return bh_forwarded(skb, work);
+        return bh_forwarded(skb, work, 1);
     return sender->is_kernel ? bh_sent_by_kernel(skb, work) : bh_sent_by_socket(skb, sender, work);
 }
 
@@ -169,11 +222,11 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
     struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;
-    if (bh_is_quarantined())
+    if (bh_is_quarantined() && guard_namespace)
         return bh_leaves_quarantine(work, !skb->ingress_ifindex || skb->sk);
     /* Connections that are no full socket yet, or any more, are the kernel's. */
     if (!skb->sk && skb->ingress_ifindex)
-        return bh_forwarded(skb, work);
+        return bh_forwarded(skb, work, 1);
     return bh_sent_by_kernel(skb, work);
 }
 
@@ -191,8 +244,17 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
     }
     if (bh_is_own_packet(skb, socket, link) && !bh_is_quarantined())
         return BH_GUARD_PASS;
-    struct bh_sender sender = {.protocol = socket->protocol, .type = socket->type, .port = socket->src_port};
+    struct bh_sender sender = {.family = socket->family,
+                               .protocol = socket->protocol,
+                               .type = socket->type,
+                               .port = socket->src_port,
+                               .remote_port = bpf_ntohs((__u16)socket->dst_port)};
     const struct sock* kernel = bh_kernel_socket(socket);
+    if (skb->protocol == bpf_htons(ETH_P_IP))
+        bh_set_v4(&sender.remote, BPF_CORE_READ(kernel, __sk_common.skc_daddr)); /* also of an IPv6 socket */
+    else
+        bh_remote_address_of(kernel, &sender.remote);
+    sender.netns = bh_netns_of(kernel);
     sender.binds_anywhere = bh_source_may_be_forged(socket);
     sender.is_kernel = BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
     return bh_leaves_socket(skb, &sender, link);

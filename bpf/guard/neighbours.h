@@ -27,6 +27,26 @@ static __always_inline int bh_is_link_control(const struct bh_packet* packet)
     return packet->protocol == IPPROTO_IGMP && packet->hop_limit == 1 && bh_is_multicast(&packet->destination);
 }
 
+static __always_inline int bh_is_link_local(const struct bh_address* address)
+{
+    return (bh_const_words(address)[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+/* fe80::/10, or a multicast group of the link (RFC 4291; RFC 5771): no router takes it further. */
+static __always_inline int bh_stays_on_link(const struct bh_address* address)
+{
+    const __u32* word = bh_const_words(address);
+    if (bh_is_v4(address))
+        return bh_is_multicast(address);
+    return bh_is_link_local(address) || (word[0] & bpf_htonl(0xff0f0000)) == bpf_htonl(0xff020000);
+}
+
+/* What daemons of the link (router advertisements, unsolicited ones of neighbours) send through raw sockets. */
+static __always_inline int bh_is_link_control_by_hand(const struct bh_packet* packet)
+{
+    return bh_is_link_control(packet) && bh_stays_on_link(&packet->destination);
+}
+
 /* "Packet too big": a path on which it is lost swallows large packets for ever (RFC 2923). */
 static __always_inline int bh_is_path_mtu(const struct bh_packet* packet)
 {

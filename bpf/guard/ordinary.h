@@ -35,6 +35,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     void* end = (void*)(long)skb->data_end;
     __u32 protocol = socket->protocol;
     __u32 type = socket->type;
+    __be16 peer_port = socket->dst_port; /* 0: not connected */
+    __u32 elsewhere;                     /* netfilter has given it another destination since the door was asked */
     void* transport;
 
     /* Loads of one field in two branches would be merged into one through a computed pointer, which the verifier refuses. */
@@ -49,20 +51,29 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         if (protocol == IPPROTO_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
             return 1;
         transport = ip + 1;
+        __u32 peer = socket->dst_ip4;
+        asm volatile("" : "+r"(peer));
+        elsewhere = ip->daddr ^ peer;
     } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr* ip = data + link;
         if ((void*)(ip + 1) > end || ip->nexthdr != protocol)
             return 0;
         transport = ip + 1;
+        const __u32* to = ip->daddr.in6_u.u6_addr32;
+        elsewhere = (to[0] ^ socket->dst_ip6[0]) | (to[1] ^ socket->dst_ip6[1]) | (to[2] ^ socket->dst_ip6[2]) |
+                    (to[3] ^ socket->dst_ip6[3]);
     } else {
         return 0;
     }
     if (bh_source_may_be_forged(socket))
         return 0;
-    if (protocol == IPPROTO_TCP)
-        return 1;
+    if (protocol == IPPROTO_TCP) {
+        struct tcphdr* tcp = transport;
+        return (void*)(tcp + 1) <= end && (!tcp->syn || (!elsewhere && tcp->dest == peer_port));
+    }
     struct udphdr* udp = transport;
-    return protocol == IPPROTO_UDP && (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port;
+    return protocol == IPPROTO_UDP && (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port &&
+           (!peer_port || (!elsewhere && udp->dest == peer_port));
 }
 
 static __always_inline int bh_is_plain_tcp(struct __sk_buff* skb, __u32 link)

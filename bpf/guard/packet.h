@@ -80,6 +80,7 @@ struct bh_packet {
     __u8 fragment_protocol; /* as each fragment has it: of IPv6, the first header in the pieces */
     __u8 pad[2];
     __u32 identification; /* of the fragments */
+    __u32 tcp_sequence;
     __u32 transport;      /* offset of the transport header */
 };
 
@@ -130,6 +131,7 @@ static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_p
             return;
         }
         packet->tcp_flags = head[13];
+        packet->tcp_sequence = (__u32)head[4] << 24 | (__u32)head[5] << 16 | (__u32)head[6] << 8 | head[7];
         break;
     case IPPROTO_UDP:
     case IPPROTO_ICMP:
@@ -227,20 +229,21 @@ static __always_inline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet*
 /* `link` bytes of link-layer header: ETH_HLEN, or 0 on devices that carry bare IP. */
 static __noinline int bh_read_packet(struct __sk_buff* skb, struct bh_packet* packet, __u32 link)
 {
-    __u16 type = bpf_ntohs((__u16)skb->protocol);
+    __u16 type;
     __u32 at = link;
     int failed = 0;
 
     __builtin_memset(packet, 0, sizeof(*packet));
-    if (link == ETH_HLEN) {
-        /* skb->protocol is what the sender of a packet socket likes it to be; the peer reads the frame. */
-        __u8 bytes[2];
-        if (bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(bytes), bytes, sizeof(bytes))) {
-            packet->kind = BH_FRAME_MALFORMED;
-            return 0;
-        }
-        type = (__u16)(bytes[0] << 8 | bytes[1]);
+    /* skb->protocol is what the sender of a packet socket likes it to be; the peer reads the frame. */
+    __u8 bytes[2];
+    if (bpf_skb_load_bytes(skb, link == ETH_HLEN ? ETH_HLEN - sizeof(bytes) : 0, bytes, sizeof(bytes))) {
+        packet->kind = BH_FRAME_MALFORMED;
+        return 0;
     }
+    if (link == ETH_HLEN)
+        type = (__u16)(bytes[0] << 8 | bytes[1]);
+    else
+        type = bytes[0] >> 4 == 4 ? ETH_P_IP : bytes[0] >> 4 == 6 ? ETH_P_IPV6 : 0;
 #pragma unroll
     for (int i = 0; i < BH_VLAN_TAGS; i++) {
         __u8 tag[4];
@@ -254,6 +257,10 @@ static __noinline int bh_read_packet(struct __sk_buff* skb, struct bh_packet* pa
         at += sizeof(tag);
     }
     packet->ether_type = type;
+    if (type == ETH_P_8021Q || type == ETH_P_8021AD) {
+        packet->kind = BH_FRAME_MALFORMED; /* a receiver takes off as many tags as there are */
+        return 0;
+    }
     if (type == ETH_P_IP) {
         failed = bh_read_ipv4(skb, packet, at);
     } else if (type == ETH_P_IPV6) {
@@ -298,6 +305,11 @@ static __always_inline int bh_read_quoted(struct __sk_buff* skb, struct bh_packe
 static __always_inline int bh_is_link_protocol(__u16 ether_type)
 {
     return ether_type == 0x888e || ether_type == 0x88cc || ether_type == 0x8809;
+}
+
+static __always_inline int bh_keeps_the_link_up(const struct bh_packet* packet)
+{
+    return packet->kind == BH_FRAME_ARP || (packet->kind == BH_FRAME_OTHER && bh_is_link_protocol(packet->ether_type));
 }
 
 static __always_inline int bh_is_multicast(const struct bh_address* address)

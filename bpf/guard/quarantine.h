@@ -5,17 +5,14 @@
 
 #include "bpf/guard/neighbours.h"
 
-static __always_inline int bh_needs_no_verdict(const struct bh_packet* packet)
+/*
+ * Without state: a packet may pass when its exchange could have been begun here as it stands, or, a segment of TCP after
+ * the first, by the other end.
+ */
+static __noinline int bh_quarantine_allows(struct bh_guard_work* work, __u8 direction, __u32 also_answers)
 {
-    if (packet->kind == BH_FRAME_ARP || (packet->kind == BH_FRAME_OTHER && bh_is_link_protocol(packet->ether_type)))
-        return 1;
-    return packet->kind == BH_FRAME_IP && (bh_is_link_control(packet) || bh_is_path_mtu(packet));
-}
-
-/* Without state: a packet may pass when its exchange could have been begun by either end. */
-static __noinline int bh_quarantine_allows(struct bh_guard_work* work, __u8 direction)
-{
-    if (work->packet.kind != BH_FRAME_IP || work->packet.source_routed)
+    const struct bh_packet* packet = &work->packet;
+    if (packet->kind != BH_FRAME_IP || packet->source_routed)
         return 0;
     bh_take_as_first(work);
     work->direction = direction;
@@ -23,10 +20,17 @@ static __noinline int bh_quarantine_allows(struct bh_guard_work* work, __u8 dire
     bh_judge(&work->question, &work->answer);
     if (work->answer.verdict == BH_ALLOWED)
         return 1;
+    if (!also_answers)
+        return 0;
     bh_turn_round(&work->key);
     bh_ask_about_exchange(work, direction == BH_OUTBOUND ? BH_INBOUND : BH_OUTBOUND);
     bh_judge(&work->question, &work->answer);
     return work->answer.verdict == BH_ALLOWED;
+}
+
+static __always_inline int bh_is_opening_segment(const struct bh_packet* packet)
+{
+    return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (BH_TCP_SYN | BH_TCP_ACK)) == BH_TCP_SYN;
 }
 
 static __noinline int bh_quarantine_refuses(struct bh_guard_work* work, __u8 direction)
@@ -38,22 +42,33 @@ static __noinline int bh_quarantine_refuses(struct bh_guard_work* work, __u8 dir
     return BH_GUARD_DROP;
 }
 
-/* `made_by_kernel`: by its own or a stream socket, not by hand in a raw or packet socket, nor by somebody else. */
+/*
+ * `made_by_kernel`: by its own or a stream or datagram socket, from an address of this host; not by hand in a raw or packet
+ * socket, nor by somebody else.
+ */
 static __noinline int bh_leaves_quarantine(struct bh_guard_work* work, __u32 made_by_kernel)
 {
     const struct bh_packet* packet = &work->packet;
-    if (bh_needs_no_verdict(packet))
+    if (bh_keeps_the_link_up(packet))
+        return BH_GUARD_PASS;
+    if (packet->kind == BH_FRAME_IP && (made_by_kernel ? bh_is_link_control(packet) || bh_is_path_mtu(packet)
+                                                       : bh_is_link_control_by_hand(packet)))
         return BH_GUARD_PASS;
     if (made_by_kernel && packet->protocol == IPPROTO_TCP && (packet->tcp_flags & BH_TCP_RST))
         return BH_GUARD_PASS; /* sessions that are cut: the other end is told */
-    return bh_quarantine_allows(work, BH_OUTBOUND) ? BH_GUARD_PASS : bh_quarantine_refuses(work, BH_OUTBOUND);
+    __u32 also_answers = made_by_kernel && packet->protocol == IPPROTO_TCP && !bh_is_opening_segment(packet);
+    return bh_quarantine_allows(work, BH_OUTBOUND, also_answers) ? BH_GUARD_PASS
+                                                                 : bh_quarantine_refuses(work, BH_OUTBOUND);
 }
 
 static __noinline int bh_enters_quarantine(struct bh_guard_work* work)
 {
-    if (bh_needs_no_verdict(&work->packet))
+    const struct bh_packet* packet = &work->packet;
+    if (bh_keeps_the_link_up(packet) ||
+        (packet->kind == BH_FRAME_IP && (bh_is_link_control(packet) || bh_is_path_mtu(packet))))
         return BH_GUARD_PASS;
-    return bh_quarantine_allows(work, BH_INBOUND) ? BH_GUARD_PASS : bh_quarantine_refuses(work, BH_INBOUND);
+    return bh_quarantine_allows(work, BH_INBOUND, !bh_is_opening_segment(packet)) ? BH_GUARD_PASS
+                                                                                  : bh_quarantine_refuses(work, BH_INBOUND);
 }
 
 #endif

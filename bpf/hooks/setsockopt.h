@@ -17,11 +17,12 @@
 #define BH_PACKET_QDISC_BYPASS 20
 #define BH_XDP_TX_RING 3
 
-static __always_inline int bh_first_byte_is_set(struct bpf_sockopt* ctx)
+/* The kernel takes an int (packet(7)); what is not one is for it to refuse. */
+static __always_inline int bh_number_is_set(struct bpf_sockopt* ctx)
 {
     __u8* value = ctx->optval;
     __u8* end = ctx->optval_end;
-    return value + 1 <= end && *value != 0;
+    return value + 4 > end || (value[0] | value[1] | value[2] | value[3]) != 0;
 }
 
 static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
@@ -44,7 +45,7 @@ static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
     case BH_SOL_IP: return ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx);
     case BH_SOL_IPV6:
         return (ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0;
-    case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_first_byte_is_set(ctx);
+    case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_number_is_set(ctx);
     case BH_SOL_XDP: return ctx->optname == BH_XDP_TX_RING;
     default: return 0;
     }

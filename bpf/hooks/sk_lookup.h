@@ -147,7 +147,7 @@ static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
         bh_tell_arrival_denied(arrival, listener);
     if (arrival->answer.verdict == BH_DENIED)
         return SK_DROP;
-    bh_remember_acceptance(&arrival->question, &arrival->answer, arrival->remote_port, arrival->netns,
+    bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port, arrival->netns,
                            listener ? &listener->owner : NULL);
     return SK_PASS;
 }

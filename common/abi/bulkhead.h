@@ -296,7 +296,8 @@ struct bh_exchange {
     __u32 generation; /* of the planes that let it pass */
     __u8 direction;   /* enum bh_direction */
     __u8 icmp_type;   /* of the first packet */
-    __u8 pad[2];
+    __u8 by_process;  /* the sender's process was asked about */
+    __u8 pad;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 

@@ -4,6 +4,7 @@
 import socket
 import struct
 
+from harness import namespaces
 from harness.lab import wait_until
 
 from . import packets
@@ -37,7 +38,7 @@ class CutOff(EvasionTest):
     def lost(self, attack, **conditions):
         self.next_attempt()
         self.attempt(attack)
-        self.recorded(reason="quarantine", **conditions)
+        self.recorded(**{"reason": "quarantine", **conditions})
         self.nothing_arrived()
 
     def raw_tcp(self, flags, port=None, source_port=4444):
@@ -86,8 +87,31 @@ class CutOff(EvasionTest):
             with self.subTest(address=address):
                 self.lost(lambda: attack(address), protocol="udp", dst__ip=address)
 
+    def test_packets_that_look_like_answers(self):
+        """Nobody asked. Failsafes let in ssh from management, and what DHCP servers send to port 68."""
+        own, peer, ends6 = self.attacker.ip4, self.peer.ip4, (self.attacker.ip6, self.peer.ip6)
+        attacks = {
+            "a SYN from the ssh port": packets.ipv4(own, peer, 6, packets.tcp(own, peer, 22, self.port, packets.SYN, self.mark)),
+            "data from the ssh port": self.raw_tcp(packets.ACK, source_port=22),
+            "a datagram from DHCP's port": packets.ipv4(own, peer, 17, packets.udp(own, peer, 68, self.port, self.mark)),
+            "fragmentation needed": packets.ipv4(own, peer, 1, packets.icmp(3, self.mark * 2, 4)),
+            "packet too big": packets.ipv6(*ends6, 58, packets.icmpv6(*ends6, 2, self.mark)),
+            "a neighbour's advertisement": packets.ipv6(*ends6, 58, packets.icmpv6(*ends6, 136, self.mark), 255),
+        }
+        for name, packet in attacks.items():
+            with self.subTest(name):
+                self.lost(lambda: send_ip(packet), direction="outbound")
+
+    def test_a_failsafe_from_a_foreign_address(self):
+        ends = ("203.0.113.9", self.peer.ip4)
+        packet = packets.ipv4(*ends, 17, packets.udp(*ends, 68, 67, self.mark))
+        self.lost(lambda: send_ip(packet), direction="outbound", reason="malformed")
+
     def test_the_failsafe_goes_on(self):
-        """What the kernel would answer management from the ssh port, and nothing else, still goes."""
-        self.next_attempt()
-        self.permitted(lambda: send_ip(self.raw_tcp(packets.ACK, source_port=22)))
-        self.wire.wait(content=self.mark)
+        served = self.hear(self.attacker, socket.SOCK_STREAM, 22)
+        with namespaces.inside(self.peer.netns):
+            with socket.create_connection((self.attacker.ip4, 22), 2) as ssh:
+                accepted, _ = served.accept()
+                with accepted:
+                    accepted.sendall(self.mark)
+                    self.assertEqual(ssh.recv(64), self.mark)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interfaces and namespaces that the attacker makes for himself on the host with the agent."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -105,6 +106,78 @@ class Devices(EvasionTest):
         self.assertEqual(self.inside(self.send_raw, self.raw("10.77.0.89", self.port), self.peer.ip4), "")
         self.recorded(protocol="udp", src__ip="10.77.0.89", dst__port=self.port)
         self.nothing_arrived()
+
+    def bridged(self):
+        """The inner namespace on one link with the host's interface: sends frames."""
+        self.link("link add br9 type bridge", f"link add v0 type veth peer name eth9 netns {self.inner}",
+                  "link set v0 master br9 up", "link set eth0 master br9", "link set br9 up")
+        self.addCleanup(self.link, "link del v0", "link del br9")
+        namespaces.batch(self.inner, ["addr add 10.77.0.89/24 dev eth9", "link set eth9 up"])
+        time.sleep(0.2)
+
+        def send(kind, data, tags=()):
+            frame = packets.ethernet(self.wire.mac, "02:00:00:00:00:89", kind, data, tags)
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
+                opened.sendto(frame, ("eth9", tags[0][0] if tags else kind))
+        return send
+
+    def test_frames_over_a_bridge(self):
+        """A receiver takes off as many tags for VLAN 0 as there are."""
+        send = self.bridged()
+        for tags in (0, 2, 3, 4):
+            with self.subTest(tags=tags):
+                self.next_attempt()
+                self.inside(send, packets.ETH_IPV4, self.raw("10.77.0.89", self.port), [(0x8100, 0)] * tags)
+                self.recorded(direction="forwarded")
+                self.nothing_arrived()
+        self.next_attempt()
+        self.inside(send, 0x88B5, self.mark)
+        self.recorded(direction="forwarded", reason="malformed")
+        self.nothing_arrived()
+
+    def test_errors_about_nothing_through_the_host(self):
+        """Also those that say how large packets may be."""
+        self.veth()
+        for code in (3, 4):
+            with self.subTest(code=code):
+                self.next_attempt()
+                packet = packets.ipv4(INNER4, self.peer.ip4, 1, packets.icmp(3, self.mark * 2, code))
+                self.assertEqual(self.inside(self.send_raw, packet, self.peer.ip4), "")
+                self.recorded(direction="forwarded", protocol="icmp", icmp__type=3)
+                self.nothing_arrived()
+
+    def test_another_protocol_by_name_on_a_device_without_frames(self):
+        """On a tun device what the sender calls a packet (ARP, LLDP) is not what it is."""
+        if not os.path.exists("/dev/net/tun"):
+            self.skipTest("no /dev/net/tun here")
+
+        def attack(kind):
+            opened = self.tunnel_device(IFF_TUN)
+            os.set_blocking(opened, False)
+            os.system("ip addr add 10.88.1.1/24 dev tun9 && ip link set tun9 up")
+            time.sleep(1.5)  # until it is guarded
+            packet = packets.ipv4("10.88.1.1", "198.51.100.7", 17,
+                                  packets.udp("10.88.1.1", "198.51.100.7", 4444, self.port, self.mark))
+            try:
+                with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sender:
+                    sender.sendto(packet, ("tun9", kind))
+            except OSError:
+                pass
+            time.sleep(0.1)
+            left = b""
+            try:
+                while True:
+                    left += os.read(opened, 4096)
+            except BlockingIOError:
+                pass
+            os.close(opened)
+            if self.mark in left:
+                raise OSError(errno.ENOTUNIQ, "it left")
+        for kind in (0x0800, 0x0806, 0x88CC):
+            with self.subTest(kind=hex(kind)):
+                self.next_attempt()
+                self.permitted(attack, kind)
+                self.recorded(direction="outbound", dst__ip="198.51.100.7")
 
     def tunnel_device(self, kind):
         opened = os.open("/dev/net/tun", os.O_RDWR)

@@ -111,12 +111,14 @@ class PacketSockets(EvasionTest):
 
     def test_bypass_of_the_queue(self):
         """Which would go past the interface's egress hook."""
-        def attack(_):
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
-                opened.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
-                opened.sendto(self.frame(self.port), ("eth0", packets.ETH_IPV4))
-        self.assertEqual(self.attempt(attack, 0), "EPERM")
-        self.check(attack, allowed=False, reason="malformed")
+        for value in (1, 256, -1 << 31):  # the kernel takes what is not 0 for yes
+            def attack(_):
+                with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
+                    opened.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, value)
+                    opened.sendto(self.frame(self.port), ("eth0", packets.ETH_IPV4))
+            with self.subTest(value=value):
+                self.assertEqual(self.attempt(attack, 0), "EPERM")
+                self.check(attack, allowed=False, reason="malformed")
 
     def test_xdp_socket(self):
         """AF_XDP's transmit ring goes past the interface's egress hook too."""

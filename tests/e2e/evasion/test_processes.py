@@ -4,12 +4,13 @@
 import os
 import shutil
 import socket
+import struct
 import time
 
 from harness import namespaces
 from harness.lab import PYTHON
 
-from . import calls
+from . import calls, packets
 from .case import EvasionTest, hear
 from .test_sockets import IPPROTO_MPTCP, TCP, UDP, connect
 
@@ -41,6 +42,7 @@ allow:
   - {id: by-unit, to: {cidr: PEER4/32}, service: [tcp/7000, udp/7000], process: {unit: worker.service}}
   - {id: by-exe, to: {cidr: PEER4/32}, service: [tcp/7001], process: {exe: TRUSTED}}
   - {id: by-user, to: {cidr: PEER4/32}, service: [tcp/7002], process: {user: nobody}}
+  - {id: ping, to: {cidr: PEER4/32}, service: [icmp/8], process: {unit: worker.service}}
   - {id: not-batch, to: {cidr: [PEER4/32, 10.77.0.51/32]}, service: [tcp/7003]}
 deny:
   - {id: batch, to: {cidr: [10.77.0.51/32]}, service: [tcp/7003], process: {unit: batch.service}}
@@ -129,6 +131,20 @@ deny:
             self.wire.clear()
             self.refused(take)
             self.check(BY_UNIT, protocol="udp")
+
+    def test_an_exchange_that_another_process_began(self):
+        """Who pings with the identifier of a process that may is still not that process."""
+        def ping():
+            with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as opened:
+                opened.sendto(packets.icmp(8, self.mark, rest=struct.pack("!HH", 77, 1)), (self.peer.ip4, 0))
+        self.permitted(ping, unit="worker.service")
+        self.wire.wait(content=self.mark)
+        self.next_attempt()
+        self.attempt(ping)
+        self.recorded(direction="outbound", protocol="icmp", icmp__type=8)
+        self.nothing_arrived()
+        self.permitted(ping, unit="worker.service")
+        self.wire.wait(content=self.mark)
 
     def test_moved_to_another_cgroup(self):
         """Where the process is when it connects counts, not where it was when it made the socket, nor the reverse."""

@@ -193,6 +193,16 @@ class Raw(EvasionTest):
         self.lost(attack, dst__ip=self.target[4])
         self.assertEqual(self.wire.matching(source=self.source[4], protocol=17), [])
 
+    def test_link_control_to_far_away(self):
+        """Only its receiver would look at the hop limit; routers take it on (RFC 4861)."""
+        far = "2001:db8::1"
+        self.attacker.run("ip", "-6", "route", "replace", "2001:db8::/32", "via", self.target[6], daemon=True).check()
+        self.addCleanup(self.attacker.run, "ip", "-6", "route", "del", "2001:db8::/32", daemon=True)
+        for kind, hop_limit in ((136, 255), (143, 1)):
+            with self.subTest(type=kind):
+                packet = packets.ipv6(self.source[6], far, 58, packets.icmpv6(self.source[6], far, kind, self.mark), hop_limit)
+                self.lost(send_ip, packet, protocol="icmpv6", dst__ip=far, icmp__type=kind)
+
     def segment(self, port):
         return packets.tcp(self.source[4], self.target[4], 4444, port, payload=self.mark)
 

@@ -188,11 +188,10 @@ Result<AgentConfig> parse_agent_config(const std::string& file, const std::strin
     if (text.size() > max_config_bytes)
         return fail(ErrorKind::invalid, "{}:1:1: error: the file is larger than {} bytes", file, max_config_bytes);
     try {
-        const auto documents = YAML::LoadAll(text);
-        if (documents.size() > 1)
-            reader.error(documents[1], "the agent's configuration is one document", "remove the '---'");
-        else if (!documents.empty())
-            read_document(reader, documents.front(), config);
+        if (const auto second = second_document(text))
+            reader.error(*second, "the agent's configuration is one document", "remove what is not part of it");
+        else
+            read_document(reader, YAML::Load(text), config);
     } catch (const YAML::Exception& exception) {
         reader.error(exception.mark, exception.msg);
     }

@@ -2,10 +2,41 @@
 #include "agent/config/yaml_reader.h"
 
 #include <fmt/ranges.h>
+#include <yaml-cpp/eventhandler.h>
 
 #include <set>
+#include <sstream>
 
 namespace bulkhead::agent {
+
+namespace {
+
+class DocumentStart final : public YAML::EventHandler {
+public:
+    void OnDocumentStart(const YAML::Mark& mark) override { at = mark; }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+
+    YAML::Mark at;
+};
+
+} // namespace
+
+std::optional<YAML::Mark> second_document(const std::string& text)
+{
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStart start;
+    if (parser.HandleNextDocument(start) && parser.HandleNextDocument(start))
+        return start.at;
+    return std::nullopt;
+}
 
 void YamlReader::mapping(const YAML::Node& node, const std::string& what,
                          const std::map<std::string, Handler>& handlers)

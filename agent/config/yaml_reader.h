@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,5 +35,9 @@ private:
     std::string file_;
     std::vector<std::string> errors_;
 };
+
+// Where a second document begins, or what no document can hold. YAML::Load() ignores what follows the first, and
+// YAML::LoadAll() of yaml-cpp 0.7 never ends at a stray ','. Throws YAML::Exception.
+[[nodiscard]] std::optional<YAML::Mark> second_document(const std::string& text);
 
 } // namespace bulkhead::agent

@@ -100,7 +100,8 @@ TEST(AgentConfig, WrongShapesAreErrorsNotExceptions)
     for (const char* text : {"- a\n", "hostname: [a]\n", "labels: [a]\n", "labels: {a: {b: c}}\n", "hostname: {\n",
                              "failsafe: {resolvers: one}\n", "failsafe: {ntp: [pool.example]}\n", "hostname:\n",
                              "failsafe: {dhcp: perhaps}\n", "a: *b\n", "---\nhostname: a\n---\nhostname: b\n",
-                             "hostname: a\nhostname: b\n", "labels: {a: b, a: c}\n", "{[a]: b}\n", "\"\t\xff\": 1\n"})
+                             "hostname: a\nhostname: b\n", ",", ", a", "hostname: a\n,\n", "labels: {a: b, a: c}\n",
+                             "{[a]: b}\n", "\"\t\xff\": 1\n"})
         EXPECT_THAT(error_of(text).message, HasSubstr("agent.yaml:")) << text;
 }
 

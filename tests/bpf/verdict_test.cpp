@@ -6,6 +6,8 @@
 #include "tests/bpf/fixture.h"
 #include "tests/harness/random_policy.h"
 
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -104,10 +106,21 @@ policy::ClassVector bits(const bh_class_vector& classes)
     return vector;
 }
 
-bh_judge_request request_of(const policy::Attempt& attempt, const bh_subject& subject)
+// By which address the kernel is asked: 127.0.0.1 and ::1 are what the host's own addresses stand for.
+IpAddress remote_of(const policy::Attempt& attempt, bool own)
+{
+    static const auto one = IpAddress::parse("::1").value();
+    if (own && attempt.peer == one)
+        return IpAddress::parse("fd77::1").value();
+    if (own && attempt.peer == IpAddress::from_v4(INADDR_LOOPBACK))
+        return IpAddress::parse("10.77.0.1").value();
+    return attempt.peer;
+}
+
+bh_judge_request request_of(const policy::Attempt& attempt, const IpAddress& remote, const bh_subject& subject)
 {
     bh_judge_request request{};
-    std::memcpy(request.remote.byte, attempt.peer.bytes.data(), sizeof(request.remote.byte));
+    std::memcpy(request.remote.byte, remote.bytes.data(), sizeof(request.remote.byte));
     request.subject = subject;
     request.port = attempt.port.value_or(0);
     request.port_unknown = attempt.port ? 0 : 1;
@@ -141,6 +154,7 @@ struct Enforced {
 
 struct Tally {
     std::map<int, int> reasons;
+    std::map<std::pair<int, int>, int> loopback; // by enum bh_loopback and reason
     int denied = 0, by_process = 0;
     int staged = 0; // answers that would be others, had nothing expired
 };
@@ -165,6 +179,7 @@ void compare(const Enforced& enforced, const policy::Attempt& attempt, const bh_
             policy::judge(enforced.planes[index], enforced.host, approach, bits(answered.classes)).verdict !=
             by_plane.verdict;
         ++tally.reasons[kernel[index].second];
+        ++tally.loopback[{answered.loopback, kernel[index].second}];
         tally.denied += kernel[index].first;
     }
     EXPECT_EQ(answered.peer_class, enforced.planes[0].peer_class(attempt.peer)) << harness::to_text(attempt);
@@ -187,7 +202,9 @@ TEST_F(Verdict, KernelAnswersAsTheEvaluatorAndThePlanesDo)
         std::vector<bh_judge_request> requests;
         for (int i = 0; i < attempts_a_host; ++i) {
             attempts.push_back(random.attempt(enforced.scenario, enforced.own));
-            requests.push_back(request_of(attempts.back(), enforced.population.subject(attempts.back().process)));
+            const auto& attempt = attempts.back();
+            requests.push_back(request_of(attempt, remote_of(attempt, random.chance(50)),
+                                          enforced.population.subject(attempt.process)));
         }
         ASSERT_TRUE(datapath_->judge(requests));
         for (std::size_t i = 0; i < attempts.size() && !HasFailure(); ++i) {
@@ -198,6 +215,9 @@ TEST_F(Verdict, KernelAnswersAsTheEvaluatorAndThePlanesDo)
     // The random worlds reach what they are made for.
     for (const auto reason : {BH_REASON_RULE, BH_REASON_DEFAULT, BH_REASON_NO_POLICY, BH_REASON_LOCAL})
         EXPECT_GT(tally.reasons[reason], 300) << reason;
+    for (const auto kind : {BH_LOOPBACK_ADDRESS, BH_LOOPBACK_OWN})
+        for (const auto reason : {BH_REASON_RULE, BH_REASON_DEFAULT, BH_REASON_LOCAL})
+            EXPECT_GT((tally.loopback[{kind, reason}]), 0) << kind << " " << reason;
     EXPECT_GT(tally.denied, 1000);
     EXPECT_GT(tally.by_process, 10);
     EXPECT_GT(tally.staged, 50);

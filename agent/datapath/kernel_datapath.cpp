@@ -456,6 +456,8 @@ std::vector<MapUse> KernelDatapath::map_use()
     count("udp_out", parts_.skeleton->maps.bh_udp_out, bh_udp_flow_key{});
     count("udp_in", parts_.skeleton->maps.bh_udp_in, bh_udp_flow_key{});
     count("exchanges", parts_.skeleton->maps.bh_exchanges, bh_exchange_key{});
+    count("own_addresses", parts_.skeleton->maps.bh_own_addresses, bh_address{});
+    count("own_elsewhere", parts_.skeleton->maps.bh_own_elsewhere, bh_own_key{});
     for (const auto& [name, table] : {std::pair{"denials_even", parts_.skeleton->maps.bh_denials_even},
                                       std::pair{"denials_odd", parts_.skeleton->maps.bh_denials_odd}})
         count(name, table, bh_denial_key{});

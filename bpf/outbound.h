@@ -62,6 +62,8 @@ static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, str
         return;
     __u32 netns = departure->local.netns;
     struct bpf_sock* socket = ctx->sk;
+    if (socket && socket->bound_dev_if > 1) /* not lo: by its interface it may reach another's */
+        return;
     if (!netns && socket)
         netns = bh_netns_of(bh_kernel_socket(socket));
     question->loopback = bh_loopback_of_own(&question->remote, marks, netns);

@@ -15,7 +15,9 @@
 #include "agent/uplink/uplink.h"
 
 #include <atomic>
+#include <deque>
 #include <memory>
+#include <set>
 
 namespace bulkhead::agent {
 
@@ -78,6 +80,7 @@ private:
                                           const std::optional<QuarantineHold>& before) const;
     [[nodiscard]] v1::Standing standing() const;
     [[nodiscard]] std::uint64_t trial_left_ms() const;
+    void look_for_tampering();
     void report_denials();
     void follow_namespaces(std::span<const NamespaceHint> hints);
     void report_flows();
@@ -127,6 +130,9 @@ private:
     std::string interface_error_;              // likewise
     std::vector<std::string> guarded_;         // interfaces
     std::string namespace_error_;              // likewise
+    std::set<std::string> standing_tampering_; // that could not be put right, and was told
+    std::deque<v1::Tampering> tampering_;      // the last few
+    std::uint64_t tampered_ = 0;               // how often
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

@@ -48,6 +48,7 @@ v1::LocalStatus Agent::local_status()
     status.set_generation(control.generation);
     status.set_enforcing(enforcer_->plane_in_force());
     status.set_refusal(enforcer_->refusal());
+    status.mutable_tampering()->Add(tampering_.begin(), tampering_.end());
     for (const auto& segment : enforcer_->state().policy.segments)
         status.add_segments(segment);
     for (const auto& rule : enforcer_->failsafes()) {
@@ -67,6 +68,7 @@ v1::LocalStatus Agent::local_status()
     for (const auto& [name, value] : events_->with([](FlowAssembler& assembler) { return assembler.counters(); }))
         add_counter(name, value);
     add_counter("open_flows", events_->with([](FlowAssembler& assembler) { return assembler.open_flows(); }));
+    add_counter("tampering", tampered_);
     for (const auto& use : datapath_->map_use()) {
         auto& map = *status.add_maps();
         map.set_name(use.name);

@@ -74,6 +74,9 @@ public:
     // About once a second: processes come and go, drained sessions end, trials and quarantines are over.
     void tick();
 
+    // Judges live sessions again, as after a switch: something may have come in past the doors.
+    void look_at_sessions() { judge_sessions(); }
+
     void refuse(std::string why) { refusal_ = std::move(why); }
     [[nodiscard]] const std::string& refusal() const { return refusal_; }
     // True when the policy in force is known: given, or read back from disk.

@@ -4,6 +4,7 @@
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
@@ -61,12 +62,13 @@ struct PinnedLink {
     bpf_link_info info{};
 };
 
-Result<std::optional<PinnedLink>> open_pinned_link(const std::string& path)
+// Without a descriptor: there is none.
+Result<PinnedLink> open_pinned_link(const std::string& path)
 {
     PinnedLink link{UniqueFd(bpf_obj_get(path.c_str())), {}};
     if (!link.fd) {
         if (errno == ENOENT)
-            return std::nullopt;
+            return link;
         return fail_errno(errno, fmt::format("open {}", path));
     }
     __u32 size = sizeof(link.info);
@@ -126,12 +128,12 @@ Status attach_hook(const PinFolder& pins, const Hook& hook, const AttachPoint& w
 {
     const std::string path = pins.link(hook.name);
     BULKHEAD_TRY(auto pinned, open_pinned_link(path));
-    if (pinned && !is_dead(hook, *pinned)) {
-        BULKHEAD_CHECK(check_place(hook, path, *pinned, where));
-        return replace_program(hook, path, std::move(*pinned), undo);
+    if (pinned.fd && !is_dead(hook, pinned)) {
+        BULKHEAD_CHECK(check_place(hook, path, pinned, where));
+        return replace_program(hook, path, std::move(pinned), undo);
     }
     BULKHEAD_TRY(Link link, attach(hook, where));
-    if (pinned && ::unlink(path.c_str()) != 0)
+    if (pinned.fd && ::unlink(path.c_str()) != 0)
         return fail_errno(errno, fmt::format("remove the dead link {}", path));
     if (const int error = bpf_link__pin(link.get(), path.c_str()); error != 0)
         return fail_errno(-error, fmt::format("pin {}", path));
@@ -139,15 +141,77 @@ Status attach_hook(const PinFolder& pins, const Hook& hook, const AttachPoint& w
     return {};
 }
 
+UniqueFd duplicate(int fd)
+{
+    return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
 } // namespace
 
-Status attach_programs(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton)
+Result<Attachments> Attachments::make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton)
 {
     Undo undo;
-    for (const Hook& hook : hooks_of(skeleton))
+    Attachments made(pins, duplicate(where.cgroup), duplicate(where.netns));
+    for (const Hook& hook : hooks_of(skeleton)) {
         BULKHEAD_CHECK(attach_hook(pins, hook, where, undo));
+        made.held_.push_back({hook.name, hook.program, hook.is_netns, {}});
+        BULKHEAD_CHECK(made.reopen(made.held_.back()));
+    }
     undo.forget();
+    return made;
+}
+
+Status Attachments::reopen(Held& held) const
+{
+    held.link = UniqueFd(bpf_obj_get(pins_.link(held.name).c_str()));
+    if (!held.link)
+        return fail_errno(errno, fmt::format("open {}", pins_.link(held.name)));
     return {};
+}
+
+void Attachments::inspect(std::vector<Tampering>& found)
+{
+    for (auto& held : held_)
+        if (auto tampering = mend(held))
+            found.push_back(std::move(*tampering));
+}
+
+std::optional<Tampering> Attachments::mend(Held& held) const
+{
+    const Hook hook{held.name, held.program, held.is_netns};
+    PinnedLink link{{}, {}};
+    __u32 size = sizeof(link.info);
+    if (bpf_obj_get_info_by_fd(held.link.get(), &link.info, &size) != 0)
+        return Tampering{fmt::format("link {}", held.name), fmt::format("it cannot be inspected: errno {}", errno)};
+    if (!is_dead(hook, link)) {
+        if (link.info.prog_id == program_id(bpf_program__fd(held.program)))
+            return std::nullopt;
+        Tampering tampering{fmt::format("the program at {} was replaced", held.name), {}};
+        if (bpf_link_update(held.link.get(), bpf_program__fd(held.program), nullptr) != 0)
+            tampering.failure = fmt::format("cannot put it back: errno {}", errno);
+        return tampering;
+    }
+    Tampering tampering{fmt::format("the program at {} was detached", held.name), {}};
+    auto again = attach(hook, {cgroup_.get(), 0, netns_.get(), 0});
+    if (!again) {
+        tampering.failure = again.error().message;
+        return tampering;
+    }
+    const std::string path = pins_.link(held.name);
+    (void)pins_.prepare();
+    (void)::unlink(path.c_str());
+    held.link = duplicate(bpf_link__fd(again->get())); // before the pin: it acts whatever becomes of that
+    if (bpf_link__pin(again->get(), path.c_str()) != 0)
+        tampering.failure = fmt::format("it is attached again, but not pinned: errno {}", errno);
+    return tampering;
+}
+
+std::vector<PinnedObject> Attachments::pinned() const
+{
+    std::vector<PinnedObject> objects;
+    for (const auto& held : held_)
+        objects.push_back({pins_.link(held.name), held.link.get()});
+    return objects;
 }
 
 } // namespace bulkhead::agent

@@ -2,9 +2,12 @@
 #pragma once
 
 #include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/datapath.h"
 #include "agent/datapath/pins.h"
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -16,8 +19,34 @@ struct AttachPoint {
     std::uint32_t netns_inode = 0;
 };
 
-// Puts every program to its hook: a pinned link that lives gets the new program in place, without a moment in which
-// none runs; one that is missing or dead is made anew and pinned. On failure everything is as it was.
-[[nodiscard]] Status attach_programs(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton);
+// The programs at their hooks. The links are pinned and outlive this; it holds them open as well, so that a pin that is
+// taken away costs nothing but the pin.
+class Attachments {
+public:
+    // Puts every program to its hook: a pinned link that lives gets the new program in place, without a moment in which
+    // none runs; one that is missing or dead is made anew and pinned. On failure everything is as it was.
+    static Result<Attachments> make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton);
+
+    // Puts back what was detached or replaced.
+    void inspect(std::vector<Tampering>& found);
+    [[nodiscard]] std::vector<PinnedObject> pinned() const;
+
+private:
+    struct Held {
+        const char* name;
+        bpf_program* program;
+        bool is_netns;
+        UniqueFd link;
+    };
+    Attachments(PinFolder pins, UniqueFd cgroup, UniqueFd netns) // its own descriptors
+        : pins_(std::move(pins)), cgroup_(std::move(cgroup)), netns_(std::move(netns))
+    {}
+    Status reopen(Held& held) const;
+    [[nodiscard]] std::optional<Tampering> mend(Held& held) const;
+
+    PinFolder pins_;
+    UniqueFd cgroup_, netns_;
+    std::vector<Held> held_;
+};
 
 } // namespace bulkhead::agent

@@ -6,6 +6,7 @@
 
 #include "datapath.skel.h"
 
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include <memory>
@@ -26,5 +27,13 @@ struct RingDeleter {
     void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
 };
 using Ring = std::unique_ptr<ring_buffer, RingDeleter>;
+
+// 0: it is no program.
+[[nodiscard]] inline __u32 program_id(int program)
+{
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
+}
 
 } // namespace bulkhead::agent

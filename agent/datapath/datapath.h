@@ -55,6 +55,12 @@ struct MapUse {
     std::uint64_t capacity = 0;
 };
 
+// Something that root changed of what this agent made.
+struct Tampering {
+    std::string what;
+    std::string failure; // why it could not be put right; empty: it is as it was
+};
+
 using KernelExchanges = std::vector<std::pair<bh_exchange_key, bh_exchange>>;
 
 using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
@@ -108,8 +114,8 @@ public:
     // The verdict function in the kernel (SEC("syscall")), request by request; answers are written in place.
     virtual Status judge(std::span<bh_judge_request> requests) = 0;
 
-    // Every TCP and UDP socket of the agent's network namespace and of those that are followed, with its owner, whatever
-    // its cgroup.
+    // Every TCP and UDP socket of the agent's network namespace and of those that are followed, with its owner,
+    // whatever its cgroup.
     virtual Result<std::vector<WalkedSocket>> walk_sockets() = 0;
 
     // True when the cgroup (by id) is the enforced one or below it.
@@ -139,6 +145,10 @@ public:
     // What passed the guard and is remembered for its answers.
     virtual Result<KernelExchanges> exchanges() { return KernelExchanges{}; }
 
+    // Looks at links, pins, control word and planes, puts right what is not as it was made, and says what it found.
+    // Call at least twice a second.
+    virtual std::vector<Tampering> look_for_tampering() { return {}; }
+
     virtual Counters counters() = 0;
     virtual std::vector<MapUse> map_use() = 0;
 
@@ -148,8 +158,8 @@ public:
     // Guards interfaces that came, forgets those that went, and knows the addresses as they are now. The error names
     // the first interface that could not be guarded; it is tried again at the next call.
     virtual Status follow_interfaces() { return {}; }
-    // Puts the inbound door into the network namespaces that hold workloads now, and forgets those that are gone. Call it
-    // once a second, and at once with the hint of a BH_EVENT_NAMESPACE.
+    // Puts the inbound door into the network namespaces that hold workloads now, and forgets those that are gone. Call
+    // it once a second, and at once with the hint of a BH_EVENT_NAMESPACE.
     virtual NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints)
     {
         (void)hints;

@@ -5,6 +5,7 @@
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,13 +16,6 @@
 namespace bulkhead::agent {
 
 namespace {
-
-std::uint32_t program_id(int program)
-{
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
-}
 
 void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>& addresses)
 {
@@ -90,14 +84,43 @@ std::vector<Guard::Side> Guard::sides(const Interface& interface) const
 
 Status Guard::attach(const Interface& interface)
 {
+    const bool guarded_before = std::any_of(guarded_.begin(), guarded_.end(),
+                                            [&](const Interface& one) { return one.index == interface.index; });
     for (const auto& [side, program, id] : sides(interface)) {
-        if (id != 0 && attached_program(kind_, pins_, interface.index, side) == id)
+        mend_pin(interface, side);
+        if (id != 0 && attached_program(kind_, pins_, interface.index, side) == id) {
+            hold(interface, side);
             continue;
+        }
+        if (guarded_before)
+            mended_.push_back(fmt::format("the guard of interface {} was taken away", interface.name));
         if (auto attached = attach_to_interface(kind_, pins_, interface.index, side, program); !attached)
             return tl::unexpected(
                 std::move(attached).error().within(fmt::format("guard interface {}", interface.name)));
+        hold(interface, side);
     }
     return {};
+}
+
+void Guard::hold(const Interface& interface, PacketSide side)
+{
+    if (kind_ == TcKind::tcx && !links_.contains({interface.index, side}))
+        links_[{interface.index, side}] = UniqueFd(bpf_obj_get(pins_.link(guard_pin(interface.index, side)).c_str()));
+}
+
+// Of a link that acts, but whose pin was removed.
+void Guard::mend_pin(const Interface& interface, PacketSide side)
+{
+    const auto held = links_.find({interface.index, side});
+    const std::string path = pins_.link(guard_pin(interface.index, side));
+    if (held == links_.end() || attached_program(kind_, pins_, interface.index, side) != 0)
+        return;
+    const bool acts = held->second && link_interface(held->second.get()) == interface.index;
+    if (acts && pins_.prepare() && (::unlink(path.c_str()) == 0 || errno == ENOENT) &&
+        bpf_obj_pin(held->second.get(), path.c_str()) == 0)
+        mended_.push_back(fmt::format("the pin of the guard of interface {} was removed", interface.name));
+    else
+        links_.erase(held);
 }
 
 Status Guard::follow()
@@ -121,8 +144,10 @@ Status Guard::follow_interfaces()
                         interface.name);
         if (!wanted(interface)) {
             for (const auto side : {PacketSide::entering, PacketSide::leaving}) // of another setting, or renamed
-                if (attached_program(kind_, pins_, interface.index, side) != 0)
+                if (attached_program(kind_, pins_, interface.index, side) != 0) {
+                    links_.erase({interface.index, side});
                     detach_from_interface(kind_, pins_, interface.index, side);
+                }
             continue;
         }
         if (auto attached = attach(interface); attached)
@@ -134,8 +159,10 @@ Status Guard::follow_interfaces()
         const bool gone = std::none_of(present.begin(), present.end(),
                                        [&](const Interface& now) { return now.index == before.index; });
         if (gone)
-            for (const auto side : {PacketSide::entering, PacketSide::leaving})
+            for (const auto side : {PacketSide::entering, PacketSide::leaving}) {
+                links_.erase({before.index, side});
                 detach_from_interface(kind_, pins_, before.index, side); // its pin; the filter went with it
+            }
     }
     guarded_ = std::move(guarded);
     return first_failure;
@@ -163,6 +190,7 @@ void Guard::detach()
         return {};
     });
     guarded_.clear();
+    links_.clear();
 }
 
 std::vector<std::string> Guard::interfaces() const

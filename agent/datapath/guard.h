@@ -7,6 +7,7 @@
 #include "agent/datapath/own_addresses.h"
 #include "agent/datapath/tc_hook.h"
 
+#include <map>
 #include <optional>
 #include <set>
 #include <vector>
@@ -29,6 +30,8 @@ public:
     [[nodiscard]] int fd() const { return watch_.fd(); }
     [[nodiscard]] bool changed() { return watch_.changed(); }
     [[nodiscard]] TcKind kind() const { return kind_; }
+    // What was taken away and has been put back since the last call.
+    [[nodiscard]] std::vector<std::string> take_mended() { return std::exchange(mended_, {}); }
     // Names of the interfaces that are guarded now, in order.
     [[nodiscard]] std::vector<std::string> interfaces() const;
 
@@ -47,6 +50,8 @@ private:
     Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
     Status follow_addresses();
     Status attach(const Interface& interface);
+    void hold(const Interface& interface, PacketSide side);
+    void mend_pin(const Interface& interface, PacketSide side);
 
     PinFolder pins_;
     ::datapath* skeleton_;
@@ -57,6 +62,8 @@ private:
     OwnAddresses own_addresses_;
     std::set<int> unreadable_; // devices that were told of
     std::vector<Interface> guarded_;
+    std::map<std::pair<int, PacketSide>, UniqueFd> links_; // tcx, held so that a pin that goes costs only the pin
+    std::vector<std::string> mended_;
     // As they were last written.
     std::vector<Interface> interfaces_;
     std::vector<InterfaceAddress> addresses_;

@@ -2,15 +2,11 @@
 #include "agent/datapath/kernel_datapath.h"
 
 #include "agent/datapath/at_once.h"
-#include "agent/datapath/attachments.h"
-#include "agent/datapath/pins.h"
-#include "agent/datapath/programs.h"
+#include "agent/datapath/map_entries.h"
 #include "common/core/clock.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,113 +16,7 @@ namespace bulkhead::agent {
 
 namespace {
 
-template <typename Key, typename Visit>
-void for_each_key(int map, const Visit& visit)
-{
-    Key key{}, next{};
-    for (const Key* previous = nullptr; bpf_map_get_next_key(map, previous, &next) == 0; previous = &key) {
-        key = next;
-        visit(key);
-    }
-}
-
 constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is kept to the second
-
-// In batches, many entries a system call. What comes and goes meanwhile may be missed or seen twice.
-template <typename Key, typename Value, typename Visit>
-void for_each_entry(int map, const Visit& visit)
-{
-    constexpr __u32 batch = 1024;
-    std::vector<Key> keys(batch);
-    std::vector<Value> values(batch);
-    Key position{};
-    for (bool first = true;; first = false) {
-        __u32 count = batch;
-        Key next{};
-        const int error =
-            bpf_map_lookup_batch(map, first ? nullptr : &position, &next, keys.data(), values.data(), &count, nullptr);
-        if (error != 0 && errno != ENOENT)
-            return;
-        for (__u32 i = 0; i < count; ++i)
-            visit(keys[i], values[i]);
-        if (error != 0)
-            return;
-        position = next;
-    }
-}
-
-struct OpenPlaces {
-    UniqueFd cgroup, netns;
-    AttachPoint point;
-};
-
-Result<OpenPlaces> open_places(const DatapathOptions& options)
-{
-    OpenPlaces places;
-    BULKHEAD_TRY(places.point.cgroup_id, cgroup_id_of(options.cgroup));
-    places.cgroup = UniqueFd(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!places.cgroup)
-        return fail_errno(errno, fmt::format("open {}", options.cgroup));
-    places.netns = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    struct stat status {};
-    if (!places.netns || ::fstat(places.netns.get(), &status) != 0)
-        return fail_errno(errno, "open the network namespace");
-    places.point.cgroup = places.cgroup.get();
-    places.point.netns = places.netns.get();
-    places.point.netns_inode = static_cast<std::uint32_t>(status.st_ino);
-    return places;
-}
-
-// The namespace of init, or of kthreadd where init may not be looked at. Any other is of those alone who were put
-// there.
-bool is_host_namespace(std::uint32_t netns)
-{
-    bool any_seen = false;
-    for (const char* path : {"/proc/1/ns/net", "/proc/2/ns/net"}) {
-        struct stat status {};
-        if (::stat(path, &status) != 0)
-            continue;
-        any_seen = true;
-        if (static_cast<std::uint32_t>(status.st_ino) == netns)
-            return true;
-    }
-    return !any_seen;
-}
-
-ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& where, CgroupTree& cgroups)
-{
-    ProgramSettings settings;
-    settings.scope_is_root = where.cgroup_id == cgroups.root_id();
-    settings.guarded_netns = where.netns_inode;
-    settings.scope_cgroup = where.cgroup_id;
-    const auto& path = cgroups.enclosing(where.cgroup_id).id;
-    settings.scope_level = static_cast<std::uint32_t>(
-        std::count_if(std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
-    settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
-    settings.refuse_silently = options.refuse_silently;
-    return settings;
-}
-
-// Removes what a first start has pinned, unless it is told that all went well.
-class FirstStart {
-public:
-    explicit FirstStart(const PinFolder& pins) : pins_(pins) {}
-    FirstStart(const FirstStart&) = delete;
-    FirstStart& operator=(const FirstStart&) = delete;
-    ~FirstStart()
-    {
-        if (undo_)
-            (void)pins_.remove();
-        else
-            pins_.remove_if_empty();
-    }
-    void begins() { undo_ = true; }
-    void succeeded() { undo_ = false; }
-
-private:
-    const PinFolder& pins_;
-    bool undo_ = false;
-};
 
 } // namespace
 
@@ -136,12 +26,13 @@ KernelDatapath::KernelDatapath(Parts parts)
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
     in_force_.shadow.slot = control.shadow_slot;
-    if ((control.flags & BH_CONTROL_TRIAL) == 0)
-        return;
-    const bh_control then = fallback_of(control);
-    fallback_.emplace();
-    fallback_->active.slot = then.active_slot;
-    fallback_->shadow.slot = then.shadow_slot;
+    if ((control.flags & BH_CONTROL_TRIAL) != 0) {
+        const bh_control then = fallback_of(control);
+        fallback_.emplace();
+        fallback_->active.slot = then.active_slot;
+        fallback_->shadow.slot = then.shadow_slot;
+    }
+    seal();
 }
 
 std::vector<std::uint32_t> KernelDatapath::Pair::slots() const
@@ -223,6 +114,7 @@ Status KernelDatapath::switch_to(const bh_control& control, Pair next, std::opti
     parts_.control.store(control);
     in_force_ = std::move(next);
     fallback_ = std::move(fallback);
+    seal();
     // Decisions under way may still read the old planes. If they cannot be waited for, those stay until the next
     // change.
     BULKHEAD_CHECK(slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
@@ -265,6 +157,7 @@ Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
     }
     if (auto switched = switch_to(control, std::move(next), std::move(fallback)); !switched)
         log_warning("the previous planes stay in memory: {}", switched.error().message); // the switch is done
+    facets_in_force_ = realisation.facets;
     return generation;
 }
 
@@ -308,6 +201,7 @@ Status KernelDatapath::fall_back()
     const bh_control control = parts_.control.load();
     if ((control.flags & BH_CONTROL_TRIAL) == 0 || !fallback_)
         return fail(ErrorKind::refused, "no trial is under way");
+    facets_in_force_.reset(); // of the other planes
     return switch_to(fallback_of(control), std::move(*fallback_), std::nullopt);
 }
 
@@ -336,7 +230,9 @@ Status KernelDatapath::replace_facets_of(const Pair& pair, const FacetTable& fac
 
 Status KernelDatapath::update_facets(const FacetTable& facets)
 {
-    return replace_facets_of(trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_, facets);
+    BULKHEAD_CHECK(replace_facets_of(trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_, facets));
+    facets_in_force_ = facets;
+    return {};
 }
 
 Status KernelDatapath::update_fallback_facets(const FacetTable& facets)
@@ -425,116 +321,10 @@ Status KernelDatapath::take_denials(const DenialSink& sink)
     return denials_.take(sink);
 }
 
-Counters KernelDatapath::counters()
-{
-    static constexpr const char* names[] = {
-        "flow_events", "flow_lost",     "deny_events",      "deny_lost",           "allowed_out",    "allowed_in",
-        "denied_out",  "denied_in",     "would_deny_out",   "would_deny_in",       "listeners_full", "udp_flows_full",
-        "malformed",   "guard_packets", "denied_forwarded", "would_deny_forwarded"};
-    static_assert(std::size(names) == BH_COUNTERS);
-    Counters counters;
-    std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    for (std::uint32_t index = 0; index < BH_COUNTERS; ++index) {
-        std::uint64_t sum = 0;
-        if (bpf_map_lookup_elem(bpf_map__fd(parts_.skeleton->maps.bh_counters), &index, per_cpu.data()) == 0)
-            for (const std::uint64_t one : per_cpu)
-                sum += one;
-        counters[names[index]] = sum;
-    }
-    return counters;
-}
-
-std::vector<MapUse> KernelDatapath::map_use()
-{
-    std::vector<MapUse> use;
-    const auto count = [&]<typename Key>(const char* name, bpf_map* map, Key) {
-        MapUse one{name, 0, bpf_map__max_entries(map)};
-        for_each_key<Key>(bpf_map__fd(map), [&](const Key&) { ++one.entries; });
-        use.push_back(std::move(one));
-    };
-    count("listeners", parts_.skeleton->maps.bh_listeners, bh_listener_key{});
-    count("udp_out", parts_.skeleton->maps.bh_udp_out, bh_udp_flow_key{});
-    count("udp_in", parts_.skeleton->maps.bh_udp_in, bh_udp_flow_key{});
-    count("exchanges", parts_.skeleton->maps.bh_exchanges, bh_exchange_key{});
-    count("own_addresses", parts_.skeleton->maps.bh_own_addresses, bh_address{});
-    count("own_elsewhere", parts_.skeleton->maps.bh_own_elsewhere, bh_own_key{});
-    for (const auto& [name, table] : {std::pair{"denials_even", parts_.skeleton->maps.bh_denials_even},
-                                      std::pair{"denials_odd", parts_.skeleton->maps.bh_denials_odd}})
-        count(name, table, bh_denial_key{});
-    use.push_back({"namespaces", parts_.namespaces.size(), BH_NAMESPACES});
-    // Inner maps are made as large as what is in them.
-    const auto plane = [&](const char* name, const Role& role) {
-        if (!role.plane)
-            return;
-        for (const auto& [what, entries] :
-             {std::pair{"peers", role.plane->peer_count}, std::pair{"prefixes", role.plane->prefix_count},
-              std::pair{"entries", role.plane->entry_count}})
-            use.push_back({fmt::format("{}_{}", name, what), entries, entries});
-    };
-    plane("active", in_force_.active);
-    plane("shadow", in_force_.shadow);
-    return use;
-}
-
 Status KernelDatapath::follow_interfaces()
 {
     (void)parts_.guard.changed();
     return parts_.guard.follow();
-}
-
-namespace {
-
-// Namespaces that are there when this instance starts for the first time are like the agent's own: `sessions:` says
-// what becomes of what is open in them.
-Result<std::vector<std::uint32_t>> follow_first(Namespaces& namespaces, PinnedMaps before)
-{
-    BULKHEAD_CHECK(namespaces.take_over());
-    auto change = namespaces.follow({});
-    if (change.trouble)
-        log_error("{}", change.trouble->message);
-    return before == PinnedMaps::adopted ? std::move(change.came) : std::vector<std::uint32_t>{};
-}
-
-} // namespace
-
-Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
-{
-    BULKHEAD_TRY(const std::string root, find_cgroup2_root());
-    BULKHEAD_TRY(CgroupTree cgroups, CgroupTree::open(root));
-    BULKHEAD_TRY(OpenPlaces places, open_places(options));
-    const PinFolder pins(options);
-    BULKHEAD_CHECK(pins.prepare());
-    FirstStart first_start(pins);
-
-    const ProgramSettings settings = settings_for(options, places.point, cgroups);
-    BULKHEAD_TRY(LoadedPrograms loaded, load_programs(pins, settings));
-    // Everything that can fail for want of something comes before the first program acts.
-    auto& maps = loaded.skeleton->maps;
-    BULKHEAD_TRY(ControlWord control, ControlWord::map(bpf_map__fd(maps.bh_control)));
-    BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
-    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton));
-    BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
-    if (loaded.maps == PinnedMaps::none) {
-        first_start.begins();
-        BULKHEAD_CHECK(pin_maps(pins, loaded.skeleton->obj));
-    }
-    BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, options.guard, places.point.netns));
-    BULKHEAD_CHECK(attach_programs(pins, places.point, *loaded.skeleton));
-    BULKHEAD_CHECK(guard.follow());
-    Namespaces namespaces(pins, *loaded.skeleton, settings.guarded_netns, options.cgroup);
-    BULKHEAD_TRY(auto unjudged, follow_first(namespaces, loaded.maps));
-    first_start.succeeded();
-    return std::make_unique<KernelDatapath>(
-        KernelDatapath::Parts{std::move(loaded.skeleton), std::move(control), std::move(rings), std::move(walk),
-                              std::move(sock_diag), std::move(cgroups), places.point.cgroup_id, std::move(places.netns),
-                              std::move(guard), std::move(namespaces), std::move(unjudged)});
-}
-
-Result<bool> detach_datapath(const DatapathOptions& options)
-{
-    const PinFolder pins(options);
-    remove_guard_filters(pins);
-    return pins.remove();
 }
 
 } // namespace bulkhead::agent

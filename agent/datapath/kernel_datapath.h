@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "agent/datapath/attachments.h"
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/cgroups.h"
 #include "agent/datapath/datapath.h"
@@ -30,9 +31,13 @@ public:
         CgroupTree cgroups;
         std::uint64_t enforced_cgroup = 0;
         UniqueFd netns;
-        Guard guard;                         // borrows the two of them above
-        Namespaces namespaces;               // likewise
-        std::vector<std::uint32_t> unjudged; // namespaces that came while no agent ran
+        Guard guard;           // borrows the two of them above
+        Namespaces namespaces; // likewise
+        PinFolder pins;
+        UniqueFd cgroup;
+        AttachPoint where;                      // of the descriptors above
+        std::optional<Attachments> attachments; // none only until they are made
+        std::vector<std::uint32_t> unjudged;    // namespaces that came while no agent ran
     };
     explicit KernelDatapath(Parts parts);
 
@@ -55,6 +60,7 @@ public:
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
     Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
+    std::vector<Tampering> look_for_tampering() override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;
     [[nodiscard]] int interface_events() override { return parts_.guard.fd(); }
@@ -84,6 +90,9 @@ private:
     [[nodiscard]] std::uint32_t spare_slot(const std::vector<std::uint32_t>& used_before) const;
 
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
+    void seal();
+    void inspect_planes(std::vector<Tampering>& found);
+    void inspect_facets(std::vector<Tampering>& found);
 
     Parts parts_;
     PlaneSlots slots_;
@@ -94,6 +103,11 @@ private:
     std::set<std::uint32_t> walked_;         // namespaces, by the last walk
     // Of other namespaces, which cannot end while it is kept: for one round of destroying.
     std::map<std::uint32_t, SockDiag> sock_diags_;
+
+    // What the kernel must hold, unless somebody else wrote to it.
+    bh_control sealed_word_{};
+    std::vector<PlaneSlots::Content> sealed_slots_;
+    std::optional<FacetTable> facets_in_force_; // of this process
 };
 
 } // namespace bulkhead::agent

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -23,12 +24,17 @@ namespace {
 constexpr std::string_view pin_prefix = "sk_lookup_";
 constexpr auto told_is_old = std::chrono::seconds(10);
 
-// Where the link acts; 0: its namespace is gone, or somebody has detached it.
-std::uint32_t place_of(const UniqueFd& link)
+bpf_link_info info_of(const UniqueFd& link)
 {
     bpf_link_info info{};
     __u32 size = sizeof(info);
-    return bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 ? info.netns.netns_ino : 0;
+    return bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 ? info : bpf_link_info{};
+}
+
+// Where the link acts; 0: its namespace is gone, or somebody has detached it.
+std::uint32_t place_of(const UniqueFd& link)
+{
+    return info_of(link).netns.netns_ino;
 }
 
 bpf_insn instruction(int code, int to, int from, int offset, std::int32_t constant)
@@ -118,12 +124,9 @@ Result<UniqueFd> Namespaces::make_gate(std::uint32_t inode) const
     return program;
 }
 
-Status Namespaces::take_over()
+void Namespaces::open_pinned()
 {
-    const std::uint32_t zero = 0;
-    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere);
-    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &program, BPF_ANY) != 0)
-        return fail_errno(errno, "give the gates of network namespaces their program");
+    const auto present = find_namespaces(cgroup_);
     std::error_code error;
     for (std::filesystem::directory_iterator it(pins_.path() + "/links", error), end; it != end && !error;
          it.increment(error)) {
@@ -134,24 +137,47 @@ Status Namespaces::take_over()
         std::from_chars(name.data() + pin_prefix.size(), name.data() + name.size(), inode);
         UniqueFd link(bpf_obj_get(it->path().c_str()));
         if (link && inode != 0 && place_of(link) == inode) {
-            // The gate of the agent before goes on: it calls what this one has put there.
-            if (const auto taken = take_over(inode, std::move(link)); !taken)
-                log_warning("{}", taken.error().message);
+            const auto holder = present.find(inode);
+            followed_[inode] = {std::move(link), holder != present.end() ? holder->second : NamespaceHolder{}};
             continue;
         }
         (void)::unlink(it->path().c_str());
         forget_rows(inode, false);
     }
+}
+
+Status Namespaces::take_over()
+{
+    BULKHEAD_CHECK(give_program());
+    Status first_failure;
+    for (auto& [inode, followed] : followed_) {
+        auto changed = change_gate(inode, followed);
+        bh_namespace row{};
+        if (changed && bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) != 0) {
+            const UniqueFd netns = open_namespace(inode, followed.holder);
+            changed = enter_as_followed(inode, netns ? cookie_of(netns.get()) : 0);
+        }
+        if (!changed && first_failure)
+            first_failure = std::move(changed);
+    }
+    return first_failure;
+}
+
+Status Namespaces::give_program() const
+{
+    const std::uint32_t zero = 0;
+    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere);
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &program, BPF_ANY) != 0)
+        return fail_errno(errno, "give the gates of network namespaces their program");
     return {};
 }
 
-Status Namespaces::take_over(std::uint32_t inode, UniqueFd link)
+Status Namespaces::change_gate(std::uint32_t inode, Followed& followed) const
 {
-    auto& followed = followed_[inode];
-    followed.link = std::move(link);
     BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
     if (bpf_link_update(followed.link.get(), gate.get(), nullptr) != 0)
         return fail_errno(errno, fmt::format("replace the program of {}", pin_of(inode)));
+    followed.program = program_id(gate.get());
     return {};
 }
 
@@ -168,7 +194,7 @@ Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder)
     if (bpf_obj_pin(link.get(), pin_of(inode).c_str()) != 0)
         return fail_errno(errno, fmt::format("pin {}", pin_of(inode)));
     BULKHEAD_CHECK(enter_as_followed(inode, cookie_of(netns.get())));
-    followed_[inode] = {std::move(link), holder};
+    followed_[inode] = {std::move(link), holder, program_id(gate.get())};
     return {};
 }
 
@@ -188,14 +214,18 @@ NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
     for (const auto& hint : hints)
         present.try_emplace(hint.inode, NamespaceHolder{static_cast<int>(hint.pid), static_cast<int>(hint.tid)});
     present.erase(own_inode_);
+    for (auto& [inode, followed] : followed_)
+        if (const auto holder = present.find(inode); holder != present.end())
+            followed.holder = holder->second;
+    mend(); // first: what was detached is not dead
     forget_dead(present);
     NamespaceChange change;
+    change.came.assign(stood_open_.begin(), stood_open_.end());
+    stood_open_.clear();
     std::size_t without = 0;
     for (const auto& [inode, holder] : present) {
-        if (const auto known = followed_.find(inode); known != followed_.end()) {
-            known->second.holder = holder;
+        if (followed_.contains(inode))
             continue;
-        }
         if (followed_.size() >= BH_NAMESPACES) {
             ++without;
             continue;
@@ -246,7 +276,6 @@ void Namespaces::forget_dead(const std::map<std::uint32_t, NamespaceHolder>& pre
     for (auto it = followed_.begin(); it != followed_.end();) {
         const std::uint32_t inode = it->first;
         if (place_of(it->second.link) == inode) {
-            keep_pinned(inode, it->second);
             ++it;
             continue;
         }
@@ -254,14 +283,6 @@ void Namespaces::forget_dead(const std::map<std::uint32_t, NamespaceHolder>& pre
         (void)::unlink(pin_of(inode).c_str());
         forget_rows(inode, present.contains(inode));
     }
-}
-
-// A pin that somebody took away: without it the door would go with this process.
-void Namespaces::keep_pinned(std::uint32_t inode, const Followed& followed) const
-{
-    const std::string path = pin_of(inode);
-    if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT && bpf_obj_pin(followed.link.get(), path.c_str()) != 0)
-        log_warning("pin {} again: errno {}", path, errno);
 }
 
 // Listeners leave with their sockets, without fail; in a namespace that has got the number again they are new ones.
@@ -287,6 +308,71 @@ void Namespaces::forget_told(const std::map<std::uint32_t, NamespaceHolder>& pre
         return !followed_.contains(inode) && !present.contains(inode) && bpf_map_lookup_elem(map, &inode, &row) == 0 &&
                row.told_ns < oldest;
     });
+}
+
+void Namespaces::told(std::string what, const Status& done)
+{
+    mended_.push_back({std::move(what), done ? std::string() : done.error().message});
+}
+
+void Namespaces::mend()
+{
+    mend_program();
+    for (auto& [inode, followed] : followed_)
+        mend_gate(inode, followed);
+}
+
+void Namespaces::mend_program()
+{
+    const __u32 zero = 0;
+    __u32 there = 0;
+    (void)bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &there);
+    if (there == program_id(bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere)))
+        return;
+    told("the program that the gates of network namespaces call was taken away", give_program());
+    for (const auto& [inode, followed] : followed_)
+        stood_open_.insert(inode);
+}
+
+void Namespaces::mend_gate(std::uint32_t inode, Followed& followed)
+{
+    const bpf_link_info info = info_of(followed.link);
+    if (info.netns.netns_ino == inode) {
+        if (info.prog_id == followed.program)
+            return;
+        told(fmt::format("the program in network namespace {} was replaced", inode), change_gate(inode, followed));
+        stood_open_.insert(inode);
+        return;
+    }
+    const NamespaceHolder holder = followed.holder;
+    if (const UniqueFd netns = open_namespace(inode, holder); !netns || !is_row_of(inode, netns.get()))
+        return; // it has ended
+    told(fmt::format("the program in network namespace {} was detached", inode), attach(inode, holder));
+    stood_open_.insert(inode);
+}
+
+// Whether the namespace is the one that is followed, and not another that has got its number.
+bool Namespaces::is_row_of(std::uint32_t inode, int netns) const
+{
+    bh_namespace row{};
+    return bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed != 0 &&
+           row.cookie == cookie_of(netns);
+}
+
+void Namespaces::inspect(std::vector<Tampering>& found)
+{
+    mend();
+    for (auto& one : std::exchange(mended_, {}))
+        found.push_back(std::move(one));
+}
+
+std::vector<PinnedObject> Namespaces::pinned() const
+{
+    std::vector<PinnedObject> objects;
+    for (const auto& [inode, followed] : followed_)
+        if (place_of(followed.link) == inode) // else it is about to be forgotten, with its pin
+            objects.push_back({pin_of(inode), followed.link.get()});
+    return objects;
 }
 
 UniqueFd Namespaces::open(std::uint32_t inode) const

@@ -10,6 +10,9 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -21,12 +24,18 @@ public:
     // Borrows the skeleton for its life.
     Namespaces(PinFolder pins, ::datapath& skeleton, std::uint32_t own_inode, std::string cgroup);
 
-    // Before follow(): gives the gates this version's program, those too that an agent before has pinned; forgets those
-    // of dead namespaces.
+    // First: finds the gates that an agent before has pinned, which go on as they are; forgets those of dead
+    // namespaces.
+    void open_pinned();
+    // Before follow(): gives the gates this version's program. What the gates called before must stay until this is
+    // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();
     // Finds out which namespaces hold workloads now; attaches where it is missing, forgets what is gone, and tells the
     // programs the addresses of each.
     [[nodiscard]] NamespaceChange follow(std::span<const NamespaceHint> hints);
+    // Puts back what was detached or replaced, and says what was found since the last call.
+    void inspect(std::vector<Tampering>& found);
+    [[nodiscard]] std::vector<PinnedObject> pinned() const;
 
     // For each that is followed and can be reached; the descriptor is good for the call.
     void visit(const std::function<void(std::uint32_t inode, int netns)>& use) const;
@@ -38,17 +47,23 @@ private:
     struct Followed {
         UniqueFd link;
         NamespaceHolder holder;
+        __u32 program = 0; // id of the gate
     };
     [[nodiscard]] std::string pin_of(std::uint32_t inode) const;
     [[nodiscard]] Result<UniqueFd> make_gate(std::uint32_t inode) const;
-    [[nodiscard]] Status take_over(std::uint32_t inode, UniqueFd link);
+    [[nodiscard]] Status give_program() const;
+    [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed) const;
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder);
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
     [[nodiscard]] Status follow_addresses();
     void forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present);
     void forget_rows(std::uint32_t inode, bool reborn) const;
     void forget_told(const std::map<std::uint32_t, NamespaceHolder>& present) const;
-    void keep_pinned(std::uint32_t inode, const Followed& followed) const;
+    [[nodiscard]] bool is_row_of(std::uint32_t inode, int netns) const;
+    void mend();
+    void mend_program();
+    void mend_gate(std::uint32_t inode, Followed& followed);
+    void told(std::string what, const Status& done);
 
     PinFolder pins_;
     ::datapath* skeleton_;
@@ -57,6 +72,8 @@ private:
     OwnAddresses own_addresses_;
     OwnAddresses::Elsewhere addresses_;
     std::map<std::uint32_t, Followed> followed_;
+    std::vector<Tampering> mended_;      // not told yet
+    std::set<std::uint32_t> stood_open_; // whose gate was put back, not told to whoever follows yet
 };
 
 } // namespace bulkhead::agent

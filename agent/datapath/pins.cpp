@@ -129,7 +129,8 @@ Status PinFolder::prepare() const
 {
     if (!on_bpffs(nearest_existing(base_))) {
         const bool standard = base_ == standard_mount || base_.starts_with(std::string(standard_mount) + "/");
-        BULKHEAD_CHECK(mount_bpffs(standard ? standard_mount : base_));
+        // Over what others have pinned at the standard place none is mounted.
+        BULKHEAD_CHECK(mount_bpffs(standard && !on_bpffs(standard_mount) ? standard_mount : base_));
     }
     std::error_code error;
     fs::create_directories(base_, error);
@@ -225,6 +226,56 @@ Status pin_maps(const PinFolder& pins, bpf_object* object)
             BULKHEAD_CHECK(pin(map));
     }
     return pin(control);
+}
+
+std::vector<PinnedObject> pinned_maps(const PinFolder& pins, bpf_object* object)
+{
+    std::vector<PinnedObject> objects;
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object)
+    {
+        if (!bpf_map__is_internal(map))
+            objects.push_back({pins.map(bpf_map__name(map)), bpf_map__fd(map)});
+    }
+    return objects;
+}
+
+namespace {
+
+// Kind and number of a map or a link: both structures begin with them.
+std::pair<__u32, __u32> identity_of(int fd)
+{
+    bpf_map_info info{};
+    __u32 size = sizeof(info);
+    if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
+        return {0, 0};
+    return {info.type, info.id};
+}
+
+} // namespace
+
+void inspect_pins(const PinFolder& pins, const std::vector<PinnedObject>& objects, std::vector<Tampering>& found)
+{
+    std::vector<const PinnedObject*> wrong;
+    for (const auto& object : objects) {
+        const UniqueFd there(bpf_obj_get(object.path.c_str()));
+        if (identity_of(there.get()) != identity_of(object.fd))
+            wrong.push_back(&object);
+    }
+    if (wrong.empty())
+        return;
+    Tampering tampering{fmt::format("{} of {} pins in {} were removed or replaced: {}{}", wrong.size(), objects.size(),
+                                    pins.path(), fs::path(wrong.front()->path).filename().string(),
+                                    wrong.size() > 1 ? ", ..." : ""),
+                        {}};
+    if (const auto prepared = pins.prepare(); !prepared)
+        tampering.failure = prepared.error().message;
+    for (const auto* object : wrong) {
+        (void)::unlink(object->path.c_str());
+        if (bpf_obj_pin(object->fd, object->path.c_str()) != 0 && tampering.failure.empty())
+            tampering.failure = fmt::format("cannot pin {}: errno {}", object->path, errno);
+    }
+    found.push_back(std::move(tampering));
 }
 
 } // namespace bulkhead::agent

@@ -6,6 +6,7 @@
 #include "common/core/result.h"
 
 #include <string>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -28,6 +29,15 @@ public:
 private:
     std::string base_, path_;
 };
+
+// Something that is pinned, and a descriptor of what should be there.
+struct PinnedObject {
+    std::string path;
+    int fd = -1;
+};
+// Pins again what is missing or was replaced.
+void inspect_pins(const PinFolder& pins, const std::vector<PinnedObject>& objects, std::vector<Tampering>& found);
+[[nodiscard]] std::vector<PinnedObject> pinned_maps(const PinFolder& pins, bpf_object* object);
 
 // What to do about pins that do not fit this program.
 inline constexpr const char* mend_pins =

@@ -4,6 +4,7 @@
 #include "agent/datapath/at_once.h"
 
 #include "common/core/clock.h"
+#include "common/core/log.h"
 
 #include <bpf/bpf.h>
 #include <sys/mman.h>
@@ -24,8 +25,7 @@ namespace {
 
 // bpf(2) copies a whole batch; this bounds what it allocates at once.
 constexpr std::size_t batch_size = 8192;
-constexpr int kernel_enotsupp = 524;        // include/linux/errno.h; reaches user space for want of a better one
-constexpr std::uint32_t facet_rows = 65536; // BH_FACET_ROWS in bpf/maps.h
+constexpr int kernel_enotsupp = 524; // include/linux/errno.h; reaches user space for want of a better one
 
 Result<UniqueFd> create(bpf_map_type type, const char* name, std::size_t key, std::size_t value, std::size_t entries,
                         __u32 flags = 0)
@@ -171,6 +171,10 @@ Result<PlaneMaps> build_plane(const policy::PlaneImage& image, std::shared_ptr<c
                             fill(plane.ports, build_ports), fill(plane.entries, build_entries)}));
     note_shapes(image, plane.info);
     plane.facets = std::move(facets);
+    // From here on only the kernel's own programs may touch them, and those do not. What cannot be frozen is watched.
+    for (const UniqueFd* map : {&plane.peers, &plane.prefixes, &plane.ports, &plane.entries})
+        if (bpf_map_freeze(map->get()) != 0)
+            log_debug("cannot freeze a map of a plane: errno {}", errno);
     plane.info.has_prefixes = image.prefixes.empty() ? 0 : 1;
     plane.peer_count = image.exact.size();
     plane.prefix_count = image.prefixes.size();
@@ -282,6 +286,45 @@ Result<UniqueFd> PlaneSlots::facets_of(std::uint32_t slot) const
     if (!fd)
         return fail_errno(errno, fmt::format("open the facets of slot {}", slot));
     return fd;
+}
+
+std::array<__u32, 5> PlaneSlots::ids_in(std::uint32_t slot) const
+{
+    std::array<__u32, 5> ids{};
+    for (std::size_t i = 0; i < ids.size(); ++i)
+        if (bpf_map_lookup_elem(outers()[i], &slot, &ids[i]) != 0)
+            ids[i] = 0;
+    return ids;
+}
+
+Result<PlaneSlots::Content> PlaneSlots::content_of(std::uint32_t slot) const
+{
+    Content content{slot, info_of(slot), ids_in(slot), {}};
+    for (std::size_t i = 0; i < content.ids.size(); ++i) {
+        content.maps[i] = UniqueFd(bpf_map_get_fd_by_id(content.ids[i]));
+        if (!content.maps[i])
+            return fail_errno(errno, fmt::format("open the maps of slot {}", slot));
+    }
+    return content;
+}
+
+bool PlaneSlots::holds(const Content& content) const
+{
+    const bh_plane_info info = info_of(content.slot);
+    return std::memcmp(&info, &content.info, sizeof(info)) == 0 && ids_in(content.slot) == content.ids;
+}
+
+Status PlaneSlots::put_back(const Content& content) const
+{
+    if (bpf_map_update_elem(info_, &content.slot, &content.info, BPF_ANY) != 0)
+        return fail_errno(errno, "write bh_plane_info");
+    const auto ids = ids_in(content.slot);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        const int inner = content.maps[i].get();
+        if (ids[i] != content.ids[i] && bpf_map_update_elem(outers()[i], &content.slot, &inner, BPF_ANY) != 0)
+            return fail_errno(errno, fmt::format("put a plane back into slot {}", content.slot));
+    }
+    return {};
 }
 
 Result<ControlWord> ControlWord::map(int fd)

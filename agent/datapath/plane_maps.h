@@ -12,6 +12,8 @@
 
 namespace bulkhead::agent {
 
+inline constexpr std::uint32_t facet_rows = 65536; // BH_FACET_ROWS in bpf/maps.h
+
 // The inner maps of one plane, filled, in no slot yet.
 struct PlaneMaps {
     UniqueFd peers, prefixes, ports, entries;
@@ -44,7 +46,19 @@ public:
     // The facet table of a slot that another process filled (a taken-over plane). Needs CAP_SYS_ADMIN.
     [[nodiscard]] Result<UniqueFd> facets_of(std::uint32_t slot) const;
 
+    // What is in a slot, with descriptors of the inner maps. Needs CAP_SYS_ADMIN.
+    struct Content {
+        std::uint32_t slot = BH_SLOT_NONE;
+        bh_plane_info info{};
+        std::array<__u32, 5> ids{};
+        std::array<UniqueFd, 5> maps{};
+    };
+    [[nodiscard]] Result<Content> content_of(std::uint32_t slot) const;
+    [[nodiscard]] bool holds(const Content& content) const;
+    [[nodiscard]] Status put_back(const Content& content) const;
+
 private:
+    [[nodiscard]] std::array<__u32, 5> ids_in(std::uint32_t slot) const;
     [[nodiscard]] std::array<int, 5> outers() const { return {peers_, prefixes_, ports_, entries_, facets_}; }
     int info_, peers_, prefixes_, ports_, entries_, facets_;
 };

@@ -105,6 +105,12 @@ Status attach_filter(int index, PacketSide side, int program)
 
 } // namespace
 
+int link_interface(int link)
+{
+    __u32 program = 0;
+    return static_cast<int>(interface_of(link, program));
+}
+
 std::string guard_pin(int index, PacketSide side)
 {
     return fmt::format("guard_{}_{}", index, side == PacketSide::entering ? "in" : "out");
@@ -112,7 +118,8 @@ std::string guard_pin(int index, PacketSide side)
 
 TcKind find_tc_kind(int program)
 {
-    // The loopback interface of every namespace has index 1; index 0 is refused with another error than an unknown kind.
+    // The loopback interface of every namespace has index 1; index 0 is refused with another error than an unknown
+    // kind.
     const UniqueFd link = create_tcx_link(program, 0, PacketSide::entering);
     return errno == EINVAL ? TcKind::clsact : TcKind::tcx;
 }

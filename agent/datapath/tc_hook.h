@@ -25,6 +25,9 @@ enum class TcKind { tcx, clsact };
 // Id of the program of ours that acts there now; 0: none.
 [[nodiscard]] std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, PacketSide side);
 
+// The interface that a tcx link acts on; 0: none any more.
+[[nodiscard]] int link_interface(int link);
+
 // Takes ours away; others' stay. No error when there is nothing.
 void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side);
 

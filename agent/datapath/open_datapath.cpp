@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loads the programs and puts them to their hooks, or finds those that are there.
+#include "agent/datapath/attachments.h"
+#include "agent/datapath/kernel_datapath.h"
+#include "agent/datapath/pins.h"
+#include "agent/datapath/programs.h"
+#include "common/core/log.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace bulkhead::agent {
+
+namespace {
+
+struct OpenPlaces {
+    UniqueFd cgroup, netns;
+    AttachPoint point;
+};
+
+Result<OpenPlaces> open_places(const DatapathOptions& options)
+{
+    OpenPlaces places;
+    BULKHEAD_TRY(places.point.cgroup_id, cgroup_id_of(options.cgroup));
+    places.cgroup = UniqueFd(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!places.cgroup)
+        return fail_errno(errno, fmt::format("open {}", options.cgroup));
+    places.netns = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    struct stat status {};
+    if (!places.netns || ::fstat(places.netns.get(), &status) != 0)
+        return fail_errno(errno, "open the network namespace");
+    places.point.cgroup = places.cgroup.get();
+    places.point.netns = places.netns.get();
+    places.point.netns_inode = static_cast<std::uint32_t>(status.st_ino);
+    return places;
+}
+
+// The namespace of init, or of kthreadd where init may not be looked at. Any other is of those alone who were put
+// there.
+bool is_host_namespace(std::uint32_t netns)
+{
+    bool any_seen = false;
+    for (const char* path : {"/proc/1/ns/net", "/proc/2/ns/net"}) {
+        struct stat status {};
+        if (::stat(path, &status) != 0)
+            continue;
+        any_seen = true;
+        if (static_cast<std::uint32_t>(status.st_ino) == netns)
+            return true;
+    }
+    return !any_seen;
+}
+
+ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& where, CgroupTree& cgroups)
+{
+    ProgramSettings settings;
+    settings.scope_is_root = where.cgroup_id == cgroups.root_id();
+    settings.guarded_netns = where.netns_inode;
+    settings.scope_cgroup = where.cgroup_id;
+    const auto& path = cgroups.enclosing(where.cgroup_id).id;
+    settings.scope_level = static_cast<std::uint32_t>(
+        std::count_if(std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
+    settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
+    settings.refuse_silently = options.refuse_silently;
+    return settings;
+}
+
+// Removes what a first start has pinned, unless it is told that all went well.
+class FirstStart {
+public:
+    explicit FirstStart(const PinFolder& pins) : pins_(pins) {}
+    FirstStart(const FirstStart&) = delete;
+    FirstStart& operator=(const FirstStart&) = delete;
+    ~FirstStart()
+    {
+        if (undo_)
+            (void)pins_.remove();
+        else
+            pins_.remove_if_empty();
+    }
+    void begins() { undo_ = true; }
+    void succeeded() { undo_ = false; }
+
+private:
+    const PinFolder& pins_;
+    bool undo_ = false;
+};
+
+// Puts our programs to their hooks, over pinned maps of ours or new ones.
+Status attach_all(KernelDatapath::Parts& parts, PinnedMaps before)
+{
+    BULKHEAD_TRY(parts.attachments, Attachments::make(parts.pins, parts.where, *parts.skeleton));
+    BULKHEAD_CHECK(parts.guard.follow());
+    if (const auto gates = parts.namespaces.take_over(); !gates) // what they call goes on
+        log_error("{}", gates.error().message);
+    auto change = parts.namespaces.follow({});
+    if (change.trouble)
+        log_error("{}", change.trouble->message);
+    // Namespaces that are there when this instance starts for the first time are like the agent's own: `sessions:` says
+    // what becomes of what is open in them.
+    if (before == PinnedMaps::adopted)
+        parts.unjudged = std::move(change.came);
+    return {};
+}
+
+} // namespace
+
+Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
+{
+    BULKHEAD_TRY(const std::string root, find_cgroup2_root());
+    BULKHEAD_TRY(CgroupTree cgroups, CgroupTree::open(root));
+    BULKHEAD_TRY(OpenPlaces places, open_places(options));
+    const PinFolder pins(options);
+    BULKHEAD_CHECK(pins.prepare());
+    FirstStart first_start(pins);
+
+    const ProgramSettings settings = settings_for(options, places.point, cgroups);
+    BULKHEAD_TRY(LoadedPrograms loaded, load_programs(pins, settings));
+    // Everything that can fail for want of something comes before the first program acts.
+    auto& maps = loaded.skeleton->maps;
+    BULKHEAD_TRY(ControlWord control, ControlWord::map(bpf_map__fd(maps.bh_control)));
+    BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
+    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton));
+    BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
+    BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, options.guard, places.point.netns));
+    Namespaces namespaces(pins, *loaded.skeleton, settings.guarded_netns, options.cgroup);
+    namespaces.open_pinned();
+    KernelDatapath::Parts parts{std::move(loaded.skeleton),
+                                std::move(control),
+                                std::move(rings),
+                                std::move(walk),
+                                std::move(sock_diag),
+                                std::move(cgroups),
+                                places.point.cgroup_id,
+                                std::move(places.netns),
+                                std::move(guard),
+                                std::move(namespaces),
+                                pins,
+                                std::move(places.cgroup),
+                                places.point,
+                                {},
+                                {}};
+    if (loaded.maps == PinnedMaps::none) {
+        first_start.begins();
+        BULKHEAD_CHECK(pin_maps(pins, parts.skeleton->obj));
+    }
+    BULKHEAD_CHECK(attach_all(parts, loaded.maps));
+    first_start.succeeded();
+    return std::make_unique<KernelDatapath>(std::move(parts));
+}
+
+Result<bool> detach_datapath(const DatapathOptions& options)
+{
+    const PinFolder pins(options);
+    remove_guard_filters(pins);
+    return pins.remove();
+}
+
+} // namespace bulkhead::agent

@@ -135,6 +135,7 @@ Status Agent::open_kernel()
 {
     BULKHEAD_TRY(const auto options, datapath_options(config_));
     BULKHEAD_TRY(datapath_, open_datapath(options));
+    takeover_ = datapath_->pending_takeover();
     BULKHEAD_TRY(const auto root, find_cgroup2_root());
     processes_ = make_process_table({"/proc", root});
     assembler_ =
@@ -183,6 +184,7 @@ Status Agent::bring_into_force()
         loop_->post([this, hint] { follow_namespaces({&hint, 1}); });
     });
     follow_namespaces({}); // those that came while no agent ran
+    tell_takeover();
     events_->start();
     return {};
 }
@@ -300,6 +302,7 @@ void Agent::second_passed()
     if (folder_watch_ && folder_watch_->check_folder())
         reload_folder_soon();
     enforcer_->tick();
+    tell_takeover();
     follow_interfaces();
     report_denials();
     follow_namespaces({});

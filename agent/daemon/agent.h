@@ -81,6 +81,7 @@ private:
     [[nodiscard]] v1::Standing standing() const;
     [[nodiscard]] std::uint64_t trial_left_ms() const;
     void look_for_tampering();
+    void tell_takeover();
     void report_denials();
     void follow_namespaces(std::span<const NamespaceHint> hints);
     void report_flows();
@@ -133,6 +134,8 @@ private:
     std::set<std::string> standing_tampering_; // that could not be put right, and was told
     std::deque<v1::Tampering> tampering_;      // the last few
     std::uint64_t tampered_ = 0;               // how often
+    std::optional<std::string> takeover_;      // of programs of another version, which was not told yet
+    bool takeover_pends_ = false;              // which was told
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

@@ -48,6 +48,8 @@ v1::LocalStatus Agent::local_status()
     status.set_generation(control.generation);
     status.set_enforcing(enforcer_->plane_in_force());
     status.set_refusal(enforcer_->refusal());
+    if (const auto pending = datapath_->pending_takeover())
+        status.add_warnings("programs of another version enforce, until the next policy: " + *pending);
     status.mutable_tampering()->Add(tampering_.begin(), tampering_.end());
     for (const auto& segment : enforcer_->state().policy.segments)
         status.add_segments(segment);

@@ -42,4 +42,21 @@ void Agent::look_for_tampering()
         enforcer_->look_at_sessions();
 }
 
+// Programs of a version with other maps go on until ours have something to enforce.
+void Agent::tell_takeover()
+{
+    if (!takeover_)
+        return;
+    if (!datapath_->pending_takeover()) {
+        records_->audit("datapath.upgrade", *takeover_, "taken over without a gap");
+        takeover_.reset();
+    } else if (!std::exchange(takeover_pends_, true)) {
+        log_error(
+            "programs of another version ({}) go on enforcing what they did: no policy is saved that this version "
+            "could enforce instead; the next policy replaces them",
+            *takeover_);
+        records_->audit("datapath.upgrade", *takeover_, "NOT taken over: no policy is saved; the next one does it");
+    }
+}
+
 } // namespace bulkhead::agent

@@ -40,7 +40,7 @@ void Enforcer::log_once(const Status& status, std::string& last, const char* wha
 bool Enforcer::plane_in_force() const
 {
     const auto control = datapath_.control();
-    return control.active_slot != BH_SLOT_NONE || control.shadow_slot != BH_SLOT_NONE;
+    return control.active_slot != BH_SLOT_NONE || control.shadow_slot != BH_SLOT_NONE || datapath_.pending_takeover();
 }
 
 Status Enforcer::enforce(wire::HostState next, PolicySource source)
@@ -184,7 +184,8 @@ void Enforcer::judge_newcomers(std::span<const std::uint32_t> namespaces)
         return;
     const auto ended = sessions_.came(namespaces);
     if (!ended) {
-        log_once(tl::unexpected(ended.error()), session_error_, "sessions of a new network namespace are not judged yet");
+        log_once(tl::unexpected(ended.error()), session_error_,
+                 "sessions of a new network namespace are not judged yet");
         return;
     }
     for (const auto& session : *ended)

@@ -60,8 +60,8 @@ Status Enforcer::resume(std::vector<policy::HostRule> failsafes, const std::vect
     Inheritance inheritance{std::move(failsafes), inherited};
     if (quarantine_.stands())
         return resume_quarantined(loaded, std::move(inheritance));
-    return plane_in_force() ? resume_pinned(loaded, std::move(inheritance))
-                            : resume_unplugged(loaded, std::move(inheritance));
+    const bool adopted = plane_in_force() && !datapath_.pending_takeover();
+    return adopted ? resume_pinned(loaded, std::move(inheritance)) : resume_unplugged(loaded, std::move(inheritance));
 }
 
 void Enforcer::load_quarantine()
@@ -76,7 +76,8 @@ void Enforcer::load_quarantine()
     quarantine_.local = {"bulkheadd", "in quarantine before, and what was saved of it is lost", now.count(), 0};
 }
 
-// No plane is in force: a boot, or the programs were taken away.
+// No plane of ours is in force: a boot, the programs were taken away, or those of another version go on until the
+// policy is realised beside them.
 Status Enforcer::resume_unplugged(PolicyState::Loaded& loaded, Inheritance inheritance)
 {
     failsafes_ = std::move(inheritance.failsafes);

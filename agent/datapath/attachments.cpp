@@ -39,6 +39,11 @@ std::array<Hook, 10> hooks_of(::datapath& skeleton)
              {"setsockopt", programs.bh_setsockopt, false}}};
 }
 
+const bpf_program* first_to_decide(const ::datapath& skeleton)
+{
+    return skeleton.progs.bh_sk_lookup;
+}
+
 // Runs what it was told in reverse order, unless the whole succeeded.
 class Undo {
 public:
@@ -148,11 +153,14 @@ UniqueFd duplicate(int fd)
 
 } // namespace
 
-Result<Attachments> Attachments::make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton)
+Result<Attachments> Attachments::make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton,
+                                      const std::function<Status()>& halfway)
 {
     Undo undo;
     Attachments made(pins, duplicate(where.cgroup), duplicate(where.netns));
     for (const Hook& hook : hooks_of(skeleton)) {
+        if (hook.program == first_to_decide(skeleton))
+            BULKHEAD_CHECK(halfway());
         BULKHEAD_CHECK(attach_hook(pins, hook, where, undo));
         made.held_.push_back({hook.name, hook.program, hook.is_netns, {}});
         BULKHEAD_CHECK(made.reopen(made.held_.back()));

@@ -6,6 +6,7 @@
 #include "agent/datapath/pins.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -24,8 +25,10 @@ struct AttachPoint {
 class Attachments {
 public:
     // Puts every program to its hook: a pinned link that lives gets the new program in place, without a moment in which
-    // none runs; one that is missing or dead is made anew and pinned. On failure everything is as it was.
-    static Result<Attachments> make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton);
+    // none runs; one that is missing or dead is made anew and pinned. On failure everything is as it was. `halfway` is
+    // done when the programs that keep tables are in place and those that decide are not yet.
+    static Result<Attachments> make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton,
+                                    const std::function<Status()>& halfway);
 
     // Puts back what was detached or replaced.
     void inspect(std::vector<Tampering>& found);

@@ -145,6 +145,10 @@ public:
     // What passed the guard and is remembered for its answers.
     virtual Result<KernelExchanges> exchanges() { return KernelExchanges{}; }
 
+    // Another version's programs decide, whose maps have another layout (what differs, in words), because it is not
+    // known yet what ours are to enforce: the next realise() puts ours into their place. nullopt: ours decide.
+    [[nodiscard]] virtual std::optional<std::string> pending_takeover() const { return std::nullopt; }
+
     // Looks at links, pins, control word and planes, puts right what is not as it was made, and says what it found.
     // Call at least twice a second.
     virtual std::vector<Tampering> look_for_tampering() { return {}; }

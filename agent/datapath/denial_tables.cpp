@@ -50,16 +50,16 @@ std::vector<bh_denial_rest> cpus()
 } // namespace
 
 DenialTables::DenialTables(const ::datapath& skeleton)
-    : even_(bpf_map__fd(skeleton.maps.bh_denials_even)), odd_(bpf_map__fd(skeleton.maps.bh_denials_odd)),
-      outer_(bpf_map__fd(skeleton.maps.bh_denials)), turn_(bpf_map__fd(skeleton.maps.bh_denial_turn)),
-      rest_(bpf_map__fd(skeleton.maps.bh_denials_rest))
+    : maps_{bpf_map__fd(skeleton.maps.bh_denials_even), bpf_map__fd(skeleton.maps.bh_denials_odd),
+            bpf_map__fd(skeleton.maps.bh_denials), bpf_map__fd(skeleton.maps.bh_denial_turn),
+            bpf_map__fd(skeleton.maps.bh_denials_rest)}
 {}
 
 Status DenialTables::take(const Datapath::DenialSink& sink) const
 {
     const __u32 zero = 0;
     bh_denial_turn now{};
-    if (bpf_map_lookup_elem(turn_, &zero, &now) != 0)
+    if (bpf_map_lookup_elem(maps_.turn, &zero, &now) != 0)
         return fail_errno(errno, "read whose turn it is to count denials");
     if (now.turn > 0 && now.reported == 0) { // an agent died between the change and here
         BULKHEAD_CHECK(wait_for_writers(now.turn - 1));
@@ -67,7 +67,7 @@ Status DenialTables::take(const Datapath::DenialSink& sink) const
         now.reported = 1;
         BULKHEAD_CHECK(write_turn(now));
     }
-    if (is_empty(even_) && is_empty(odd_) && rest_of(now.turn).empty())
+    if (is_empty(maps_.even) && is_empty(maps_.odd) && rest_of(now.turn).empty())
         return {};
     BULKHEAD_CHECK(empty(now.turn + 1));
     BULKHEAD_CHECK(write_turn({now.turn + 1, 0}));
@@ -79,7 +79,7 @@ Status DenialTables::take(const Datapath::DenialSink& sink) const
 Status DenialTables::write_turn(const bh_denial_turn& turn) const
 {
     const __u32 zero = 0;
-    if (bpf_map_update_elem(turn_, &zero, &turn, BPF_ANY) != 0)
+    if (bpf_map_update_elem(maps_.turn, &zero, &turn, BPF_ANY) != 0)
         return fail_errno(errno, "change whose turn it is to count denials");
     return {};
 }
@@ -99,7 +99,7 @@ Status DenialTables::empty(std::uint32_t turn) const
     const auto nothing = cpus();
     for (std::uint32_t i = 0; i < BH_DENIAL_REST; ++i) {
         const std::uint32_t index = (turn & 1) * BH_DENIAL_REST + i;
-        if (bpf_map_update_elem(rest_, &index, nothing.data(), BPF_ANY) != 0)
+        if (bpf_map_update_elem(maps_.rest, &index, nothing.data(), BPF_ANY) != 0)
             return fail_errno(errno, "clear the rest of the denials");
     }
     return {};
@@ -111,7 +111,7 @@ Status DenialTables::wait_for_writers(std::uint32_t turn) const
 {
     const std::uint32_t slot = turn & 1;
     const int same = table(turn);
-    if (bpf_map_update_elem(outer_, &slot, &same, BPF_ANY) != 0)
+    if (bpf_map_update_elem(maps_.outer, &slot, &same, BPF_ANY) != 0)
         return fail_errno(errno, "wait for programs that count denials");
     return {};
 }
@@ -145,7 +145,7 @@ std::vector<bh_denial> DenialTables::rest_of(std::uint32_t turn) const
     auto of_cpus = cpus();
     for (std::uint32_t i = 0; i < BH_DENIAL_REST; ++i) {
         const std::uint32_t index = (turn & 1) * BH_DENIAL_REST + i;
-        if (bpf_map_lookup_elem(rest_, &index, of_cpus.data()) != 0)
+        if (bpf_map_lookup_elem(maps_.rest, &index, of_cpus.data()) != 0)
             continue;
         bh_denial sum = denial_of_rest(i);
         for (const auto& one : of_cpus) {

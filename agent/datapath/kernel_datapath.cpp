@@ -20,9 +20,14 @@ constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is kept t
 
 } // namespace
 
-KernelDatapath::KernelDatapath(Parts parts)
-    : parts_(std::move(parts)), slots_(*parts_.skeleton), denials_(*parts_.skeleton)
+KernelDatapath::KernelDatapath(Parts parts, std::optional<Predecessor> predecessor)
+    : parts_(std::move(parts)), slots_(*parts_.skeleton), denials_(*parts_.skeleton),
+      predecessor_(std::move(predecessor))
 {
+    if (predecessor_) {
+        old_rings_ = predecessor_->rings(parts_.pins);
+        old_denials_ = predecessor_->denials(parts_.pins);
+    }
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
     in_force_.shadow.slot = control.shadow_slot;
@@ -158,6 +163,11 @@ Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
     if (auto switched = switch_to(control, std::move(next), std::move(fallback)); !switched)
         log_warning("the previous planes stay in memory: {}", switched.error().message); // the switch is done
     facets_in_force_ = realisation.facets;
+    if (predecessor_)
+        if (auto taken = take_over(); !taken) {
+            (void)clear(); // its programs go on
+            return tl::unexpected(std::move(taken).error());
+        }
     return generation;
 }
 
@@ -313,17 +323,29 @@ Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
 
 Result<std::size_t> KernelDatapath::consume(const EventSink& sink, std::chrono::milliseconds timeout)
 {
+    if (old_rings_) {
+        BULKHEAD_TRY(const std::size_t untold, old_rings_->consume(sink, std::chrono::milliseconds(0)));
+        if (untold > 0)
+            return untold;
+    }
     return parts_.rings->consume(sink, timeout);
 }
 
 Status KernelDatapath::take_denials(const DenialSink& sink)
 {
+    if (old_denials_) {
+        BULKHEAD_CHECK(old_denials_->take(sink));
+        if (!predecessor_) // nobody counts there any more
+            old_denials_.reset();
+    }
     return denials_.take(sink);
 }
 
 Status KernelDatapath::follow_interfaces()
 {
     (void)parts_.guard.changed();
+    if (predecessor_)
+        return {};
     return parts_.guard.follow();
 }
 

@@ -9,6 +9,7 @@
 #include "agent/datapath/guard.h"
 #include "agent/datapath/namespaces.h"
 #include "agent/datapath/plane_maps.h"
+#include "agent/datapath/predecessor.h"
 #include "agent/datapath/rings.h"
 #include "agent/datapath/sock_diag.h"
 #include "agent/datapath/socket_walk.h"
@@ -36,10 +37,15 @@ public:
         PinFolder pins;
         UniqueFd cgroup;
         AttachPoint where;                      // of the descriptors above
-        std::optional<Attachments> attachments; // none only until they are made
+        std::optional<Attachments> attachments; // none yet: the predecessor's programs decide
         std::vector<std::uint32_t> unjudged;    // namespaces that came while no agent ran
     };
-    explicit KernelDatapath(Parts parts);
+    // With a predecessor nothing is attached until the first realise().
+    KernelDatapath(Parts parts, std::optional<Predecessor> predecessor);
+
+    // Puts our programs into the predecessor's place, whatever our maps hold.
+    Status take_over();
+    [[nodiscard]] bool predecessor_enforces() const { return predecessor_ && predecessor_->enforces(); }
 
     Result<std::uint32_t> realise(const Realisation& realisation) override;
     [[nodiscard]] std::uint32_t next_generation() const override;
@@ -60,6 +66,7 @@ public:
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
     Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
+    [[nodiscard]] std::optional<std::string> pending_takeover() const override;
     std::vector<Tampering> look_for_tampering() override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;
@@ -90,6 +97,7 @@ private:
     [[nodiscard]] std::uint32_t spare_slot(const std::vector<std::uint32_t>& used_before) const;
 
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
+    void replace_gates_and_pins();
     void seal();
     void inspect_planes(std::vector<Tampering>& found);
     void inspect_facets(std::vector<Tampering>& found);
@@ -103,6 +111,11 @@ private:
     std::set<std::uint32_t> walked_;         // namespaces, by the last walk
     // Of other namespaces, which cannot end while it is kept: for one round of destroying.
     std::map<std::uint32_t, SockDiag> sock_diags_;
+
+    std::optional<Predecessor> predecessor_; // whose programs decide
+    std::optional<Predecessor> finished_;    // holds the maps that the next two read
+    std::unique_ptr<Rings> old_rings_;       // used by consume() alone
+    std::optional<DenialTables> old_denials_;
 
     // What the kernel must hold, unless somebody else wrote to it.
     bh_control sealed_word_{};

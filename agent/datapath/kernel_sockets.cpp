@@ -82,6 +82,8 @@ Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
 NamespaceChange KernelDatapath::follow_namespaces(std::span<const NamespaceHint> hints)
 {
     sock_diags_.clear();
+    if (predecessor_)
+        return {}; // its gates stand where they stood
     auto change = parts_.namespaces.follow(hints);
     change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
     parts_.unjudged.clear();

@@ -91,18 +91,21 @@ private:
 };
 
 // Puts our programs to their hooks, over pinned maps of ours or new ones.
-Status attach_all(KernelDatapath::Parts& parts, PinnedMaps before)
+Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 {
-    BULKHEAD_TRY(parts.attachments, Attachments::make(parts.pins, parts.where, *parts.skeleton));
+    BULKHEAD_TRY(parts.attachments,
+                 Attachments::make(parts.pins, parts.where, *parts.skeleton, [] { return Status(); }));
     BULKHEAD_CHECK(parts.guard.follow());
-    if (const auto gates = parts.namespaces.take_over(); !gates) // what they call goes on
+    if (const auto gates = parts.namespaces.take_over(); gates)
+        remove_replaced_pins(parts.pins);
+    else // what they call goes on
         log_error("{}", gates.error().message);
     auto change = parts.namespaces.follow({});
     if (change.trouble)
         log_error("{}", change.trouble->message);
     // Namespaces that are there when this instance starts for the first time are like the agent's own: `sessions:` says
     // what becomes of what is open in them.
-    if (before == PinnedMaps::adopted)
+    if (before.kind == PinnedMaps::Kind::adopted)
         parts.unjudged = std::move(change.came);
     return {};
 }
@@ -116,6 +119,7 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     BULKHEAD_TRY(OpenPlaces places, open_places(options));
     const PinFolder pins(options);
     BULKHEAD_CHECK(pins.prepare());
+    BULKHEAD_CHECK(finish_replacing_pins(pins));
     FirstStart first_start(pins);
 
     const ProgramSettings settings = settings_for(options, places.point, cgroups);
@@ -144,13 +148,20 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
                                 places.point,
                                 {},
                                 {}};
-    if (loaded.maps == PinnedMaps::none) {
+    if (loaded.maps.kind == PinnedMaps::Kind::other_layout) {
+        auto opened =
+            std::make_unique<KernelDatapath>(std::move(parts), Predecessor::find(pins, loaded.maps.difference));
+        if (!opened->predecessor_enforces())
+            BULKHEAD_CHECK(opened->take_over());
+        return opened;
+    }
+    if (loaded.maps.kind == PinnedMaps::Kind::none) {
         first_start.begins();
-        BULKHEAD_CHECK(pin_maps(pins, parts.skeleton->obj));
+        BULKHEAD_CHECK(pin_maps(pins.path() + "/maps", parts.skeleton->obj));
     }
     BULKHEAD_CHECK(attach_all(parts, loaded.maps));
     first_start.succeeded();
-    return std::make_unique<KernelDatapath>(std::move(parts));
+    return std::make_unique<KernelDatapath>(std::move(parts), std::nullopt);
 }
 
 Result<bool> detach_datapath(const DatapathOptions& options)

@@ -84,14 +84,8 @@ Result<std::vector<std::string>> names_in(const std::string& folder)
     return names;
 }
 
-tl::unexpected<Error> unfitting(const std::string& path, const std::string& why)
-{
-    auto error = fail(ErrorKind::refused, "{}: {}", path, why);
-    error.value().mend = mend_pins;
-    return error;
-}
-
-Status check_layout(const std::string& path, int fd, const bpf_map* map)
+// In words; empty: it fits.
+Result<std::string> difference_of(const std::string& path, int fd, const bpf_map* map)
 {
     bpf_map_info info{};
     __u32 size = sizeof(info);
@@ -101,20 +95,36 @@ Status check_layout(const std::string& path, int fd, const bpf_map* map)
     if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
         info.value_size != bpf_map__value_size(map) || info.max_entries != bpf_map__max_entries(map) ||
         info.map_flags != bpf_map__map_flags(map))
-        return unfitting(path, "this pinned map has another layout than this version of the agent uses");
-    return {};
+        return fmt::format("{} has another layout", bpf_map__name(map));
+    return std::string();
 }
 
-Status check_abi(const std::string& path, int fd)
+// Of the layout as a whole; empty: the versions are the same.
+Result<std::string> abi_difference(const std::string& path, int fd)
 {
+    bpf_map_info info{};
+    __u32 size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
+        return fail_errno(errno, fmt::format("inspect {}", path));
     bh_control control{};
     const __u32 zero = 0;
-    if (bpf_map_lookup_elem(fd, &zero, &control) != 0)
-        return fail_errno(errno, fmt::format("read {}", path));
+    if (info.value_size != sizeof(control) || bpf_map_lookup_elem(fd, &zero, &control) != 0)
+        return std::string("the control word has another layout");
     if (control.abi_version != BH_ABI_VERSION)
-        return unfitting(path, fmt::format("pinned by an agent with map layout {}, this one has {}",
-                                           unsigned{control.abi_version}, BH_ABI_VERSION));
-    return {};
+        return fmt::format("map layout {}, not {}", unsigned{control.abi_version}, BH_ABI_VERSION);
+    return std::string();
+}
+
+std::uint32_t generation_of(int control_map_fd)
+{
+    bpf_map_info info{};
+    __u32 size = sizeof(info);
+    bh_control control{};
+    const __u32 zero = 0;
+    if (bpf_obj_get_info_by_fd(control_map_fd, &info, &size) != 0 || info.value_size != sizeof(control) ||
+        bpf_map_lookup_elem(control_map_fd, &zero, &control) != 0)
+        return 0;
+    return control.generation;
 }
 
 } // namespace
@@ -161,57 +171,68 @@ Result<bool> PinFolder::remove() const
         if (::unlink(pin.c_str()) != 0)
             return fail_errno(errno, fmt::format("remove {}", pin));
     }
-    BULKHEAD_TRY(const auto maps, names_in(path_ + "/maps"));
-    for (const auto& pin : maps)
-        if (::unlink(pin.c_str()) != 0)
-            return fail_errno(errno, fmt::format("remove {}", pin));
+    for (const char* folder : {"/maps", "/maps-next", "/maps-old"}) { // the latter two: a change of layout was cut off
+        BULKHEAD_TRY(const auto maps, names_in(path_ + folder));
+        for (const auto& pin : maps)
+            if (::unlink(pin.c_str()) != 0)
+                return fail_errno(errno, fmt::format("remove {}", pin));
+    }
     remove_if_empty();
     return true;
 }
 
 void PinFolder::remove_if_empty() const
 {
-    for (const auto& folder : {path_ + "/links", path_ + "/maps", path_, base_})
+    for (const auto& folder :
+         {path_ + "/links", path_ + "/maps", path_ + "/maps-next", path_ + "/maps-old", path_, base_})
         (void)::rmdir(folder.c_str()); // the base folder is shared by instances and stays while one is in it
 }
 
 Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
 {
-    if (UniqueFd control(bpf_obj_get(pins.map(control_map).c_str())); !control) {
+    using Kind = PinnedMaps::Kind;
+    const UniqueFd control(bpf_obj_get(pins.map(control_map).c_str()));
+    if (!control) {
         if (errno != ENOENT)
             return fail_errno(errno, fmt::format("open {}", pins.map(control_map)));
         BULKHEAD_TRY(const auto links, names_in(pins.path() + "/links"));
         if (!links.empty())
-            return unfitting(pins.path(), "links are pinned here without the maps that belong to them");
+            return PinnedMaps{Kind::other_layout, "links are pinned without the maps that belong to them", 0};
         BULKHEAD_TRY(const auto leftovers, names_in(pins.path() + "/maps"));
         for (const auto& pin : leftovers)
             (void)::unlink(pin.c_str());
-        return PinnedMaps::none;
-    } else {
-        BULKHEAD_CHECK(check_abi(pins.map(control_map), control.get()));
+        return PinnedMaps{};
     }
+    BULKHEAD_TRY(std::string difference, abi_difference(pins.map(control_map), control.get()));
+    std::vector<std::pair<bpf_map*, UniqueFd>> found;
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object)
     {
-        if (bpf_map__is_internal(map))
+        if (bpf_map__is_internal(map) || !difference.empty())
             continue;
         const std::string path = pins.map(bpf_map__name(map));
-        const UniqueFd fd(bpf_obj_get(path.c_str()));
-        if (!fd)
-            return unfitting(path, "this map is missing among the pinned ones");
-        BULKHEAD_CHECK(check_layout(path, fd.get(), map));
-        if (const int error = bpf_map__reuse_fd(map, fd.get()); error != 0)
-            return fail_errno(-error, fmt::format("take over {}", path));
+        UniqueFd fd(bpf_obj_get(path.c_str()));
+        if (!fd) {
+            difference = fmt::format("there is no {}", bpf_map__name(map));
+            continue;
+        }
+        BULKHEAD_TRY(difference, difference_of(path, fd.get(), map));
+        found.emplace_back(map, std::move(fd));
     }
-    return PinnedMaps::adopted;
+    if (!difference.empty())
+        return PinnedMaps{Kind::other_layout, difference, generation_of(control.get())};
+    for (const auto& [of_object, fd] : found)
+        if (const int error = bpf_map__reuse_fd(of_object, fd.get()); error != 0)
+            return fail_errno(-error, fmt::format("take over {}", pins.map(bpf_map__name(of_object))));
+    return PinnedMaps{Kind::adopted, {}, 0};
 }
 
-Status pin_maps(const PinFolder& pins, bpf_object* object)
+Status pin_maps(const std::string& folder, bpf_object* object)
 {
     bpf_map* control = nullptr;
     bpf_map* map = nullptr;
     const auto pin = [&](bpf_map* which) -> Status {
-        const std::string path = pins.map(bpf_map__name(which));
+        const std::string path = folder + "/" + bpf_map__name(which);
         if (bpf_obj_pin(bpf_map__fd(which), path.c_str()) != 0)
             return fail_errno(errno, fmt::format("pin {}", path));
         return {};

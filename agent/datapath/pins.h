@@ -43,13 +43,19 @@ void inspect_pins(const PinFolder& pins, const std::vector<PinnedObject>& object
 inline constexpr const char* mend_pins =
     "remove what is pinned with `bulkheadd --detach` and start again; until then nothing is enforced";
 
-enum class PinnedMaps { none, adopted };
+// What is pinned: nothing, maps that fit the object, or maps of a version whose layout is another one.
+struct PinnedMaps {
+    enum class Kind { none, adopted, other_layout };
+    Kind kind = Kind::none;
+    std::string difference;       // other_layout: in what, in words
+    std::uint32_t generation = 0; // of the last switch there
+};
 
-// Makes the maps that are pinned the maps of the object that is about to be loaded. Pins that an interrupted first
-// start left without a control word enforce nothing and are removed.
+// Makes the maps that are pinned the maps of the object that is about to be loaded, if all of them fit. Pins that an
+// interrupted first start left without a control word enforce nothing and are removed.
 [[nodiscard]] Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object);
 
-// After a first load. The control word comes last: where it is pinned, everything is.
-[[nodiscard]] Status pin_maps(const PinFolder& pins, bpf_object* object);
+// Pins all maps in a folder. The control word comes last: where it is pinned, everything is.
+[[nodiscard]] Status pin_maps(const std::string& folder, bpf_object* object);
 
 } // namespace bulkhead::agent

@@ -75,9 +75,9 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
         failure.value().mend = "--log-level debug shows the kernel's own words";
         return failure;
     }
-    if (loaded.maps == PinnedMaps::none) {
+    if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
-        const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
+        const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};
         const __u32 zero = 0;
         if (bpf_map_update_elem(bpf_map__fd(loaded.skeleton->maps.bh_control), &zero, &nothing, BPF_ANY) != 0)
             return fail_errno(errno, "write the first control word");

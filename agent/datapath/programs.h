@@ -10,18 +10,18 @@ struct ProgramSettings {
     bool scope_is_root = false;
     std::uint32_t guarded_netns = 0; // inode number
     std::uint64_t scope_cgroup = 0;
-    std::uint32_t scope_level = 0;      // 0: the root
-    bool guard_namespace = false;       // also what belongs to no socket of the enforced cgroup
+    std::uint32_t scope_level = 0; // 0: the root
+    bool guard_namespace = false;  // also what belongs to no socket of the enforced cgroup
     bool refuse_silently = false;
 };
 
 struct LoadedPrograms {
     Skeleton skeleton;
-    PinnedMaps maps = PinnedMaps::none;
+    PinnedMaps maps;
 };
 
 // Loads all programs over the pinned maps, or over new ones whose control word says "no plane" and which are not pinned
-// yet. Attaches nothing.
+// yet; so also beside pinned maps of another layout. Attaches nothing.
 [[nodiscard]] Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings);
 
 } // namespace bulkhead::agent

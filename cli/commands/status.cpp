@@ -88,6 +88,7 @@ Json document_of(const v1::LocalStatus& status)
                 {"counters", counters},
                 {"maps", maps},
                 {"tampering", tampering},
+                {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
                 {"spool",
                  {{"bytes", status.spool_bytes()},
                   {"first_seq", status.spool_first_seq()},
@@ -118,6 +119,8 @@ void print_facts(const v1::LocalStatus& status, Context& context)
         line(text.first, text.second);
     if (!status.refusal().empty())
         line("refused", status.refusal());
+    for (const auto& warning : status.warnings())
+        line("WARNING", warning);
     for (const auto& one : status.tampering())
         line("TAMPERING", fmt::format("{} {}: {}", format_rfc3339_micros(one.time_us()), one.what(), one.outcome()));
     line("segments", join({status.segments().begin(), status.segments().end()}, ", "));

@@ -168,18 +168,6 @@ TEST_F(Lifecycle, DeadLinkIsReplaced)
     EXPECT_EQ(guarded_tcp_error(target), EPERM);
 }
 
-TEST_F(Lifecycle, ForeignLayoutIsRefusedWithTheMend)
-{
-    datapath_.reset();
-    ASSERT_EQ(::unlink(pin("maps/bh_listeners").c_str()), 0);
-    const UniqueFd odd(bpf_map_create(BPF_MAP_TYPE_HASH, "odd", 4, 4, 1, nullptr));
-    ASSERT_EQ(bpf_obj_pin(odd.get(), pin("maps/bh_listeners").c_str()), 0);
-    const auto second = open(options());
-    ASSERT_FALSE(second);
-    EXPECT_EQ(second.error().kind, ErrorKind::refused);
-    EXPECT_NE(second.error().mend.find("--detach"), std::string::npos);
-}
-
 TEST_F(Lifecycle, LeftoversOfAnInterruptedFirstStartAreNoObstacle)
 {
     datapath_.reset();

@@ -43,15 +43,18 @@ TEST_F(StatusCommand, LocalTellsEnforcementFailsafesAndSpool)
     EXPECT_THAT(outcome.out, ContainsRegex("denied_in +12"));
 }
 
-TEST_F(StatusCommand, TellsWhatWasTamperedWith)
+TEST_F(StatusCommand, TellsWhatWasTamperedWithAndWhatIsNotAsItShouldBe)
 {
     auto& tampering = *agent.status.add_tampering();
     tampering.set_what("the program at connect4 was detached");
     tampering.set_outcome("put right");
+    agent.status.add_warnings("listeners: 14000 of 16384");
     const auto outcome = run({"--local", "status"});
     EXPECT_THAT(outcome.out, HasSubstr("connect4 was detached: put right"));
+    EXPECT_THAT(outcome.out, HasSubstr("14000 of 16384"));
     const auto json = run({"--local", "status", "-o", "json"}).json();
     EXPECT_EQ(json["tampering"][0]["outcome"], "put right");
+    EXPECT_EQ(json["warnings"][0], "listeners: 14000 of 16384");
 }
 
 TEST_F(StatusCommand, AgentStatusLocalIsTheSame)

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the programs of a version with other maps to ours: no gap, also when it is cut off at any moment.
+#include "tests/bpf/container.h"
+#include "tests/bpf/fixture.h"
+#include "tests/bpf/stepped_process.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+
+namespace bulkhead::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A process that knocks on a denied port until it is told to stop.
+class Knocker {
+public:
+    Knocker(const Netns& netns, const Cgroup& cgroup, Address to, int refusal)
+        : counts_(static_cast<Counts*>(
+              ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)))
+    {
+        child_ = ::fork();
+        if (child_ != 0)
+            return;
+        run_in(netns, cgroup, [&] {
+            while (!counts_->stop) {
+                const int error = tcp_error(to);
+                ++counts_->tries;
+                if (error != refusal)
+                    counts_->wrong = error == 0 ? -1 : error;
+                ::usleep(500);
+            }
+        });
+        ::_exit(0);
+    }
+    ~Knocker()
+    {
+        stop();
+        ::munmap(counts_, sizeof(Counts));
+    }
+    Knocker(const Knocker&) = delete;
+    Knocker& operator=(const Knocker&) = delete;
+
+    // Until it has knocked again some times since now.
+    void knock_on() const
+    {
+        const int before = counts_->tries;
+        for (int i = 0; i < 3000 && counts_->tries < before + 5; ++i)
+            ::usleep(10'000);
+    }
+    // 0: every answer was a refusal.
+    int stop()
+    {
+        if (child_ > 0) {
+            counts_->stop = true;
+            ::waitpid(child_, nullptr, 0);
+            child_ = 0;
+        }
+        return counts_->tries == 0 ? -2 : counts_->wrong.load();
+    }
+
+private:
+    struct Counts {
+        std::atomic<int> tries, wrong;
+        std::atomic<bool> stop;
+    };
+    Counts* counts_;
+    pid_t child_ = 0;
+};
+
+class Upgrade : public BpfTest {
+protected:
+    [[nodiscard]] static TestPolicy policy()
+    {
+        return TestPolicy()
+            .default_action(outbound, refuse)
+            .default_action(inbound, refuse)
+            .allow(outbound, "10.77.0.2", "tcp/80")
+            .allow(outbound, "10.77.0.2", "udp/53");
+    }
+    [[nodiscard]] std::string pin(const std::string& name) const { return options().pin_dir + "/test/" + name; }
+    void other_size() const
+    {
+        if (!std::filesystem::exists(pin("maps/bh_listeners")))
+            return; // cut off between two folders
+        ASSERT_EQ(::unlink(pin("maps/bh_listeners").c_str()), 0);
+        const UniqueFd odd(bpf_map_create(BPF_MAP_TYPE_HASH, "bh_listeners", sizeof(bh_listener_key),
+                                          sizeof(bh_listener), 77, nullptr));
+        ASSERT_EQ(bpf_obj_pin(odd.get(), pin("maps/bh_listeners").c_str()), 0);
+    }
+    void other_abi() const
+    {
+        const UniqueFd control(bpf_obj_get(pin("maps/bh_control").c_str()));
+        const __u32 zero = 0;
+        bh_control word{};
+        ASSERT_EQ(bpf_map_lookup_elem(control.get(), &zero, &word), 0);
+        word.abi_version = 1;
+        ASSERT_EQ(bpf_map_update_elem(control.get(), &zero, &word, BPF_ANY), 0);
+    }
+    // As an agent does: in the namespace that it guards, whose sockets are walked.
+    void enforce(const TestPolicy& next)
+    {
+        outsider([&] { realise(next); });
+    }
+    void reopen()
+    {
+        auto opened = open(options());
+        ASSERT_TRUE(opened) << opened.error().message;
+        datapath_ = std::move(*opened);
+    }
+    [[nodiscard]] int guarded_error(const Address& to) const
+    {
+        int error = -1;
+        guarded([&] { error = tcp_error(to); });
+        return error;
+    }
+    void converse(const UniqueFd& client, const UniqueFd& server) const
+    {
+        ASSERT_EQ(send_error(client, "still here"), 0);
+        EXPECT_EQ(receive(server, 3s).text, "still here");
+    }
+    [[nodiscard]] std::unique_ptr<Knocker> knock_outbound() const
+    {
+        return std::make_unique<Knocker>(world_->wire.guarded, world_->enforced, Address("10.77.0.3", 80), EPERM);
+    }
+    [[nodiscard]] std::unique_ptr<Knocker> knock_inbound() const
+    {
+        return std::make_unique<Knocker>(world_->wire.peer, world_->elsewhere, Address("10.77.0.1", 8080),
+                                         ECONNREFUSED);
+    }
+    const Address allowed{"10.77.0.2", 80}, denied{"10.77.0.3", 80};
+};
+
+TEST_F(Upgrade, OldProgramsGoOnUntilThePolicyIsInForceBesideThem)
+{
+    enforce(policy());
+    const auto generation = datapath_->control().generation;
+    UniqueFd theirs, ours, client, server;
+    peer([&] { theirs = listening(allowed); });
+    guarded([&] {
+        ours = listening({"10.77.0.1", 8080});
+        client = make_socket(AF_INET, SOCK_STREAM);
+        ASSERT_EQ(connect_error(client, allowed), 0);
+    });
+    server = accepted(theirs);
+    datapath_.reset();
+    other_size();
+    const auto out = knock_outbound(), in = knock_inbound();
+
+    reopen();
+    EXPECT_THAT(datapath_->pending_takeover().value_or(""), testing::HasSubstr("bh_listeners"));
+    EXPECT_EQ(datapath_->control().active_slot, BH_SLOT_NONE);
+    EXPECT_THAT(datapath_->look_for_tampering(), testing::IsEmpty());
+    out->knock_on();
+    in->knock_on();
+    enforce(policy());
+    EXPECT_EQ(datapath_->pending_takeover(), std::nullopt);
+    EXPECT_GT(datapath_->control().generation, generation);
+    out->knock_on();
+    in->knock_on();
+    EXPECT_EQ(out->stop(), 0);
+    EXPECT_EQ(in->stop(), 0);
+    converse(client, server);
+    EXPECT_EQ(guarded_error(allowed), 0);
+    EXPECT_THAT(datapath_->look_for_tampering(), testing::IsEmpty());
+
+    reopen(); // the pins are those of this version now
+    EXPECT_EQ(datapath_->pending_takeover(), std::nullopt);
+    EXPECT_EQ(guarded_error(denied), EPERM);
+    enforce(TestPolicy().default_action(outbound, permit));
+    EXPECT_EQ(guarded_error(denied), ECONNREFUSED) << "the old programs are gone";
+}
+
+TEST_F(Upgrade, WithoutAPolicyTheOldOneStays)
+{
+    enforce(policy());
+    datapath_.reset();
+    other_abi();
+    for (int i = 0; i < 2; ++i) {
+        reopen();
+        EXPECT_THAT(datapath_->pending_takeover().value_or(""), testing::HasSubstr("map layout 1"));
+        EXPECT_EQ(guarded_error(denied), EPERM);
+        datapath_.reset();
+        EXPECT_EQ(guarded_error(denied), EPERM);
+    }
+    EXPECT_TRUE(agent::detach_datapath(options()).value());
+    EXPECT_EQ(guarded_error(denied), ECONNREFUSED);
+}
+
+TEST_F(Upgrade, WhereNothingIsInForceItIsDoneAtOnce)
+{
+    datapath_.reset();
+    other_size();
+    reopen();
+    EXPECT_EQ(datapath_->pending_takeover(), std::nullopt);
+    enforce(policy());
+    EXPECT_EQ(guarded_error(denied), EPERM);
+}
+
+TEST_F(Upgrade, LinksThatThisVersionDoesNotHaveGo)
+{
+    enforce(policy());
+    const bpf_insn refuse_all[] = {{0xb7, 0, 0, 0, 0}, {0x95, 0, 0, 0, 0}}; // r0 = 0; exit
+    LIBBPF_OPTS(bpf_prog_load_opts, load, .expected_attach_type = BPF_CGROUP_INET4_CONNECT);
+    const UniqueFd program(
+        bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "of_another", "GPL", refuse_all, std::size(refuse_all), &load));
+    const UniqueFd cgroup(::open(world_->enforced.path().c_str(), O_RDONLY | O_DIRECTORY));
+    UniqueFd link(bpf_link_create(program.get(), cgroup.get(), BPF_CGROUP_INET4_CONNECT, nullptr));
+    ASSERT_TRUE(link);
+    ASSERT_EQ(bpf_obj_pin(link.get(), pin("links/of_another").c_str()), 0);
+    link.reset();
+    EXPECT_EQ(guarded_error(allowed), EPERM);
+    datapath_.reset();
+    other_abi();
+    reopen();
+    enforce(policy());
+    EXPECT_EQ(guarded_error(allowed), ECONNREFUSED);
+    EXPECT_FALSE(std::filesystem::exists(pin("links/of_another")));
+}
+
+TEST_F(Upgrade, RepliesAndCountsAreHandedOver)
+{
+    enforce(policy());
+    UniqueFd server, client;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto question = receive(server, 3s);
+    ASSERT_EQ(question.text, "x");
+    datapath_.reset();
+    for (int i = 0; i < 7; ++i)
+        EXPECT_EQ(guarded_error(denied), EPERM);
+    other_size();
+    reopen();
+    enforce(policy());
+    ASSERT_EQ(reply_error(server, question, "answer"), 0);
+    EXPECT_EQ(receive(client, 3s).text, "answer");
+    std::uint64_t told = 0;
+    for (const auto& event : drain())
+        told += event.type == BH_EVENT_DENY;
+    ASSERT_TRUE(datapath_->take_denials([&](std::span<const bh_denial> denials) {
+        for (const auto& denial : denials)
+            told += denial.count;
+    }));
+    EXPECT_EQ(told, 7U);
+}
+
+// In a namespace of its own, with a server that nobody may reach.
+class UpgradeWithContainer : public Upgrade {
+protected:
+    void SetUp() override
+    {
+        Upgrade::SetUp();
+        if (!datapath_)
+            return;
+        container_ = std::make_unique<Container>(world_->enforced);
+        container_->join(world_->wire.peer);
+        (void)datapath_->follow_namespaces({});
+        run_in(container_->netns(), world_->enforced, [this] { server_ = listening({"0.0.0.0", 8080}); });
+    }
+    void TearDown() override
+    {
+        server_.reset();
+        container_.reset();
+        Upgrade::TearDown();
+    }
+    [[nodiscard]] std::unique_ptr<Knocker> knock_at_container() const
+    {
+        return std::make_unique<Knocker>(world_->wire.peer, world_->elsewhere, Address("10.78.0.1", 8080),
+                                         ECONNREFUSED);
+    }
+    [[nodiscard]] int container_error() const
+    {
+        int error = -1;
+        peer([&] { error = tcp_error({"10.78.0.1", 8080}); });
+        return error;
+    }
+    void expect_nothing_left_over() const
+    {
+        for (const auto& folder : std::filesystem::directory_iterator(options().pin_dir + "/test"))
+            EXPECT_THAT(folder.path().filename().string(), testing::AnyOf("maps", "links"));
+    }
+    std::unique_ptr<Container> container_;
+    UniqueFd server_;
+};
+
+TEST_F(UpgradeWithContainer, TheDoorsOfNamespacesAreHandedOver)
+{
+    enforce(policy());
+    ASSERT_EQ(container_error(), ECONNREFUSED);
+    datapath_.reset();
+    other_abi();
+    const auto knock = knock_at_container();
+    reopen();
+    EXPECT_THAT(datapath_->follow_namespaces({}).came, testing::IsEmpty());
+    knock->knock_on();
+    enforce(policy());
+    EXPECT_THAT(datapath_->follow_namespaces({}).came, testing::IsEmpty()) << "it always had its door";
+    knock->knock_on();
+    EXPECT_EQ(knock->stop(), 0);
+    EXPECT_THAT(datapath_->look_for_tampering(), testing::IsEmpty());
+    expect_nothing_left_over();
+    datapath_.reset();
+    EXPECT_EQ(container_error(), ECONNREFUSED) << "by pins of this version alone";
+    reopen();
+    enforce(TestPolicy().default_action(inbound, permit));
+    EXPECT_EQ(container_error(), 0) << "the old programs are gone";
+}
+
+// Killed before one change of pins and links after the other.
+TEST_F(UpgradeWithContainer, CutOffAtAnyMomentItIsFinishedByTheNextStart)
+{
+    enforce(policy());
+    UniqueFd ours;
+    guarded([&] { ours = listening({"10.77.0.1", 8080}); });
+    const auto settings = options(); // of this process; another one's are other places
+    const auto out = knock_outbound(), in = knock_inbound(), at_container = knock_at_container();
+    const auto upgrade = [&](int changes) {
+        SteppedProcess successor([&](const std::function<void()>& begin_counting) {
+            auto opened = open(settings);
+            if (!opened || !(*opened)->pending_takeover())
+                ::_exit(1);
+            begin_counting();
+            outsider([&] { (void)test::realise(**opened, policy()); });
+        });
+        return successor.run(changes);
+    };
+    const auto finish = [&] { // and make it another version's again
+        enforce(policy());
+        ASSERT_EQ(datapath_->pending_takeover(), std::nullopt);
+        expect_nothing_left_over();
+        datapath_.reset();
+        other_size();
+    };
+    finish();
+    const int all = upgrade(1 << 20);
+    ASSERT_GT(all, 50) << "ten hooks, a gate, and the maps";
+    int again = 0, finished = 0; // what the next start found
+    reopen();
+    finish();
+    for (int changes = 0; changes <= all; changes += all / 6) {
+        ASSERT_EQ(upgrade(changes), changes);
+        for (const auto* knock : {&out, &in, &at_container})
+            (*knock)->knock_on();
+        reopen();
+        ++(datapath_->pending_takeover() ? again : finished);
+        for (const auto* knock : {&out, &in, &at_container})
+            (*knock)->knock_on();
+        EXPECT_EQ(guarded_error(allowed), ECONNREFUSED) << "it is allowed, and nobody listens";
+        finish();
+    }
+    EXPECT_GT(again, 0);
+    EXPECT_GT(finished, 0);
+    EXPECT_EQ(out->stop(), 0);
+    EXPECT_EQ(in->stop(), 0);
+    EXPECT_EQ(at_container->stop(), 0);
+}
+
+} // namespace
+} // namespace bulkhead::test

@@ -209,6 +209,7 @@ Status Agent::look_for_changes()
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
     loop_->every(400ms, [this] { look_for_tampering(); });
+    loop_->every(5s, [this] { look_at_capacity(); });
     return {};
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/config/command_line.h"
+#include "agent/daemon/capacity_watch.h"
 #include "agent/daemon/control_loop.h"
 #include "agent/daemon/enforcer.h"
 #include "agent/daemon/event_thread.h"
@@ -82,6 +83,7 @@ private:
     [[nodiscard]] std::uint64_t trial_left_ms() const;
     void look_for_tampering();
     void tell_takeover();
+    void look_at_capacity();
     void report_denials();
     void follow_namespaces(std::span<const NamespaceHint> hints);
     void report_flows();
@@ -136,6 +138,7 @@ private:
     std::uint64_t tampered_ = 0;               // how often
     std::optional<std::string> takeover_;      // of programs of another version, which was not told yet
     bool takeover_pends_ = false;              // which was told
+    CapacityWatch capacity_;
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;

@@ -50,6 +50,8 @@ v1::LocalStatus Agent::local_status()
     status.set_refusal(enforcer_->refusal());
     if (const auto pending = datapath_->pending_takeover())
         status.add_warnings("programs of another version enforce, until the next policy: " + *pending);
+    for (const auto& warning : capacity_.standing())
+        status.add_warnings(warning);
     status.mutable_tampering()->Add(tampering_.begin(), tampering_.end());
     for (const auto& segment : enforcer_->state().policy.segments)
         status.add_segments(segment);

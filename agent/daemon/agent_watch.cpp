@@ -59,4 +59,12 @@ void Agent::tell_takeover()
     }
 }
 
+void Agent::look_at_capacity()
+{
+    for (const auto& words : capacity_.look(datapath_->map_use())) {
+        log_warning("a table in the kernel is nearly full: {}", words);
+        records_->audit("datapath.capacity", words.substr(0, words.find(':')), words);
+    }
+}
+
 } // namespace bulkhead::agent

@@ -53,6 +53,7 @@ struct MapUse {
     std::string name;
     std::uint64_t entries = 0;
     std::uint64_t capacity = 0;
+    bool sized_to_content = false; // made as large as what is in it
 };
 
 // Something that root changed of what this agent made.

@@ -240,9 +240,13 @@ Status KernelDatapath::replace_facets_of(const Pair& pair, const FacetTable& fac
 
 Status KernelDatapath::update_facets(const FacetTable& facets)
 {
-    BULKHEAD_CHECK(replace_facets_of(trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_, facets));
-    facets_in_force_ = facets;
-    return {};
+    const Pair& pair = trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_;
+    auto replaced = replace_facets_of(pair, facets);
+    if (replaced)
+        facets_in_force_ = facets;
+    else if (facets_in_force_) // no room: not half of each
+        (void)replace_facets_of(pair, *facets_in_force_);
+    return replaced;
 }
 
 Status KernelDatapath::update_fallback_facets(const FacetTable& facets)

@@ -2,6 +2,9 @@
 // How much of the kernel's tables is used, and what they counted.
 #include "agent/datapath/kernel_datapath.h"
 #include "agent/datapath/map_entries.h"
+#include "common/core/clock.h"
+
+#include <netinet/in.h>
 
 namespace bulkhead::agent {
 
@@ -28,26 +31,46 @@ std::vector<MapUse> KernelDatapath::map_use()
 {
     std::vector<MapUse> use;
     const auto& maps = parts_.skeleton->maps;
-    const auto count = [&]<typename Key>(const char* name, const bpf_map* map, Key) {
+    const auto count_living = [&]<typename Key, typename Value>(const char* name, const bpf_map* map, Key, Value,
+                                                                const auto& lives) {
         MapUse one{name, 0, bpf_map__max_entries(map)};
-        for_each_key<Key>(bpf_map__fd(map), [&](const Key&) { ++one.entries; });
+        for_each_entry<Key, Value>(bpf_map__fd(map), [&](const Key& key, const Value& value) {
+            if (lives(key, value))
+                ++one.entries;
+        });
         use.push_back(std::move(one));
     };
-    count("listeners", maps.bh_listeners, bh_listener_key{});
-    count("udp_out", maps.bh_udp_out, bh_udp_flow_key{});
-    count("udp_in", maps.bh_udp_in, bh_udp_flow_key{});
-    count("exchanges", maps.bh_exchanges, bh_exchange_key{});
-    count("denials_even", maps.bh_denials_even, bh_denial_key{});
-    count("denials_odd", maps.bh_denials_odd, bh_denial_key{});
+    const auto count = [&](const char* name, const bpf_map* map, auto key, auto value) {
+        count_living(name, map, key, value, [](const auto&, const auto&) { return true; });
+    };
+    count("listeners", maps.bh_listeners, bh_listener_key{}, bh_listener{});
+    count("udp_out", maps.bh_udp_out, bh_udp_flow_key{}, bh_udp_flow{});
+    count("udp_in", maps.bh_udp_in, bh_udp_flow_key{}, bh_udp_flow{});
+    // Nobody removes what has ended from these: it makes room when that is needed.
+    const auto now = static_cast<__u64>(system_clock().monotonic().count());
+    count_living("exchanges", maps.bh_exchanges, bh_exchange_key{}, bh_exchange{},
+                 [now](const bh_exchange_key& key, const bh_exchange& exchange) {
+                     const auto idle = key.protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
+                     return now < exchange.last_ns + idle;
+                 });
+    count_living("fragments", maps.bh_fragments, bh_fragment_key{}, __u64{},
+                 [now](const bh_fragment_key&, __u64 passed) { return now < passed + BH_FRAGMENTS_LAST_NS; });
+    count("own_addresses", maps.bh_own_addresses, bh_address{}, __u8{});
+    count("denials_even", maps.bh_denials_even, bh_denial_key{}, bh_denial{});
+    count("denials_odd", maps.bh_denials_odd, bh_denial_key{}, bh_denial{});
     use.push_back({"namespaces", parts_.namespaces.size(), BH_NAMESPACES});
-    // Inner maps are made as large as what is in them.
+    const auto rings = parts_.rings->use();
+    use.push_back({"flow_ring", rings.flow_bytes, bpf_map__max_entries(maps.bh_flow_ring)});
+    use.push_back({"deny_ring", rings.deny_bytes, bpf_map__max_entries(maps.bh_deny_ring)});
+    if (facets_in_force_)
+        use.push_back({"facets", facets_in_force_->size(), facet_rows});
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)
             return;
         for (const auto& [what, entries] :
              {std::pair{"peers", role.plane->peer_count}, std::pair{"prefixes", role.plane->prefix_count},
               std::pair{"entries", role.plane->entry_count}})
-            use.push_back({fmt::format("{}_{}", name, what), entries, entries});
+            use.push_back({fmt::format("{}_{}", name, what), entries, entries, true});
     };
     plane("active", in_force_.active);
     plane("shadow", in_force_.shadow);

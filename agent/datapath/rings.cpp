@@ -4,10 +4,14 @@
 #include "common/core/log.h"
 
 #include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace bulkhead::agent {
 
@@ -18,6 +22,46 @@ constexpr std::chrono::milliseconds flow_poll_period{50};
 
 } // namespace
 
+Rings::Positions::Positions(int ring)
+{
+    const long page = ::sysconf(_SC_PAGESIZE);
+    const auto map = [&](long offset) {
+        void* mapped = ::mmap(nullptr, static_cast<std::size_t>(page), PROT_READ, MAP_SHARED, ring, offset);
+        return mapped == MAP_FAILED ? nullptr : mapped;
+    };
+    consumer_ = map(0);
+    producer_ = map(page);
+}
+
+Rings::Positions::Positions(Positions&& other) noexcept
+    : consumer_(std::exchange(other.consumer_, nullptr)), producer_(std::exchange(other.producer_, nullptr))
+{}
+
+Rings::Positions& Rings::Positions::operator=(Positions&& other) noexcept
+{
+    std::swap(consumer_, other.consumer_);
+    std::swap(producer_, other.producer_);
+    return *this;
+}
+
+Rings::Positions::~Positions()
+{
+    for (void* page : {consumer_, producer_})
+        if (page != nullptr)
+            ::munmap(page, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+}
+
+std::uint64_t Rings::Positions::unread() const
+{
+    if (consumer_ == nullptr || producer_ == nullptr)
+        return 0;
+    const auto read = [](void* page) {
+        return std::atomic_ref<std::uint64_t>(*static_cast<std::uint64_t*>(page)).load(std::memory_order_relaxed);
+    };
+    const auto consumed = read(consumer_), produced = read(producer_);
+    return produced > consumed ? produced - consumed : 0;
+}
+
 Result<std::unique_ptr<Rings>> Rings::open(int flow_ring, int deny_ring)
 {
     std::unique_ptr<Rings> rings(new Rings);
@@ -27,6 +71,8 @@ Result<std::unique_ptr<Rings>> Rings::open(int flow_ring, int deny_ring)
     rings->denials_.reset(ring_buffer__new(deny_ring, &Rings::on_record, rings.get(), nullptr));
     if (!rings->denials_)
         return fail_errno(errno, "open the denial ring");
+    rings->flow_positions_ = Positions(flow_ring);
+    rings->deny_positions_ = Positions(deny_ring);
     return rings;
 }
 

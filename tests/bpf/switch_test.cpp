@@ -4,8 +4,13 @@
 #include "tests/bpf/fixture.h"
 #include "tests/bpf/frames.h"
 
+#include <bpf/bpf.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
+#include <set>
 #include <thread>
 
 namespace bulkhead::test {
@@ -157,6 +162,62 @@ TEST_F(Switch, AHandshakeThatEndsUnderAnotherPolicyIsTold)
     const UniqueFd connection = accepted(server);
     char byte = 0;
     EXPECT_LE(::recv(connection.get(), &byte, 1, 0), 0);
+}
+
+TEST_F(Switch, WhatDoesNotFitChangesNothing)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    const auto before = datapath_->control();
+    agent::FacetTable too_many;
+    for (std::uint64_t i = 0; i <= 65536; ++i)
+        too_many.push_back({{i, 0, BH_FACET_USER}, {{1, 0, 0, 0}}});
+    const auto refused = test::realise(*datapath_, TestPolicy().default_action(outbound, permit), too_many);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("bh_facets"), std::string::npos);
+    EXPECT_EQ(datapath_->control().generation, before.generation);
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), EPERM); });
+    EXPECT_TRUE(datapath_->look_for_tampering().empty());
+    const agent::FacetTable some(too_many.begin(), too_many.begin() + 1000);
+    ASSERT_TRUE(test::realise(*datapath_, TestPolicy().default_action(outbound, permit), some));
+    EXPECT_FALSE(datapath_->update_facets(too_many));
+    EXPECT_TRUE(datapath_->look_for_tampering().empty()) << "all rows are those from before";
+    guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), ECONNREFUSED); });
+    const auto use = datapath_->map_use();
+    const auto facets =
+        std::find_if(use.begin(), use.end(), [](const agent::MapUse& one) { return one.name == "facets"; });
+    ASSERT_NE(facets, use.end());
+    EXPECT_EQ(facets->entries, 1000U);
+    EXPECT_EQ(facets->capacity, 65536U);
+}
+
+// An array is full from the start, and what is in it has its place.
+bool can_fill_up(const bpf_map_info& info)
+{
+    return info.type == BPF_MAP_TYPE_HASH || info.type == BPF_MAP_TYPE_LRU_HASH || info.type == BPF_MAP_TYPE_RINGBUF;
+}
+
+TEST_F(Switch, EveryMapThatCanFillUpHasItsUseTold)
+{
+    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "tcp/80"));
+    std::set<std::string> told;
+    for (const auto& use : datapath_->map_use()) {
+        told.insert(use.name);
+        EXPECT_TRUE(use.sized_to_content || use.capacity > 0) << use.name;
+    }
+    for (const char* of_plane : {"peers", "prefixes", "entries"})
+        EXPECT_TRUE(told.contains(std::string("active_") + of_plane)) << of_plane;
+    std::size_t seen = 0;
+    for (const auto& pin : std::filesystem::directory_iterator(options().pin_dir + "/test/maps")) {
+        const UniqueFd map(bpf_obj_get(pin.path().c_str()));
+        bpf_map_info info{};
+        __u32 size = sizeof(info);
+        ASSERT_EQ(bpf_obj_get_info_by_fd(map.get(), &info, &size), 0);
+        if (!can_fill_up(info))
+            continue;
+        ++seen;
+        EXPECT_TRUE(told.contains(pin.path().filename().string().substr(3))) << pin.path();
+    }
+    EXPECT_GE(seen, 8U);
 }
 
 } // namespace

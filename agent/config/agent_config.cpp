@@ -114,6 +114,15 @@ void read_spool(YamlReader& reader, const YAML::Node& node, std::uint64_t& max_b
                                     }}});
 }
 
+void read_metrics(YamlReader& reader, const YAML::Node& node, std::string& listen)
+{
+    reader.mapping(node, "metrics",
+                   {{"listen", [&](const YAML::Node& value) {
+                         if (reader.scalar(value, "metrics.listen", listen) && !parse_host_port(listen))
+                             reader.error(value, fmt::format("'{}' is not HOST:PORT", listen));
+                     }}});
+}
+
 void read_log_level(YamlReader& reader, const YAML::Node& node, LogLevel& out)
 {
     std::string text;
@@ -155,6 +164,7 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
                     {"labels", [&](const YAML::Node& value) { read_labels(reader, value, config.labels); }},
                     {"log_level", [&](const YAML::Node& value) { read_log_level(reader, value, config.log_level); }},
                     {"spool", [&](const YAML::Node& value) { read_spool(reader, value, config.spool_max_bytes); }},
+                    {"metrics", [&](const YAML::Node& value) { read_metrics(reader, value, config.metrics_listen); }},
                     {"guard",
                      [&](const YAML::Node& value) {
                          read_mode(reader, value, "guard", parse_guard_mode, "always, auto, never", config.guard);

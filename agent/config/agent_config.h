@@ -30,8 +30,8 @@ struct FailsafeConfig {
 // What a failsafe's absence risks, in words; nullopt: there is no such failsafe.
 [[nodiscard]] std::optional<std::string> risk_without_failsafe(std::string_view name);
 
-// Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while nothing can
-// send or receive without a door; where that cannot be known it is `always`.
+// Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while nothing
+// can send or receive without a door; where that cannot be known it is `always`.
 enum class GuardMode { always, automatic, never };
 
 // What a refused inbound attempt gets: what a closed port gives (a reset, port unreachable), or nothing.
@@ -54,6 +54,7 @@ struct AgentConfig {
     GuardMode guard = GuardMode::always;
     std::vector<std::string> interfaces; // that the guard is on; empty: all but loopback
     RefuseMode refuse = RefuseMode::reset;
+    std::string metrics_listen; // HOST:PORT for Prometheus; empty: nobody is answered
     FailsafeConfig failsafe;
 };
 

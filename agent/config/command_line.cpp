@@ -16,7 +16,7 @@ namespace {
 struct Flags {
     std::string config;
     std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level,
-        guard, refuse;
+        guard, refuse, metrics_listen;
     std::vector<std::string> labels, interfaces, without_failsafes;
     bool check = false, detach = false, accept_lock_out = false;
 };
@@ -43,6 +43,8 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("NAME");
     app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
         ->type_name("MODE");
+    app.add_option("--metrics-listen", flags.metrics_listen, "Answer Prometheus there (default: nowhere)")
+        ->type_name("HOST:PORT");
     app.add_option("--without-failsafe", flags.without_failsafes,
                    "Leave out a failsafe: ssh, controller, dns, ntp, dhcp; may be repeated")
         ->type_name("NAME");
@@ -109,6 +111,9 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
     over(flags.socket, config.socket);
     over(flags.cgroup, config.cgroup);
     over(flags.hostname, config.hostname);
+    over(flags.metrics_listen, config.metrics_listen);
+    if (flags.metrics_listen && !flags.metrics_listen->empty() && !parse_host_port(*flags.metrics_listen))
+        return fail(ErrorKind::usage, "--metrics-listen '{}' is not HOST:PORT", *flags.metrics_listen);
     if (flags.controller && !flags.controller->empty() && !parse_host_port(*flags.controller))
         return fail(ErrorKind::usage, "--controller '{}' is not HOST:PORT", *flags.controller);
     if (flags.log_level) {

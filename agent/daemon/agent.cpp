@@ -127,6 +127,14 @@ Status Agent::open_records()
                              [this](const v1::LocalQuarantine& wish) {
                                  return loop_->call([this, &wish] { return set_local_quarantine(wish); });
                              }};
+    if (!config_.metrics_listen.empty()) {
+        auto served =
+            serve_metrics(config_.metrics_listen, [this] { return loop_->call([this] { return local_status(); }); });
+        if (served)
+            metrics_ = std::move(*served);
+        else // no reason not to enforce
+            log_error("{}", served.error().message);
+    }
     BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
     return {};
 }
@@ -260,6 +268,7 @@ void Agent::stop_parts()
     if (loop_)
         loop_->end(); // whoever waits for an answer of the loop gets none
     local_.reset();
+    metrics_.reset();
     uplink_.reset();
     if (!events_)
         return;

@@ -12,6 +12,7 @@
 #include "agent/daemon/record_writer.h"
 #include "agent/enrich/route_source.h"
 #include "agent/local/local_server.h"
+#include "agent/metrics/metrics_server.h"
 #include "agent/state/reported_losses.h"
 #include "agent/uplink/uplink.h"
 
@@ -127,6 +128,7 @@ private:
     std::unique_ptr<SessionKeeper> sessions_;
     std::unique_ptr<Enforcer> enforcer_;
     std::unique_ptr<LocalServer> local_;
+    std::unique_ptr<MetricsServer> metrics_;
     std::unique_ptr<Uplink> uplink_;
 
     std::string kernel_error_, denials_error_; // the last ones of reading the kernel's tables that were logged

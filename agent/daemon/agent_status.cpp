@@ -52,6 +52,10 @@ v1::LocalStatus Agent::local_status()
         status.add_warnings("programs of another version enforce, until the next policy: " + *pending);
     for (const auto& warning : capacity_.standing())
         status.add_warnings(warning);
+    status.set_realise_us(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(enforcer_->realise_time()).count()));
+    status.set_enforced_since_us(
+        std::chrono::duration_cast<std::chrono::microseconds>(enforcer_->enforced_since().time_since_epoch()).count());
     status.mutable_tampering()->Add(tampering_.begin(), tampering_.end());
     for (const auto& segment : enforcer_->state().policy.segments)
         status.add_segments(segment);

@@ -110,12 +110,15 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
     bool prepared = save(next, view->generation);
     const auto before = view_;
     show(view);
+    const auto begun = clock_.monotonic();
     const auto switched = datapath_.realise({&view->active, &view->shadow, facets, 0, next.until});
     if (!switched) {
         stores_.policy.discard();
         show(before);
         return tl::unexpected(switched.error());
     }
+    realise_time_ = clock_.monotonic() - begun;
+    enforced_since_ = clock_.wall();
     if (*switched != view->generation) {
         view = std::make_shared<PolicyView>(*view);
         view->generation = *switched;

@@ -92,6 +92,9 @@ public:
     [[nodiscard]] const Quarantine& quarantine() const { return quarantine_; }
     // What the kernel does, which may lag behind what quarantine() asks for.
     [[nodiscard]] bool quarantined() const { return quarantined_; }
+    // What the last switch took, from building the planes on, and when it was; 0: none since the start.
+    [[nodiscard]] std::chrono::nanoseconds realise_time() const { return realise_time_; }
+    [[nodiscard]] WallTime enforced_since() const { return enforced_since_; }
     [[nodiscard]] const std::vector<policy::HostRule>& failsafes() const { return failsafes_; }
     // Never null after resume().
     [[nodiscard]] const std::shared_ptr<const PolicyView>& view() const { return view_; }
@@ -165,6 +168,8 @@ private:
     std::shared_ptr<const PolicyView> view_;
     std::shared_ptr<const PolicyView> unknown_view_; // of planes that another agent left without words, or of none
     FacetTable facets_, fallback_facets_;
+    std::chrono::nanoseconds realise_time_{0};
+    WallTime enforced_since_{};
     bool unsaved_ = false; // the confirmed policy is not on disk
     unsigned ticks_unsaved_ = 0;
     std::string refusal_;

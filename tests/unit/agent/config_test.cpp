@@ -46,6 +46,7 @@ socket: /srv/agent.sock
 pin_dir: /sys/fs/bpf/other
 log_level: debug
 spool: {max_bytes: 2097152}
+metrics: {listen: "127.0.0.1:9464"}
 failsafe:
   management: [192.0.2.0/24, "2001:db8::/32"]
   resolvers: [192.0.2.53]
@@ -62,6 +63,7 @@ failsafe:
     EXPECT_EQ(config->pin_dir, "/sys/fs/bpf/other");
     EXPECT_EQ(config->log_level, LogLevel::debug);
     EXPECT_EQ(config->spool_max_bytes, 2097152U);
+    EXPECT_EQ(config->metrics_listen, "127.0.0.1:9464");
     EXPECT_TRUE(config->failsafe.management_given);
     EXPECT_THAT(config->failsafe.management, ::testing::SizeIs(2));
     EXPECT_THAT(*config->failsafe.resolvers, ElementsAre(*IpAddress::parse("192.0.2.53")));

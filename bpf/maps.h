@@ -226,7 +226,7 @@ struct {
 
 /*
  * Addresses of the guarded namespace and of those that are followed, each with bits of enum bh_own_address. 4096; more:
- * sources are not checked. Writer: agent.
+ * the agent cannot bring the guard up to date, and those that are not in here count as another's. Writer: agent.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);

@@ -105,6 +105,7 @@ struct sock_common {
 struct sock {
     struct sock_common __sk_common;
     __u8 sk_kern_sock : 1;
+    __u8 sk_userlocks : 4;
     __u16 sk_type;
     __u16 sk_protocol;
     struct socket* sk_socket;
@@ -113,6 +114,14 @@ struct sock {
 
 struct inet_sock {
     unsigned long inet_flags;
+};
+
+struct inet_bind_bucket {
+    signed char fastreuse;
+};
+
+struct inet_connection_sock {
+    struct inet_bind_bucket* icsk_bind_hash;
 };
 
 struct inet_sock___before_6_6 {

@@ -36,18 +36,27 @@ bool is_session(const bh_walked_socket& socket)
     }
 }
 
-policy::Direction direction_of(const bh_walked_socket& socket, const WalkedSocket* listener,
-                               const DirectionOf& recorded)
+// Which end opened a session; or which one likely did, if nothing says so.
+struct Opening {
+    policy::Direction direction = policy::Direction::outbound;
+    bool known = true;
+};
+
+Opening opening_of(const bh_walked_socket& socket, const WalkedSocket* listener, const DirectionOf& recorded)
 {
     if (socket.protocol == IPPROTO_TCP) {
         if (socket.state == TCP_SYN_SENT)
-            return policy::Direction::outbound;
+            return {policy::Direction::outbound};
         if (socket.state == TCP_SYN_RECV || socket.state == tcp_new_syn_recv)
-            return policy::Direction::inbound;
+            return {policy::Direction::inbound};
     }
     if (const auto known = recorded(socket.cookie))
-        return *known;
-    return listener != nullptr ? policy::Direction::inbound : policy::Direction::outbound;
+        return {*known};
+    if (socket.opened == BH_OPENED_BY_CONNECT)
+        return {policy::Direction::outbound};
+    if (listener != nullptr) // connect(2) is given no port on which somebody listens
+        return {policy::Direction::inbound};
+    return {policy::Direction::outbound, false}; // its listener may have gone
 }
 
 // Of a socket that nobody holds, its cgroup and user are known still.
@@ -202,6 +211,7 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
     Scope scope(datapath_);
     std::vector<bh_judge_request> requests;
     std::vector<const WalkedSocket*> judged;
+    std::vector<std::size_t> doubtful; // of `requests`
     for (const auto& walked : sockets) {
         const auto& socket = walked.socket;
         if (!is_session(socket))
@@ -209,14 +219,17 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
         const auto* listener = listeners.find(socket.netns, socket.protocol, socket.local, socket.local_port);
         if (!scope.contains(cgroup_of(walked, listener)))
             continue;
-        const auto direction = agent::direction_of(socket, listener, direction_of_);
-        const bool by_listener = direction == policy::Direction::inbound && listener != nullptr;
+        const auto opening = opening_of(socket, listener, direction_of_);
+        const bool by_listener = opening.direction == policy::Direction::inbound && listener != nullptr;
+        if (!opening.known)
+            doubtful.push_back(requests.size());
         requests.push_back(request_for(socket.netns, socket.remote, socket.remote_port, socket.local_port,
-                                       socket.protocol, direction, subject_of(by_listener ? *listener : walked)));
+                                       socket.protocol, opening.direction,
+                                       subject_of(by_listener ? *listener : walked)));
         judged.push_back(&walked);
     }
     BULKHEAD_CHECK(datapath_.judge(requests));
-    BULKHEAD_CHECK(judge_the_other_way(requests, judged, listeners));
+    BULKHEAD_CHECK(judge_the_other_way(requests, judged, listeners, std::move(doubtful)));
     std::vector<ForbiddenSession> forbidden;
     for (std::size_t i = 0; i < requests.size(); ++i)
         if (requests[i].verdict == BH_DENIED)
@@ -225,25 +238,31 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
     return forbidden;
 }
 
-// Of loopback no flow records say which end began. Where neither end has a listener any more, a session that is denied
-// as an outbound one may be an inbound one, and lives if that is allowed.
+// What is denied as an outbound session but may be an inbound one lives if that is allowed. One that stays on the host
+// and goes to where somebody listens did not begin there.
 Status SessionKeeper::judge_the_other_way(std::vector<bh_judge_request>& requests,
                                           const std::vector<const WalkedSocket*>& sockets,
-                                          const ListenerIndex& listeners)
+                                          const ListenerIndex& listeners, std::vector<std::size_t> doubtful)
 {
-    for (std::size_t i = 0; i < requests.size(); ++i) {
+    std::erase_if(doubtful, [&](std::size_t i) {
         const auto& socket = sockets[i]->socket;
-        if (requests[i].verdict != BH_DENIED || requests[i].direction != BH_OUTBOUND ||
-            requests[i].loopback == BH_LOOPBACK_NONE || socket.state == TCP_SYN_SENT || direction_of_(socket.cookie) ||
-            listeners.find(socket.netns, socket.protocol, socket.remote, socket.remote_port) != nullptr)
-            continue;
-        auto inbound = requests[i];
-        inbound.direction = BH_INBOUND;
-        inbound.port = socket.local_port;
-        BULKHEAD_CHECK(datapath_.judge({&inbound, 1}));
-        if (inbound.verdict == BH_ALLOWED)
-            requests[i] = inbound;
+        return requests[i].verdict != BH_DENIED ||
+               (requests[i].loopback != BH_LOOPBACK_NONE &&
+                listeners.find(socket.netns, socket.protocol, socket.remote, socket.remote_port) != nullptr);
+    });
+    if (doubtful.empty())
+        return {};
+    std::vector<bh_judge_request> inbound;
+    inbound.reserve(doubtful.size());
+    for (const auto i : doubtful) {
+        inbound.push_back(requests[i]);
+        inbound.back().direction = BH_INBOUND;
+        inbound.back().port = sockets[i]->socket.local_port;
     }
+    BULKHEAD_CHECK(datapath_.judge(inbound));
+    for (std::size_t i = 0; i < doubtful.size(); ++i)
+        if (inbound[i].verdict == BH_ALLOWED)
+            requests[doubtful[i]] = inbound[i];
     return {};
 }
 

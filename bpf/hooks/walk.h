@@ -39,6 +39,18 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
+#define BH_BINDPORT_LOCK 8 /* SOCK_BINDPORT_LOCK: bind(2) named a port */
+
+/* UDP is never accepted; a connected socket has passed connect(2). */
+static __always_inline __u8 bh_opened_of(const struct tcp_sock* tcp)
+{
+    const struct inet_connection_sock* connection = (const void*)tcp;
+    if (connection->icsk_bind_hash->fastreuse < 0 ||
+        (BPF_CORE_READ_BITFIELD_PROBED((const struct sock*)tcp, sk_userlocks) & BH_BINDPORT_LOCK))
+        return BH_OPENED_BY_CONNECT;
+    return BH_OPENED_UNKNOWN;
+}
+
 SEC("iter/tcp")
 int bh_walk_tcp(struct bpf_iter__tcp* ctx)
 {
@@ -55,6 +67,7 @@ int bh_walk_tcp(struct bpf_iter__tcp* ctx)
     bh_describe_socket(&walked, (struct sock*)tcp, ctx->uid);
     walked.bytes_out = tcp->bytes_sent - tcp->bytes_retrans;
     walked.bytes_in = tcp->bytes_received;
+    walked.opened = bh_opened_of(tcp);
     bpf_seq_write(ctx->meta->seq, &walked, sizeof(walked));
     return 0;
 }
@@ -67,6 +80,7 @@ int bh_walk_udp(struct bpf_iter__udp* ctx)
         return 0;
     struct bh_walked_socket walked = {.protocol = IPPROTO_UDP};
     bh_describe_socket(&walked, (struct sock*)udp, ctx->uid);
+    walked.opened = BH_OPENED_BY_CONNECT;
     bpf_seq_write(ctx->meta->seq, &walked, sizeof(walked));
     return 0;
 }

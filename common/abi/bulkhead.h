@@ -499,6 +499,16 @@ struct bh_judge_batch {
 };
 BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 256, "layout");
 
+/*
+ * What a connected socket's port says of who began. Nothing is kept for it: a port that connect(2) chose belongs to a
+ * bucket that says so (fastreuse is -1), and of a socket that was accepted it is not remembered that it was bound to a
+ * port (sk_clone_lock() clears SOCK_BINDPORT_LOCK).
+ */
+enum bh_opened {
+    BH_OPENED_UNKNOWN = 0,    /* accepted, or connected after bind(2) to port 0 */
+    BH_OPENED_BY_CONNECT = 1,
+};
+
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {
     __u64 cookie;
@@ -513,8 +523,10 @@ struct bh_walked_socket {
     __u32 uid;
     __u32 netns;     /* inode number of its network namespace */
     __u64 cgroup_id; /* of the socket (sk_cgrp_data), not of the process */
+    __u8 opened;     /* enum bh_opened */
+    __u8 pad[7];
 };
-BH_ASSERT(sizeof(struct bh_walked_socket) == 88, "layout");
+BH_ASSERT(sizeof(struct bh_walked_socket) == 96, "layout");
 
 struct bh_walked_owner {
     __u64 inode;

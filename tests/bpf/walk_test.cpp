@@ -77,6 +77,38 @@ TEST_F(Walk, FindsConnectionsListenersAndDatagramSocketsWithOwners)
     EXPECT_FALSE(find(cookie_of(accepted_end))) << "another namespace";
 }
 
+TEST_F(Walk, TellsWhatConnectOpened)
+{
+    UniqueFd theirs, client, chosen, asked, server, caller;
+    peer([&] { theirs = listening({"10.77.0.2", 80}); });
+    const auto connected_from = [](const Address& local, bool reuse) {
+        UniqueFd made = make_socket(AF_INET, SOCK_STREAM);
+        if (reuse)
+            set_option(made, SOL_SOCKET, SO_REUSEADDR, 1);
+        EXPECT_EQ(::bind(made.get(), local.get(), local.size), 0);
+        EXPECT_EQ(connect_error(made, {"10.77.0.2", 80}), 0);
+        return made;
+    };
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_STREAM);
+        ASSERT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
+        chosen = connected_from({"10.77.0.1", 4000}, true);
+        asked = connected_from({"10.77.0.1", 0}, false);
+        server = listening({"10.77.0.1", 8080});
+    });
+    peer([&] {
+        caller = make_socket(AF_INET, SOCK_STREAM);
+        ASSERT_EQ(connect_error(caller, {"10.77.0.1", 8080}), 0);
+    });
+    const UniqueFd served = accepted(server);
+    EXPECT_EQ(find(cookie_of(client))->socket.opened, BH_OPENED_BY_CONNECT);
+    EXPECT_EQ(find(cookie_of(chosen))->socket.opened, BH_OPENED_BY_CONNECT);
+    EXPECT_EQ(find(cookie_of(asked))->socket.opened, BH_OPENED_UNKNOWN) << "the kernel does not tell it apart";
+    EXPECT_EQ(find(cookie_of(served))->socket.opened, BH_OPENED_UNKNOWN);
+    server.reset();
+    EXPECT_EQ(find(cookie_of(served))->socket.opened, BH_OPENED_UNKNOWN) << "also when its listener has gone";
+}
+
 TEST_F(Walk, DestroyedSocketsAreGoneForBothEnds)
 {
     for (const char* address : {"10.77.0.2", "fd77::2", "::ffff:10.77.0.2"}) {

@@ -245,3 +245,53 @@ class StateDiskFull(LabTest):
         self.guest.probe("tcp", self.app.ip4, 7000)
         gap = self.await_record(self.controller.records, 15, kind="gap")
         self.assertGreater(gap["lost"]["count"], 0)
+
+
+SERVE_ONE = """
+import socket, sys
+server = socket.create_server(("", int(sys.argv[1])))
+connection, _ = server.accept()
+server.close()
+while data := connection.recv(100):
+    connection.sendall(data)
+"""
+CUT = """
+version: 1
+segment: server
+selector: {role: server}
+mode: enforce
+inbound: deny
+outbound: deny
+sessions: cut
+allow:
+  - {id: in, from: {cidr: CALLER/32}, service: [tcp/PORT]}
+"""
+
+
+class RestartWithCut(LabTest):
+    @classmethod
+    def arrange(cls):
+        cls.server = cls.lab.add_host("server")
+        cls.caller = cls.lab.add_host("caller", 50)
+        cls.policies = cls.server.dir / "policies"
+        cls.policies.mkdir()
+        cls.allow(7300)
+        cls.agent = Agent(cls.server, {"role": "server"}, policy_dir=cls.policies).start()
+
+    @classmethod
+    def allow(cls, port):
+        (cls.policies / "policy.yaml").write_text(CUT.replace("CALLER", cls.caller.ip4).replace("PORT", str(port)))
+
+    def test_what_outlived_its_listener_lives_while_it_is_allowed(self):
+        self.server.start("python3", "-c", SERVE_ONE, "7300", unit="one.service")
+        wait_until(lambda: self.server.listens(7300), 5, "a listener")
+        session = self.caller.hold(self.server.ip4, 7300)
+        self.assertTrue(session.exchange()["ok"])
+        wait_until(lambda: not self.server.listens(7300), 5, "the listener to go")
+        for end in (self.agent.stop, self.agent.kill):
+            end()
+            self.agent.start()
+            time.sleep(1.5)  # a walk at the start, and another one a second later
+            self.assertTrue(session.exchange()["ok"])
+        self.allow(7301)
+        wait_until(lambda: not session.exchange()["ok"], 5, "the end of what is not allowed either way")

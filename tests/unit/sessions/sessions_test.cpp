@@ -38,6 +38,7 @@ struct SocketSpec {
     std::uint64_t cgroup = 7;
     std::uint8_t v6only = 0;
     std::uint32_t netns = 0;
+    std::uint8_t opened = BH_OPENED_BY_CONNECT;
 };
 
 WalkedSocket make(const SocketSpec& spec)
@@ -54,6 +55,7 @@ WalkedSocket make(const SocketSpec& spec)
     walked.socket.uid = 33;
     walked.socket.v6only = spec.v6only;
     walked.socket.netns = spec.netns;
+    walked.socket.opened = spec.opened;
     walked.owner.pid = spec.pid;
     walked.owner.cgroup_id = spec.cgroup;
     return walked;
@@ -188,8 +190,9 @@ TEST_F(Sessions, TriesAgainWhatCouldNotBeDestroyed)
 
 TEST_F(Sessions, JudgesInboundAtTheListenersPortAndOwner)
 {
-    datapath.sockets = {listener("::", 5432, 7),
-                        make({.cookie = 5, .local_port = 5432, .remote_port = 50000, .pid = 8})};
+    datapath.sockets = {
+        listener("::", 5432, 7),
+        make({.cookie = 5, .local_port = 5432, .remote_port = 50000, .pid = 8, .opened = BH_OPENED_UNKNOWN})};
     const auto forbidden = after(Kind::keep);
     ASSERT_EQ(forbidden.size(), 1U);
     EXPECT_EQ(forbidden[0].direction, Direction::inbound);
@@ -201,7 +204,11 @@ TEST_F(Sessions, JudgesInboundAtTheListenersPortAndOwner)
 TEST_F(Sessions, TheRecordedDirectionWins)
 {
     recorded[5] = Direction::inbound;
-    datapath.sockets = {make({.cookie = 5, .local_port = 5432, .remote_port = 50000, .pid = 8})}; // listener is gone
+    datapath.sockets = {make({.cookie = 5,
+                              .local_port = 5432,
+                              .remote_port = 50000,
+                              .pid = 8,
+                              .opened = BH_OPENED_UNKNOWN})}; // listener is gone
     const auto forbidden = after(Kind::keep);
     ASSERT_EQ(forbidden.size(), 1U);
     EXPECT_EQ(forbidden[0].direction, Direction::inbound);
@@ -227,7 +234,11 @@ TEST_F(Sessions, LoopbackIsJudgedAtBothEndsAndInItsNamespace)
 {
     datapath.sockets = {listener("127.0.0.1", 5432),
                         make({.cookie = 1, .local = "127.0.0.1", .remote = "127.0.0.1", .remote_port = 5432}),
-                        make({.cookie = 2, .local = "127.0.0.1", .local_port = 5432, .remote = "127.0.0.1"}),
+                        make({.cookie = 2,
+                              .local = "127.0.0.1",
+                              .local_port = 5432,
+                              .remote = "127.0.0.1",
+                              .opened = BH_OPENED_UNKNOWN}),
                         make({.cookie = 3, .local = "::1", .remote = "::1", .remote_port = 80, .netns = 9})};
     const auto forbidden = after(Kind::cut);
     ASSERT_EQ(forbidden.size(), 2U);
@@ -239,7 +250,11 @@ TEST_F(Sessions, LoopbackIsJudgedAtBothEndsAndInItsNamespace)
 TEST_F(Sessions, OnLoopbackADirectionThatNobodyKnowsIsNotTakenForTheWorse)
 {
     datapath.denies = [](const auto& request) { return request.port != 8080; };
-    const SocketSpec orphan{.local = "127.0.0.1", .local_port = 8080, .remote = "127.0.0.1", .remote_port = 50000};
+    const SocketSpec orphan{.local = "127.0.0.1",
+                            .local_port = 8080,
+                            .remote = "127.0.0.1",
+                            .remote_port = 50000,
+                            .opened = BH_OPENED_UNKNOWN};
     datapath.sockets = {make(orphan)}; // its listener is gone
     EXPECT_TRUE(after(Kind::cut).empty());
     datapath.sockets.push_back(listener("127.0.0.1", 50000)); // no: it is a client
@@ -249,6 +264,32 @@ TEST_F(Sessions, OnLoopbackADirectionThatNobodyKnowsIsNotTakenForTheWorse)
     known.cookie = 2;
     datapath.sockets = {make(known)};
     EXPECT_EQ(after(Kind::cut).size(), 1U);
+}
+
+// The agent was started anew, so nothing is recorded, and what was accepted has outlived its listener.
+TEST_F(Sessions, WhatMayHaveBeenOpenedEitherWayIsCutOnlyIfBothAreDenied)
+{
+    datapath.denies = [](const auto& request) {
+        return request.direction == BH_OUTBOUND ? request.port != 443 : request.port != 22;
+    };
+    SocketSpec spec{.local_port = 22, .remote_port = 50000, .pid = 8, .opened = BH_OPENED_UNKNOWN};
+    datapath.sockets = {make(spec)};
+    EXPECT_TRUE(after(Kind::cut).empty()) << "may be inbound";
+    EXPECT_EQ(datapath.judged.back().subject.pid, 8U);
+    spec = {.cookie = 2, .local_port = 40000, .remote_port = 443, .opened = BH_OPENED_UNKNOWN};
+    datapath.sockets = {make(spec)};
+    EXPECT_TRUE(after(Kind::cut).empty()) << "may be outbound";
+    spec = {.cookie = 3, .local_port = 23, .remote_port = 50000, .opened = BH_OPENED_UNKNOWN};
+    datapath.sockets = {make(spec)};
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
+}
+
+TEST_F(Sessions, ItsPortTellsWhatWasOpenedByConnect)
+{
+    datapath.denies = [](const auto& request) { return request.direction == BH_OUTBOUND; };
+    datapath.sockets = {make({}), listener("0.0.0.0", 80),
+                        make({.cookie = 2, .local_port = 80, .remote_port = 50000})}; // bound to it on purpose
+    EXPECT_EQ(after(Kind::cut).size(), 2U);
 }
 
 TEST_F(Sessions, JudgesEveryStateThatCarriesData)
@@ -299,7 +340,8 @@ TEST_F(Sessions, FiftyThousandCostOneWalkAndOneQuestionACgroup)
         datapath.sockets.push_back(make({.cookie = 10000 + i,
                                          .local_port = 5432,
                                          .remote_port = static_cast<std::uint16_t>(i),
-                                         .cgroup = 7 + i % 3}));
+                                         .cgroup = 7 + i % 3,
+                                         .opened = BH_OPENED_UNKNOWN}));
     EXPECT_EQ(after(Kind::cut).size(), 50000U);
     EXPECT_EQ(datapath.walks, 1U);
     EXPECT_EQ(datapath.scope_questions, 3U);

@@ -241,6 +241,33 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
     return 1;
 }
 
+/*
+ * The port that a conversation came to may be another's by now. Where planes look at processes, what goes back is an
+ * answer if it comes from the socket that heard, from another of the same unit, program and user, or from whom the
+ * policy would let hear this peer there; else it is a departure like any other.
+ */
+static __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp_flow* heard)
+{
+    struct bh_question* question = &departure->question;
+    struct bh_control control = question->control;
+    struct bh_plane_answer answer = {};
+    __u16 remote_port = question->port;
+
+    if (heard->cookie == departure->cookie || !bh_planes_look_at_processes(control))
+        return 1;
+    bh_subject_of_current(&departure->subject);
+    if (bh_same_kind(&departure->subject, &heard->subject))
+        return 1;
+    bh_classes_of_current(control, &departure->subject, &question->classes);
+    question->loopback = bh_loopback_of(&question->remote, departure->local.netns);
+    question->direction = BH_INBOUND;
+    question->port = departure->local.port;
+    bh_judge_plane(question, bh_leading_slot(control), &answer);
+    question->direction = BH_OUTBOUND;
+    question->port = remote_port;
+    return answer.verdict == BH_ALLOWED;
+}
+
 /* A datagram with an address of its own, both families. */
 static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -264,7 +291,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     }
     struct bh_udp_flow* answered = bh_live_udp_flow(&key, BH_INBOUND, now);
-    if (answered) {
+    if (answered && (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered))) {
         bh_reply_seen(answered, now);
         return BH_PASS;
     }

@@ -101,10 +101,16 @@ static __always_inline int bh_planes_look_at_processes(struct bh_control control
     return info && info->has_processes;
 }
 
+/* Whose word counts; in test mode nothing but the shadow plane says what would be. */
+static __always_inline __u32 bh_leading_slot(struct bh_control control)
+{
+    return control.active_slot != BH_SLOT_NONE ? control.active_slot : control.shadow_slot;
+}
+
 /* The planes in force share one table of facets (one realisation, one numbering of classes). */
 static __always_inline void* bh_facet_table(struct bh_control control)
 {
-    __u32 slot = control.active_slot != BH_SLOT_NONE ? control.active_slot : control.shadow_slot;
+    __u32 slot = bh_leading_slot(control);
     return bpf_map_lookup_elem(&bh_plane_facets, &slot);
 }
 

@@ -71,6 +71,14 @@ static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arri
     bh_tell_denied(&arrival->question, &arrival->answer, &attempt, listener ? &listener->owner : NULL);
 }
 
+/* By a socket that was not there before; who heard may answer. */
+static __always_inline void bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* listener)
+{
+    flow->cookie = listener->cookie;
+    if (!bh_same_kind(&flow->subject, &listener->owner))
+        flow->subject = listener->owner;
+}
+
 /* False: there is no room to remember what the reply needs. */
 static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
                                            const struct bh_arrival* arrival, const struct bh_listener* listener,
@@ -78,7 +86,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
 {
     int begins = !flow;
     if (begins) {
-        if (!bh_begin_udp_flow(key, now, 0, &arrival->question, listener ? &listener->owner : NULL) &&
+        if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
             !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
             return 0;
         flow = bh_find_udp_flow(key, BH_INBOUND);
@@ -86,6 +94,8 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     if (flow) {
         flow->generation = arrival->question.control.generation;
         flow->settled = !arrival->by_process;
+        if (flow->cookie != listener->cookie)
+            bh_heard_by(flow, listener);
         bh_touch_udp_flow(flow, now);
     }
     if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
@@ -96,6 +106,33 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     bh_describe_arrival(event, arrival, listener);
     bh_submit_flow_event(event);
     return 1;
+}
+
+/*
+ * The port that something was asked from may be another's by now. Where planes look at processes, what comes back is a
+ * reply if it reaches the socket that asked, another of the same unit, program and user, or whom the policy would let
+ * ask; else it is an arrival like any other.
+ */
+static __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struct bh_udp_flow* asked,
+                                         const struct bh_listener* listener)
+{
+    struct bh_question* question = &arrival->question;
+    struct bh_plane_answer answer = {};
+    __u16 local_port = question->port;
+
+    if (listener->cookie == asked->cookie || bh_same_kind(&listener->owner, &asked->subject))
+        return 1;
+    if (listener->mixed)
+        bh_only_any_process(&question->classes);
+    else
+        bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+    question->loopback = bh_loopback_of(&question->remote, arrival->netns);
+    question->direction = BH_OUTBOUND;
+    question->port = arrival->remote_port;
+    bh_judge_plane(question, bh_leading_slot(question->control), &answer);
+    question->direction = BH_INBOUND;
+    question->port = local_port;
+    return answer.verdict == BH_ALLOWED;
 }
 
 static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
@@ -111,12 +148,17 @@ static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
         return SK_PASS;
     }
     struct bh_udp_flow* asked = bh_live_udp_flow(&key, BH_OUTBOUND, now);
-    if (asked) {
+    if (asked && (bh_udp_flow_settled(asked, arrival->question.control) ||
+                  !bh_planes_look_at_processes(arrival->question.control))) {
         bh_reply_seen(asked, now);
         return SK_PASS;
     }
     const struct bh_listener* listener =
         bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
+    if (asked && (!listener || bh_may_be_answered(arrival, asked, listener))) {
+        bh_reply_seen(asked, now);
+        return SK_PASS;
+    }
     if (!listener && !scope_is_root)
         return SK_PASS;
     bh_judge_arrival(arrival, listener);

@@ -262,7 +262,7 @@ BH_ASSERT(sizeof(struct bh_udp_flow_key) == 24, "layout");
 struct bh_udp_flow {
     __u64 opened_ns; /* CLOCK_MONOTONIC */
     __u64 last_ns;   /* refreshed at most once a second */
-    __u64 cookie;    /* of the local socket; 0: not known (inbound) */
+    __u64 cookie;    /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
     __u32 generation; /* of the planes that last let a datagram pass */
     __u8 direction;   /* who began */
     __u8 settled;     /* that verdict did not look at processes: good for every datagram of this generation */

@@ -150,6 +150,137 @@ TEST_F(Process, InboundIsJudgedByTheListenersOwner)
     });
 }
 
+class ProcessUdp : public Process {
+protected:
+    void SetUp() override
+    {
+        Process::SetUp();
+        if (IsSkipped())
+            return;
+        unit_.emplace(world_->enforced.path() + "/unit");
+        worker_.emplace(unit_->path() + "/worker");
+    }
+    void TearDown() override
+    {
+        worker_.reset();
+        unit_.reset();
+        Process::TearDown();
+    }
+    // Nothing passes but what processes of the unit do.
+    void only_the_unit_may(policy::Direction direction, std::string_view peers, std::string_view service)
+    {
+        TestPolicy policy;
+        policy.process_classes(1).default_action(inbound, refuse).default_action(outbound, refuse);
+        policy.rule(policy::HostAction::allow, direction, peers, service, 1);
+        realise(policy, only(BH_FACET_CGROUP, unit_->id()));
+    }
+    [[nodiscard]] UniqueFd bound_in(const Cgroup& cgroup, const Address& address) const
+    {
+        UniqueFd made;
+        run_in(world_->wire.guarded, cgroup, [&] { made = bound(SOCK_DGRAM, address); });
+        return made;
+    }
+    [[nodiscard]] int reply_in(const Cgroup& cgroup, const UniqueFd& socket, const Datagram& to) const
+    {
+        int error = -1;
+        run_in(world_->wire.guarded, cgroup, [&] { error = reply_error(socket, to, "answer"); });
+        return error;
+    }
+    std::optional<Cgroup> unit_, worker_;
+};
+
+TEST_F(ProcessUdp, AnAnswerIsOfWhoHeard)
+{
+    only_the_unit_may(inbound, "any", "udp/7300");
+    for (const auto& [ours, theirs] : {std::pair("10.77.0.1", "10.77.0.2"), std::pair("fd77::1", "fd77::2")}) {
+        const Address port(ours, 7300);
+        UniqueFd caller;
+        peer([&] { caller = bound(SOCK_DGRAM, {theirs, 5555}); });
+        auto server = bound_in(*unit_, port);
+        ASSERT_EQ(send_to_error(caller, port, "question"), 0);
+        const auto question = receive(server);
+        ASSERT_EQ(question.text, "question");
+        EXPECT_EQ(reply_in(*unit_, server, question), 0);
+        EXPECT_EQ(reply_in(world_->enforced, server, question), 0) << "the socket that heard, whoever holds it now";
+
+        server.reset();
+        server = bound_in(*unit_, port);
+        EXPECT_EQ(reply_in(*unit_, server, question), 0) << "another socket of its kind";
+        server.reset();
+        server = bound_in(*worker_, port);
+        EXPECT_EQ(reply_in(*worker_, server, question), 0) << "who may hear may answer";
+        server.reset();
+        server = bound_in(world_->enforced, port);
+        EXPECT_EQ(reply_in(world_->enforced, server, question), EPERM) << "somebody else took the port";
+        const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+        ASSERT_TRUE(denied);
+        EXPECT_EQ(denied->direction, BH_OUTBOUND);
+        EXPECT_EQ(denied->remote_port, 5555);
+        EXPECT_EQ(denied->subject.cgroup_id, world_->enforced.id());
+    }
+}
+
+TEST_F(ProcessUdp, WithoutRulesAboutProcessesAConversationIsAnybodys)
+{
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, refuse)
+                .allow(inbound, "any", "udp/7300"));
+    UniqueFd caller;
+    peer([&] { caller = bound(SOCK_DGRAM, {"10.77.0.2", 5555}); });
+    auto server = bound_in(*unit_, {"10.77.0.1", 7300});
+    ASSERT_EQ(send_to_error(caller, {"10.77.0.1", 7300}, "question"), 0);
+    const auto question = receive(server);
+    server.reset();
+    server = bound_in(world_->enforced, {"10.77.0.1", 7300});
+    EXPECT_EQ(reply_in(world_->enforced, server, question), 0);
+    only_the_unit_may(inbound, "any", "udp/7300");
+    EXPECT_EQ(reply_in(world_->enforced, server, question), EPERM) << "the new policy says whose it is";
+}
+
+TEST_F(ProcessUdp, AReplyIsForWhoAsked)
+{
+    only_the_unit_may(outbound, "any", "udp/53");
+    for (const auto& [ours, theirs] : {std::pair("10.77.0.1", "10.77.0.2"), std::pair("fd77::1", "fd77::2")}) {
+        const Address port(ours, 4000), service(theirs, 53);
+        UniqueFd resolver;
+        peer([&] { resolver = bound(SOCK_DGRAM, service); });
+        auto client = bound_in(*unit_, port);
+        run_in(world_->wire.guarded, *unit_, [&] { ASSERT_EQ(send_to_error(client, service, "question"), 0); });
+        const auto question = receive(resolver);
+        ASSERT_EQ(question.text, "question");
+        const auto heard_by = [&](const Cgroup& cgroup, bool anew = true) {
+            if (anew) {
+                client.reset();
+                client = bound_in(cgroup, port);
+            }
+            EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
+            return receive(client).text;
+        };
+        EXPECT_EQ(heard_by(*unit_, false), "answer");
+        EXPECT_EQ(heard_by(*unit_), "answer") << "another socket of its kind";
+        EXPECT_EQ(heard_by(*worker_), "answer") << "who may ask may hear the reply";
+        EXPECT_EQ(heard_by(world_->enforced), "") << "somebody else took the port";
+        const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+        ASSERT_TRUE(denied);
+        EXPECT_EQ(denied->direction, BH_INBOUND);
+        EXPECT_EQ(denied->local_port, 4000);
+    }
+}
+
+TEST_F(ProcessUdp, AnUnboundSocketHearsItsReply)
+{
+    only_the_unit_may(outbound, "any", "udp/53");
+    UniqueFd resolver, client;
+    peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    run_in(world_->wire.guarded, *unit_, [&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}, "question"), 0);
+    });
+    ASSERT_EQ(reply_error(resolver, receive(resolver), "answer"), 0);
+    EXPECT_EQ(receive(client).text, "answer");
+}
+
 TEST_F(Process, DenyOfAClassWins)
 {
     TestPolicy policy;

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules that ask for the process: sockets that change hands, and processes that pretend to be others."""
 
+import errno
 import os
 import shutil
 import socket
 import struct
+import threading
 import time
 
 from harness import namespaces
@@ -277,3 +279,93 @@ deny:
         self.wire.clear()
         self.permitted(attack, unit="batch.service")
         self.check(NOT_BATCH, unit="batch.service", ip=SECOND)
+
+
+def bound(port):
+    opened = socket.socket(socket.AF_INET, UDP)
+    opened.bind(("", port))
+    opened.settimeout(2)
+    return opened
+
+
+class TakenPorts(EvasionTest):
+    """UDP: whoever takes the port of a process that has ended takes none of its conversations over."""
+
+    POLICY = """
+version: 1
+segment: attacker
+selector: {role: attacker}
+mode: enforce
+inbound: deny
+outbound: deny
+allow:
+  - {id: asked, from: {cidr: PEER4/32}, service: [udp/7300], process: {unit: worker.service}}
+  - {id: asks, to: {cidr: PEER4/32}, service: [udp/7301], process: {unit: worker.service}}
+"""
+
+    @classmethod
+    def guard(cls, host, policy, role, **options):
+        for unit in ("worker.service", "session.scope"):
+            (host.cgroup / unit).mkdir(exist_ok=True)
+        return super().guard(host, policy, role, **options)
+
+    def worker(self, function):
+        self.permitted(function, unit="worker.service")
+
+    def test_who_did_not_hear_does_not_answer(self):
+        caller = self.hear(self.peer, UDP, self.port, address=self.peer.ip4)
+
+        def answer():
+            with bound(7300) as server:
+                _, who = server.recvfrom(100)
+                server.sendto(b"answer", who)
+
+        def pretend():
+            with bound(7300) as opened:
+                opened.sendto(self.mark, (self.peer.ip4, self.port))
+
+        for _ in range(2):  # the second worker answers in the conversation of the first
+            working = threading.Thread(target=self.worker, args=(answer,))
+            working.start()
+            while working.is_alive():
+                caller.sendto(b"question", (self.attacker.ip4, 7300))
+                working.join(0.1)
+            self.assertEqual(caller.recv(100), b"answer")
+        self.next_attempt()
+        self.refused(pretend, user="nobody")
+        self.recorded(direction="outbound", dst__port=self.port, process__unit="session.scope")
+        self.assertEqual(self.wire.matching(content=self.mark), [])
+
+    def test_who_did_not_ask_hears_no_reply(self):
+        service = self.hear(self.peer, UDP, 7301, address=self.peer.ip4)
+
+        def ask():
+            with bound(4000) as opened:
+                opened.sendto(b"question", (self.peer.ip4, 7301))
+                return opened.recv(100) == b"reply"
+
+        def listen_in():
+            with bound(4000) as opened:
+                try:
+                    opened.recv(100)
+                except TimeoutError:
+                    raise OSError(errno.ETIMEDOUT, "nothing to hear") from None
+
+        def reply(function, **options):
+            heard = []
+
+            def run():
+                heard.append(self.attempt(function, **options))
+
+            asking = threading.Thread(target=run)
+            asking.start()
+            while asking.is_alive():
+                service.sendto(b"reply", (self.attacker.ip4, 4000))
+                asking.join(0.1)
+            return heard[0]
+
+        self.assertEqual(reply(ask, unit="worker.service"), "")
+        self.assertEqual(service.recv(100), b"question")
+        self.next_attempt()
+        self.assertEqual(reply(listen_in), "ETIMEDOUT")
+        self.recorded(direction="inbound", dst__port=4000)

@@ -26,6 +26,8 @@ const volatile __u32 scope_level = 0;
 const volatile __u8 guard_namespace = 0;
 /* Of inet_sock.inet_flags: those by which a socket may bind to what is not the host's address. 0: not known. */
 const volatile __u64 foreign_source_bits = 0;
+/* That one of them which takes a privilege: IP_TRANSPARENT. */
+const volatile __u64 transparent_bit = 0;
 /* A refused attempt from outside gets no answer at all, rather than a reset or port unreachable. */
 const volatile __u8 refuse_silently = 0;
 

@@ -29,21 +29,35 @@ static __always_inline const struct sock* bh_kernel_socket(const void* context_s
 
 extern void* bpf_rdonly_cast(const void* object, __u32 btf_id) __ksym __weak; /* 6.2; no call, only a type */
 
+/* Any of these bits of inet_sock.inet_flags; 0: which they are is not known, and it may have them. */
+static __always_inline int bh_has_inet_flag(const void* socket, __u64 bits)
+{
+    if (bits == 0)
+        return 1;
+    if (bpf_rdonly_cast) {
+        const struct inet_sock* inet = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct inet_sock));
+        return (inet->inet_flags & bits) != 0;
+    }
+    const struct inet_sock* inet = (const void*)bh_kernel_socket(socket);
+    return (BPF_CORE_READ(inet, inet_flags) & bits) != 0;
+}
+
 /* The socket was given the right to bind to addresses that are not the host's (ip(7): IP_FREEBIND, IP_TRANSPARENT). */
 static __always_inline int bh_binds_anywhere(const struct bpf_sock* socket)
 {
-    if (bpf_core_field_exists(struct inet_sock, inet_flags)) {
-        if (foreign_source_bits == 0)
-            return 1;
-        if (bpf_rdonly_cast) {
-            const struct inet_sock* inet = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct inet_sock));
-            return (inet->inet_flags & foreign_source_bits) != 0;
-        }
-        const struct inet_sock* inet = (const void*)bh_kernel_socket(socket);
-        return (BPF_CORE_READ(inet, inet_flags) & foreign_source_bits) != 0;
-    }
+    if (bpf_core_field_exists(struct inet_sock, inet_flags))
+        return bh_has_inet_flag(socket, foreign_source_bits);
     const struct inet_sock___before_6_6* inet = (const void*)bh_kernel_socket(socket);
     return BPF_CORE_READ_BITFIELD_PROBED(inet, freebind) || BPF_CORE_READ_BITFIELD_PROBED(inet, transparent);
+}
+
+/* It may be given connections to any address and port (IP_TRANSPARENT), which takes CAP_NET_ADMIN or CAP_NET_RAW. */
+static __always_inline int bh_is_transparent(const void* socket)
+{
+    if (bpf_core_field_exists(struct inet_sock, inet_flags))
+        return bh_has_inet_flag(socket, transparent_bit);
+    const struct inet_sock___before_6_6* inet = (const void*)bh_kernel_socket(socket);
+    return BPF_CORE_READ_BITFIELD_PROBED(inet, transparent);
 }
 
 /*

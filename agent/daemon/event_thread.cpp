@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/event_thread.h"
 
+#include "agent/sessions/late_session.h"
 #include "common/core/log.h"
 
 namespace bulkhead::agent {
@@ -46,7 +47,7 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
                 const std::lock_guard lock(mutex_);
                 assembler_.on_event(event);
             }
-            if (event.type == BH_EVENT_ESTABLISHED && event.direction == BH_INBOUND && event.verdict == BH_DENIED)
+            if (is_late(event))
                 on_late_connection_(event);
         },
         timeout);

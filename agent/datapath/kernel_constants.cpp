@@ -8,10 +8,10 @@
 
 namespace bulkhead::agent {
 
-std::uint64_t socket_bits_for_foreign_sources()
+ForeignSourceBits socket_bits_for_foreign_sources()
 {
     const std::unique_ptr<btf, decltype(&btf__free)> kernel(btf__load_vmlinux_btf(), btf__free);
-    std::uint64_t bits = 0;
+    ForeignSourceBits bits;
     if (!kernel)
         return bits;
     for (__u32 id = 1; id < btf__type_cnt(kernel.get()); ++id) {
@@ -22,7 +22,9 @@ std::uint64_t socket_bits_for_foreign_sources()
         for (__u16 i = 0; i < btf_vlen(type); ++i) {
             const std::string_view name = btf__name_by_offset(kernel.get(), enumerators[i].name_off);
             if (name == "INET_FLAGS_FREEBIND" || name == "INET_FLAGS_TRANSPARENT")
-                bits |= std::uint64_t{1} << enumerators[i].val;
+                bits.any |= std::uint64_t{1} << enumerators[i].val;
+            if (name == "INET_FLAGS_TRANSPARENT")
+                bits.transparent = std::uint64_t{1} << enumerators[i].val;
         }
     }
     return bits;

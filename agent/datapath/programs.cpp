@@ -65,7 +65,9 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
     loaded.skeleton->rodata->scope_cgroup = settings.scope_cgroup;
     loaded.skeleton->rodata->scope_level = settings.scope_level;
     loaded.skeleton->rodata->guard_namespace = settings.guard_namespace ? 1 : 0;
-    loaded.skeleton->rodata->foreign_source_bits = socket_bits_for_foreign_sources();
+    const auto bits = socket_bits_for_foreign_sources();
+    loaded.skeleton->rodata->foreign_source_bits = bits.any;
+    loaded.skeleton->rodata->transparent_bit = bits.transparent;
     loaded.skeleton->rodata->refuse_silently = settings.refuse_silently ? 1 : 0;
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));

@@ -195,7 +195,8 @@ void KernelFlowAssembler::on_established(const bh_event& event)
     auto flow = new_flow(event, key, 0);
     if (event.direction == BH_INBOUND) {
         flow.process = process_of(event);
-        flow.words = records_.attribute(judgement_of(event));
+        if (event.guessed == 0)
+            flow.words = records_.attribute(judgement_of(event));
     } else if (const auto departure = departures_.find(event.cookie); departure != departures_.end()) {
         flow.process = std::move(departure->second.process);
         flow.words = std::move(departure->second.words);

@@ -3,6 +3,12 @@
 
 namespace bulkhead::agent {
 
+bool is_late(const bh_event& event)
+{
+    return event.type == BH_EVENT_ESTABLISHED && event.direction == BH_INBOUND && event.verdict == BH_DENIED &&
+           event.guessed == 0;
+}
+
 ForbiddenSession late_session(const bh_event& event)
 {
     ForbiddenSession session;

@@ -40,11 +40,14 @@ bool ListenerIndex::Equal::operator()(const bh_listener_key& a, const bh_listene
 
 ListenerIndex::ListenerIndex(std::span<const WalkedSocket> sockets)
 {
-    for (const auto& walked : sockets)
-        if (listens(walked.socket))
-            listeners_.try_emplace(
-                {walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0, walked.socket.netns},
-                &walked);
+    for (const auto& walked : sockets) {
+        if (!listens(walked.socket))
+            continue;
+        listeners_.try_emplace(
+            {walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0, walked.socket.netns}, &walked);
+        if (walked.socket.protocol == IPPROTO_TCP && walked.socket.transparent != 0)
+            proxies_.push_back(&walked);
+    }
 }
 
 const WalkedSocket* ListenerIndex::find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,

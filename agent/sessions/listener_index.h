@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 #include <unordered_map>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -20,6 +21,9 @@ public:
     [[nodiscard]] const WalkedSocket* find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,
                                            std::uint16_t port) const;
 
+    // Of TCP, those that may accept what was not meant for their address and port (TPROXY).
+    [[nodiscard]] const std::vector<const WalkedSocket*>& proxies() const { return proxies_; }
+
 private:
     struct Hash {
         std::size_t operator()(const bh_listener_key& key) const noexcept;
@@ -28,6 +32,7 @@ private:
         bool operator()(const bh_listener_key& a, const bh_listener_key& b) const noexcept;
     };
     std::unordered_map<bh_listener_key, const WalkedSocket*, Hash, Equal> listeners_;
+    std::vector<const WalkedSocket*> proxies_;
 };
 
 } // namespace bulkhead::agent

@@ -211,7 +211,7 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
     Scope scope(datapath_);
     std::vector<bh_judge_request> requests;
     std::vector<const WalkedSocket*> judged;
-    std::vector<std::size_t> doubtful; // of `requests`
+    std::vector<bool> doubtful;
     for (const auto& walked : sockets) {
         const auto& socket = walked.socket;
         if (!is_session(socket))
@@ -221,15 +221,14 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
             continue;
         const auto opening = opening_of(socket, listener, direction_of_);
         const bool by_listener = opening.direction == policy::Direction::inbound && listener != nullptr;
-        if (!opening.known)
-            doubtful.push_back(requests.size());
+        doubtful.push_back(!opening.known);
         requests.push_back(request_for(socket.netns, socket.remote, socket.remote_port, socket.local_port,
                                        socket.protocol, opening.direction,
                                        subject_of(by_listener ? *listener : walked)));
         judged.push_back(&walked);
     }
     BULKHEAD_CHECK(datapath_.judge(requests));
-    BULKHEAD_CHECK(judge_the_other_way(requests, judged, listeners, std::move(doubtful)));
+    BULKHEAD_CHECK(judge_other_ways(requests, judged, listeners, doubtful));
     std::vector<ForbiddenSession> forbidden;
     for (std::size_t i = 0; i < requests.size(); ++i)
         if (requests[i].verdict == BH_DENIED)
@@ -238,31 +237,42 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
     return forbidden;
 }
 
-// What is denied as an outbound session but may be an inbound one lives if that is allowed. One that stays on the host
-// and goes to where somebody listens did not begin there.
-Status SessionKeeper::judge_the_other_way(std::vector<bh_judge_request>& requests,
-                                          const std::vector<const WalkedSocket*>& sockets,
-                                          const ListenerIndex& listeners, std::vector<std::size_t> doubtful)
+// What is denied lives if it may have come another way, which is allowed: as an inbound session where it is not known
+// who began (unless it stays on the host and goes to where somebody listens), or by a transparent proxy's own port, for
+// what such a proxy accepted has the address and port that were called.
+Status SessionKeeper::judge_other_ways(std::vector<bh_judge_request>& requests,
+                                       const std::vector<const WalkedSocket*>& sockets, const ListenerIndex& listeners,
+                                       const std::vector<bool>& doubtful)
 {
-    std::erase_if(doubtful, [&](std::size_t i) {
+    std::vector<std::size_t> of;
+    std::vector<bh_judge_request> others;
+    const auto add = [&](std::size_t i, std::uint16_t port, const bh_subject& subject) {
+        of.push_back(i);
+        auto& other = others.emplace_back(requests[i]);
+        other.direction = BH_INBOUND;
+        other.port = port;
+        other.subject = subject;
+    };
+    for (std::size_t i = 0; i < requests.size(); ++i) {
         const auto& socket = sockets[i]->socket;
-        return requests[i].verdict != BH_DENIED ||
-               (requests[i].loopback != BH_LOOPBACK_NONE &&
-                listeners.find(socket.netns, socket.protocol, socket.remote, socket.remote_port) != nullptr);
-    });
-    if (doubtful.empty())
-        return {};
-    std::vector<bh_judge_request> inbound;
-    inbound.reserve(doubtful.size());
-    for (const auto i : doubtful) {
-        inbound.push_back(requests[i]);
-        inbound.back().direction = BH_INBOUND;
-        inbound.back().port = sockets[i]->socket.local_port;
+        if (requests[i].verdict != BH_DENIED)
+            continue;
+        if (doubtful[i] &&
+            (requests[i].loopback == BH_LOOPBACK_NONE ||
+             listeners.find(socket.netns, socket.protocol, socket.remote, socket.remote_port) == nullptr))
+            add(i, socket.local_port, requests[i].subject);
+        if (socket.transparent == 0 || (requests[i].direction == BH_OUTBOUND && !doubtful[i]))
+            continue;
+        for (const auto* proxy : listeners.proxies())
+            if (proxy->socket.netns == socket.netns && proxy->socket.cgroup_id == socket.cgroup_id)
+                add(i, proxy->socket.local_port, subject_of(*proxy));
     }
-    BULKHEAD_CHECK(datapath_.judge(inbound));
-    for (std::size_t i = 0; i < doubtful.size(); ++i)
-        if (inbound[i].verdict == BH_ALLOWED)
-            requests[doubtful[i]] = inbound[i];
+    if (others.empty())
+        return {};
+    BULKHEAD_CHECK(datapath_.judge(others));
+    for (std::size_t i = 0; i < others.size(); ++i)
+        if (others[i].verdict == BH_ALLOWED)
+            requests[of[i]] = others[i];
     return {};
 }
 

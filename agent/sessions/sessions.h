@@ -51,8 +51,8 @@ private:
     Status look(std::vector<ForbiddenSession>& forbidden);
     Status look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
-    Status judge_the_other_way(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
-                               const ListenerIndex& listeners, std::vector<std::size_t> doubtful);
+    Status judge_other_ways(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
+                            const ListenerIndex& listeners, const std::vector<bool>& doubtful);
     Status judge_conversations();
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
     [[nodiscard]] bool is_due(std::string key);

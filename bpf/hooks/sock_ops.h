@@ -44,7 +44,10 @@ static __always_inline void bh_describe_connection(struct bh_event* event, struc
     event->retransmits = ctx->total_retrans;
 }
 
-/* What let this inbound connection pass, for its record; the SYN itself left no event. */
+/*
+ * What let this inbound connection pass, for its record; the SYN itself left no event. A transparent proxy (TPROXY) has
+ * connections at ends where it does not listen, and the door judged where it does.
+ */
 static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx)
 {
     struct bh_question question = {
@@ -65,6 +68,8 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     else
         bh_judge_anybody(&question, &answer);
     bh_describe_verdict(event, &question, &answer);
+    int denied = answer.verdict == BH_DENIED || answer.shadow_verdict == BH_DENIED;
+    event->guessed = !listener || (denied && bh_is_transparent(tcp));
     if (listener)
         event->subject = listener->owner;
 }

@@ -68,6 +68,7 @@ int bh_walk_tcp(struct bpf_iter__tcp* ctx)
     walked.bytes_out = tcp->bytes_sent - tcp->bytes_retrans;
     walked.bytes_in = tcp->bytes_received;
     walked.opened = bh_opened_of(tcp);
+    walked.transparent = bh_is_transparent(tcp);
     bpf_seq_write(ctx->meta->seq, &walked, sizeof(walked));
     return 0;
 }

@@ -374,7 +374,11 @@ struct bh_event {
     __u32 count;     /* attempts that this stands for; at least 1 */
     __u8 icmp_type;  /* of ICMP and ICMPv6 */
     __u8 icmp_code;
-    __u8 several;    /* enum bh_several; then only the first attempt is described */
+    union {
+        __u8 several; /* of denials: enum bh_several; then only the first attempt is described */
+        /* Of ESTABLISHED from outside: a verdict on its end. At which listener its SYN was let pass is not known. */
+        __u8 guessed;
+    };
     __u8 loopback;   /* enum bh_loopback */
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
     struct bh_subject subject;
@@ -524,7 +528,8 @@ struct bh_walked_socket {
     __u32 netns;     /* inode number of its network namespace */
     __u64 cgroup_id; /* of the socket (sk_cgrp_data), not of the process */
     __u8 opened;     /* enum bh_opened */
-    __u8 pad[7];
+    __u8 transparent; /* IP_TRANSPARENT: may be at an address and port that nobody listens on */
+    __u8 pad[6];
 };
 BH_ASSERT(sizeof(struct bh_walked_socket) == 96, "layout");
 

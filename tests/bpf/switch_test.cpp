@@ -156,7 +156,8 @@ TEST_F(Switch, AHandshakeThatEndsUnderAnotherPolicyIsTold)
     peer([&] { ASSERT_EQ(send_frame(tcp_segment(stranger, "10.77.0.1", 4000, 80, TH_ACK, 101, *sequence + 1)), 0); });
     const auto established = wait_for([](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED; });
     ASSERT_TRUE(established);
-    EXPECT_EQ(established->verdict, BH_DENIED) << "the agent destroys it at this word";
+    EXPECT_EQ(established->verdict, BH_DENIED);
+    EXPECT_TRUE(agent::is_late(*established)) << "the agent destroys it at this word";
     const auto session = agent::late_session(*established);
     EXPECT_TRUE(datapath_->destroy_socket(session.socket.socket));
     const UniqueFd connection = accepted(server);

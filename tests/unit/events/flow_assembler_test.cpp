@@ -139,6 +139,17 @@ TEST_F(Assembler, AListenerThatWentIsNamedNoMore)
     EXPECT_FALSE(records.at(0).has_process());
 }
 
+TEST_F(Assembler, AGuessedVerdictIsNotRecorded)
+{
+    auto inbound = event(BH_EVENT_ESTABLISHED, IPPROTO_TCP, BH_INBOUND);
+    inbound.guessed = 1;
+    inbound.shadow_verdict = BH_DENIED;
+    assembler->on_event(inbound);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].rule(), "");
+    EXPECT_NE(records[0].shadow_verdict(), Record::DENIED);
+}
+
 TEST_F(Assembler, AnAcceptedConnectionIsNeverCalledDenied)
 {
     auto inbound =

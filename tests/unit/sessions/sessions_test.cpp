@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/sessions/late_session.h"
 #include "agent/sessions/listener_index.h"
 #include "agent/sessions/sessions.h"
 #include "common/net/ip.h"
@@ -39,6 +40,7 @@ struct SocketSpec {
     std::uint8_t v6only = 0;
     std::uint32_t netns = 0;
     std::uint8_t opened = BH_OPENED_BY_CONNECT;
+    std::uint8_t transparent = 0;
 };
 
 WalkedSocket make(const SocketSpec& spec)
@@ -56,6 +58,7 @@ WalkedSocket make(const SocketSpec& spec)
     walked.socket.v6only = spec.v6only;
     walked.socket.netns = spec.netns;
     walked.socket.opened = spec.opened;
+    walked.socket.transparent = spec.transparent;
     walked.owner.pid = spec.pid;
     walked.owner.cgroup_id = spec.cgroup;
     return walked;
@@ -282,6 +285,50 @@ TEST_F(Sessions, WhatMayHaveBeenOpenedEitherWayIsCutOnlyIfBothAreDenied)
     spec = {.cookie = 3, .local_port = 23, .remote_port = 50000, .opened = BH_OPENED_UNKNOWN};
     datapath.sockets = {make(spec)};
     EXPECT_EQ(after(Kind::cut).size(), 1U);
+}
+
+TEST_F(Sessions, WhatATransparentProxyAcceptedIsJudgedAtThePortOfTheProxy)
+{
+    datapath.denies = [](const auto& request) { return request.direction == BH_OUTBOUND || request.port != 15006; };
+    auto proxy = listener("0.0.0.0", 15006, 9);
+    proxy.socket.transparent = 1;
+    const SocketSpec spec{.cookie = 5,
+                          .local = "203.0.113.5",
+                          .local_port = 80,
+                          .remote_port = 50000,
+                          .opened = BH_OPENED_UNKNOWN,
+                          .transparent = 1};
+    datapath.sockets = {proxy, make(spec)};
+    EXPECT_TRUE(after(Kind::cut).empty()) << "the agent was started anew";
+    recorded[5] = Direction::inbound;
+    EXPECT_TRUE(after(Kind::cut).empty());
+    EXPECT_EQ(datapath.judged.back().subject.pid, 9U);
+
+    auto others = spec;
+    others.cgroup = 8;
+    datapath.sockets = {proxy, make(others)};
+    EXPECT_EQ(after(Kind::cut).size(), 1U) << "another unit's proxy";
+    auto plain = spec;
+    plain.transparent = 0;
+    plain.cookie = 6;
+    datapath.sockets = {proxy, make(plain)};
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
+    recorded[7] = Direction::outbound;
+    auto departed = spec;
+    departed.cookie = 7;
+    datapath.sockets = {proxy, make(departed)};
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
+}
+
+TEST(LateSession, IsWhatIsKnownToBeDenied)
+{
+    bh_event event{};
+    event.type = BH_EVENT_ESTABLISHED;
+    event.direction = BH_INBOUND;
+    event.verdict = BH_DENIED;
+    EXPECT_TRUE(is_late(event));
+    event.guessed = 1;
+    EXPECT_FALSE(is_late(event));
 }
 
 TEST_F(Sessions, ItsPortTellsWhatWasOpenedByConnect)

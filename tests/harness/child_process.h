@@ -7,13 +7,16 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace bulkhead::test {
 
-// A program that runs until stop() or the end of the test. When the constructor returns, exec has happened.
+// A program that runs until stop() or the end of the test. When the constructor returns, exec has happened, and /proc
+// shows the new program's command line.
 class ChildProcess {
 public:
     explicit ChildProcess(std::vector<std::string> arguments)
@@ -39,6 +42,8 @@ public:
             stop();
             throw std::runtime_error("cannot start " + arguments[0]);
         }
+        while (!has_command_line() && !has_ended())
+            std::this_thread::yield();
     }
     ~ChildProcess() { stop(); }
     ChildProcess(const ChildProcess&) = delete;
@@ -56,6 +61,19 @@ public:
     }
 
 private:
+    // exec closes descriptors (fs/exec.c, begin_new_exec()) before the new program has its arguments (fs/binfmt_elf.c).
+    bool has_command_line() const
+    {
+        std::ifstream file("/proc/" + std::to_string(pid_) + "/cmdline");
+        return file.peek() != std::ifstream::traits_type::eof();
+    }
+
+    bool has_ended() const
+    {
+        siginfo_t ended{};
+        return ::waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != 0;
+    }
+
     pid_t pid_ = 0;
 };
 

@@ -415,7 +415,11 @@ Attempt RandomPolicy::attempt(const Scenario& scenario, const Workload& own)
                 break;
         }
     } while (result.peer.is_unspecified());
-    if (chance(4))
+    const auto& segments = scenario.policy.segments;
+    const bool watched = std::any_of(segments.begin(), segments.end(), [&](const Segment& segment) {
+        return segment.loopback == Action::deny && segment.selector.matches(own.labels);
+    });
+    if (chance(watched ? 25 : 4)) // rules about loopback decide only where a segment asks for them
         result.peer = loopback_address();
     if (result.protocol != Protocol::other && chance(6))
         result.port.reset();

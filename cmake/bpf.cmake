@@ -1,4 +1,4 @@
-# bulkhead_bpf_skeleton(TARGET SOURCE): compiles bpf/SOURCE.bpf.c with clang and makes SOURCE.skel.h; a header edit
+# bulkhead_bpf_skeleton(TARGET SOURCE): compiles SOURCE.bpf.c of this folder with clang and makes SOURCE.skel.h; a header edit
 # rebuilds it (depfile). TARGET is an INTERFACE library with the include path.
 find_program(BPF_CLANG NAMES clang-14 clang REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip-14 llvm-strip REQUIRED)
@@ -13,9 +13,9 @@ function(bulkhead_bpf_skeleton target source)
     COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter
             -Wno-missing-field-initializers
             -I ${PROJECT_SOURCE_DIR} -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
-            -MMD -MF ${object}.d -c ${PROJECT_SOURCE_DIR}/bpf/${source}.bpf.c -o ${object}
+            -MMD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source}.bpf.c -o ${object}
     COMMAND ${BPF_STRIP} -g ${object}
-    DEPENDS ${PROJECT_SOURCE_DIR}/bpf/${source}.bpf.c DEPFILE ${object}.d VERBATIM)
+    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source}.bpf.c DEPFILE ${object}.d VERBATIM)
   add_custom_command(OUTPUT ${skeleton}
     COMMAND sh -c "'${BPFTOOL}' gen skeleton '${object}' name ${source} > '${skeleton}'" DEPENDS ${object} VERBATIM)
   add_custom_target(${target}_generate DEPENDS ${skeleton})

@@ -18,10 +18,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::uint64_t flood_packets()
+std::uint64_t flood_packets(std::uint64_t otherwise = 300'000)
 {
     const char* given = std::getenv("BULKHEAD_FLOOD");
-    return given == nullptr ? 300'000 : std::strtoull(given, nullptr, 10);
+    return given == nullptr ? otherwise : std::strtoull(given, nullptr, 10);
 }
 
 std::size_t resident_kib()
@@ -102,17 +102,13 @@ protected:
             for (std::uint16_t i = 0; i < count; ++i)
                 listeners_.push_back(listening({"10.77.0.1", static_cast<std::uint16_t>(first + i)}));
         });
-        for (std::uint16_t i = 0; i < count; ++i)
-            ports_.push_back(static_cast<std::uint16_t>(first + i));
     }
     // Reads while the flood goes on, as an agent does, but more often; `in_the_middle` is done once.
-    void endure(FloodPlan plan, const std::function<void()>& in_the_middle)
+    void endure(Flood::Way way, const FloodPlan& plan, const std::function<void()>& in_the_middle)
     {
-        plan.ports = ports_;
-        plan.packets = flood_packets();
         const auto resident = resident_kib();
         const auto begun = std::chrono::steady_clock::now();
-        Flood flood(world_->wire.peer, plan);
+        Flood flood(way == Flood::Way::sent ? world_->wire.peer : world_->wire.guarded, way, plan);
         bool done = false;
         while (!flood.over()) {
             std::this_thread::sleep_for(100ms);
@@ -137,7 +133,6 @@ protected:
     std::vector<bh_event> at_once;
     std::vector<bh_denial> counted;
     std::vector<UniqueFd> listeners_;
-    std::vector<std::uint16_t> ports_;
 };
 
 TEST_F(Denials, TheFirstIsToldAtOnceAndTheOthersAreCounted)
@@ -277,7 +272,10 @@ TEST_F(Denials, AFloodFromOnePeerHidesNoOther)
 {
     realise(TestPolicy().default_action(inbound, refuse));
     listen_on(10000, 1000);
-    endure({}, [&] {
+    FloodPlan plan;
+    plan.ports = 1000;
+    plan.packets = flood_packets();
+    endure(Flood::Way::sent, plan, [&] {
         peer([&] {
             EXPECT_EQ(connect_error(bound(SOCK_STREAM, {"10.77.0.3", 0}), {"10.77.0.1", 10500}), ECONNREFUSED);
         });
@@ -297,7 +295,9 @@ TEST_F(Denials, AFloodOfForgedSourcesHidesNoPeerThatThePolicyKnows)
     FloodPlan plan;
     plan.from = "10.78.0.0";
     plan.sources = 65536;
-    endure(plan, [&] {
+    plan.ports = 200;
+    plan.packets = flood_packets();
+    endure(Flood::Way::sent, plan, [&] {
         peer([&] {
             EXPECT_EQ(connect_error(bound(SOCK_STREAM, {"10.77.0.3", 0}), {"10.77.0.1", 10100}), ECONNREFUSED);
         });
@@ -305,6 +305,26 @@ TEST_F(Denials, AFloodOfForgedSourcesHidesNoPeerThatThePolicyKnows)
     EXPECT_EQ(told(), denied());
     EXPECT_GT(told_as(BH_SEVERAL_PEERS), 0U);
     EXPECT_EQ(told_of("10.77.0.3", true), 1U);
+}
+
+// No sender costs the host anything here, so that it gets what a fast attacker on a fast wire would send it.
+TEST_F(Denials, AFloodAtTheSpeedOfTheHostIsCountedToTheLast)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    listen_on(10000, 1000);
+    FloodPlan plan;
+    plan.ports = 1000;
+    plan.threads = std::max(1U, std::thread::hardware_concurrency());
+    plan.packets = flood_packets(1'000'000) / plan.threads * plan.threads;
+    endure(Flood::Way::received, plan, [&] {
+        peer([&] {
+            EXPECT_EQ(connect_error(bound(SOCK_STREAM, {"10.77.0.3", 0}), {"10.77.0.1", 10500}), ECONNREFUSED);
+        });
+    });
+    EXPECT_EQ(told(), denied());
+    EXPECT_EQ(denied(), plan.packets + 1) << "each SYN was judged";
+    EXPECT_EQ(told_of("10.77.0.3", true), 1U);
+    EXPECT_EQ(datapath_->counters().at("deny_lost"), 0U);
 }
 
 } // namespace

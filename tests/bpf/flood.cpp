@@ -2,16 +2,23 @@
 #include "tests/bpf/flood.h"
 
 #include "common/core/unique_fd.h"
+#include "syn_flood.skel.h"
 
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_ether.h>
+#include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <random>
 
 namespace bulkhead::test {
@@ -64,37 +71,70 @@ Syn make_syn(in_addr_t from, in_addr_t to, std::uint16_t source_port, std::uint1
     return syn;
 }
 
+struct Frame {
+    ethhdr ether;
+    Syn syn;
+} __attribute__((packed));
+
+constexpr const char* interface_name = "bh0"; // see Wire
+
+// What a frame begins with that this device takes for its own.
+ethhdr header_to(const char* device)
+{
+    ethhdr header{};
+    ifreq request{};
+    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    std::strncpy(request.ifr_name, device, IFNAMSIZ - 1);
+    if (::ioctl(socket.get(), SIOCGIFHWADDR, &request) == 0)
+        std::memcpy(header.h_dest, request.ifr_hwaddr.sa_data, ETH_ALEN);
+    header.h_proto = htons(ETH_P_IP);
+    return header;
+}
+
 } // namespace
 
-Flood::Flood(const Netns& netns, FloodPlan plan)
-    : thread_([this, fd = netns.fd(), plan = std::move(plan)] {
-          send_all(fd, plan);
-          over_ = true;
-      })
-{}
-
-void Flood::send_all(int netns, const FloodPlan& plan)
+Flood::Flood(const Netns& netns, Way way, const FloodPlan& plan)
 {
-    if (::setns(netns, CLONE_NEWNET) != 0) // of this thread alone
-        return;
+    for (unsigned i = 0; i < plan.threads; ++i)
+        threads_.emplace_back([this, way, fd = netns.fd(), plan] {
+            if (::setns(fd, CLONE_NEWNET) == 0) { // of this thread alone
+                if (way == Way::sent)
+                    send(plan, plan.packets / plan.threads);
+                else
+                    receive(plan, plan.packets / plan.threads);
+            }
+            ++ended_;
+        });
+}
+
+void Flood::join()
+{
+    for (auto& thread : threads_)
+        if (thread.joinable())
+            thread.join();
+}
+
+void Flood::send(const FloodPlan& plan, std::uint64_t packets)
+{
     const UniqueFd socket(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
     const in_addr_t to = ::inet_addr(plan.to.c_str());
     const std::uint32_t first = ntohl(::inet_addr(plan.from.c_str()));
     std::minstd_rand random(1);
     constexpr std::size_t at_once = 64;
-    std::array<Syn, at_once> packets{};
+    std::array<Syn, at_once> syns{};
     std::array<iovec, at_once> parts{};
     std::array<mmsghdr, at_once> messages{};
     sockaddr_in destination{};
     destination.sin_family = AF_INET;
     destination.sin_addr.s_addr = to;
-    while (socket && sent_ < plan.packets) {
-        const std::size_t count = std::min<std::uint64_t>(at_once, plan.packets - sent_);
+    for (std::uint64_t left = packets; socket && left > 0;) {
+        const std::size_t count = std::min<std::uint64_t>(at_once, left);
         for (std::size_t i = 0; i < count; ++i) {
             const auto source = first + static_cast<std::uint32_t>(random()) % plan.sources;
             const auto source_port = static_cast<std::uint16_t>(1024 + random() % 60000);
-            packets[i] = make_syn(htonl(source), to, source_port, plan.ports[random() % plan.ports.size()]);
-            parts[i] = {&packets[i], sizeof(Syn)};
+            const auto port = static_cast<std::uint16_t>(plan.port + random() % plan.ports);
+            syns[i] = make_syn(htonl(source), to, source_port, port);
+            parts[i] = {&syns[i], sizeof(Syn)};
             messages[i].msg_hdr = {};
             messages[i].msg_hdr.msg_name = &destination;
             messages[i].msg_hdr.msg_namelen = sizeof(destination);
@@ -105,6 +145,37 @@ void Flood::send_all(int netns, const FloodPlan& plan)
         if (done < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
             return;
         sent_ += static_cast<std::uint64_t>(std::max(done, 0));
+        left -= static_cast<std::uint64_t>(std::max(done, 0));
+    }
+}
+
+void Flood::receive(const FloodPlan& plan, std::uint64_t packets)
+{
+    const std::unique_ptr<syn_flood, decltype(&syn_flood::destroy)> program(syn_flood::open(), &syn_flood::destroy);
+    if (!program)
+        return;
+    program->rodata->first_source = ntohl(::inet_addr(plan.from.c_str()));
+    program->rodata->sources = plan.sources;
+    program->rodata->first_port = plan.port;
+    program->rodata->ports = plan.ports;
+    if (syn_flood::load(program.get()) != 0)
+        return;
+
+    Frame frame{};
+    frame.ether = header_to(interface_name);
+    frame.syn = make_syn(0, ::inet_addr(plan.to.c_str()), 0, 0);
+    xdp_md context{};
+    context.data_end = sizeof(frame);
+    context.ingress_ifindex = ::if_nametoindex(interface_name);
+    for (std::uint64_t left = packets; left > 0;) {
+        const auto count = std::min<std::uint64_t>(16384, left); // so that sent() tells how it goes on
+        LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = &frame, .data_size_in = sizeof(frame), .ctx_in = &context,
+                    .ctx_size_in = sizeof(context), .repeat = static_cast<int>(count),
+                    .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
+        if (bpf_prog_test_run_opts(bpf_program__fd(program->progs.syn_flood), &run) != 0)
+            return;
+        sent_ += count;
+        left -= count;
     }
 }
 

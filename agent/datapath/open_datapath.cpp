@@ -167,6 +167,7 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
 Result<bool> detach_datapath(const DatapathOptions& options)
 {
     const PinFolder pins(options);
+    log_libbpf_messages();
     remove_guard_filters(pins);
     return pins.remove();
 }

@@ -37,7 +37,7 @@ class WarningsOfThisLoad {
 public:
     WarningsOfThisLoad()
     {
-        libbpf_set_print(on_libbpf_message);
+        log_libbpf_messages();
         load_warnings = &text_;
     }
     ~WarningsOfThisLoad() { load_warnings = nullptr; }
@@ -52,6 +52,11 @@ private:
 };
 
 } // namespace
+
+void log_libbpf_messages()
+{
+    libbpf_set_print(on_libbpf_message);
+}
 
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
 {

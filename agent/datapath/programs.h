@@ -15,6 +15,9 @@ struct ProgramSettings {
     bool refuse_silently = false;
 };
 
+// What libbpf says goes to the debug log from now on; its own way is standard error.
+void log_libbpf_messages();
+
 struct LoadedPrograms {
     Skeleton skeleton;
     PinnedMaps maps;

@@ -92,7 +92,7 @@ class Detach(AppTest):
         self.assertNotEqual(self.agent.detach().code, 0)
         self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7001), "ECONNREFUSED")  # not while the agent runs
         self.agent.stop()
-        self.agent.detach().check()
+        self.assertEqual(self.agent.detach().check().stderr, "")
         self.assertEqual(self.lab.pins(), [])
         self.assertPasses(self.guest.probe("tcp", self.app.ip4, 7001))
         wait_until(lambda: self.attached() == "", 3, "no program on the cgroup")

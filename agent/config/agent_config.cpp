@@ -158,6 +158,7 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
                     text("cgroup", config.cgroup),
                     text("controller", config.controller),
                     text("policy_dir", config.policy_dir),
+                    text("join_file", config.join_file),
                     text("state_dir", config.state_dir),
                     text("socket", config.socket),
                     text("pin_dir", config.pin_dir),
@@ -276,6 +277,8 @@ Status validate(const AgentConfig& config)
     if (!usable_hostname(config.hostname))
         return fail(ErrorKind::invalid, "hostname '{}' has characters other than letters, digits, '-', '_' and '.'",
                     config.hostname);
+    if (!config.join_file.empty() && config.join_file.front() != '/')
+        return fail(ErrorKind::invalid, "join_file '{}' is not an absolute path", config.join_file);
     for (const auto& [what, path] : {std::pair("state_dir", &config.state_dir), std::pair("socket", &config.socket),
                                      std::pair("pin_dir", &config.pin_dir)})
         if (path->empty() || path->front() != '/')

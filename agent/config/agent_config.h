@@ -46,6 +46,7 @@ struct AgentConfig {
     std::string cgroup;     // empty: the root of the cgroup v2 hierarchy
     std::string controller; // HOST:PORT, or empty
     std::string policy_dir; // or empty; never together with `controller`
+    std::string join_file;  // with the join token; may be missing: an enrolled host needs none
     std::string state_dir = "/var/lib/bulkhead";
     std::string socket = "/run/bulkhead/agent.sock";
     std::string pin_dir = "/sys/fs/bpf/bulkhead";

@@ -159,7 +159,16 @@ void make_absolute(AgentConfig& config)
     }
 }
 
-Result<std::string> read_join_token(const Flags& flags)
+// The file that the configuration names is there from before the enrolment to some time after it.
+Result<std::string> read_configured_token(const std::string& path)
+{
+    std::error_code error;
+    if (path.empty() || (!std::filesystem::exists(path, error) && !error))
+        return std::string();
+    return read_file(path);
+}
+
+Result<std::string> read_join_token(const Flags& flags, const AgentConfig& config)
 {
     std::string token;
     if (flags.join && flags.join_file)
@@ -170,6 +179,8 @@ Result<std::string> read_join_token(const Flags& flags)
         BULKHEAD_TRY(token, read_file(*flags.join_file));
     } else if (const char* environment = std::getenv("BULKHEAD_JOIN")) {
         token = environment;
+    } else {
+        BULKHEAD_TRY(token, read_configured_token(config.join_file));
     }
     const auto begin = token.find_first_not_of(" \t\r\n");
     if (begin == std::string::npos)
@@ -202,7 +213,7 @@ Result<std::optional<Invocation>> read_invocation(int argc, const char* const* a
     BULKHEAD_CHECK(validate(invocation.config));
     if (!invocation.config.failsafe.management_given)
         invocation.config.failsafe.management = {*Cidr::parse("0.0.0.0/0"), *Cidr::parse("::/0")};
-    BULKHEAD_TRY(invocation.join_token, read_join_token(flags));
+    BULKHEAD_TRY(invocation.join_token, read_join_token(flags, invocation.config));
     invocation.action = flags.check ? Action::check : flags.detach ? Action::detach : Action::run;
     return invocation;
 }

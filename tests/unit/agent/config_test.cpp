@@ -41,6 +41,7 @@ hostname: web-1
 labels: {app: shop, role: web}
 cgroup: /sys/fs/cgroup/web
 controller: controller.example:7443
+join_file: /etc/bulkhead/join-token
 state_dir: /srv/state
 socket: /srv/agent.sock
 pin_dir: /sys/fs/bpf/other
@@ -58,6 +59,7 @@ failsafe:
     EXPECT_EQ(config->labels, (policy::Labels{{"app", "shop"}, {"role", "web"}}));
     EXPECT_EQ(config->cgroup, "/sys/fs/cgroup/web");
     EXPECT_EQ(config->controller, "controller.example:7443");
+    EXPECT_EQ(config->join_file, "/etc/bulkhead/join-token");
     EXPECT_EQ(config->state_dir, "/srv/state");
     EXPECT_EQ(config->socket, "/srv/agent.sock");
     EXPECT_EQ(config->pin_dir, "/sys/fs/bpf/other");
@@ -174,6 +176,21 @@ TEST(CommandLine, TheJoinTokenComesFromAFlagAFileOrTheEnvironment)
     EXPECT_EQ((*invoke({"--join", "secret-of-flag"}))->join_token, "secret-of-flag");
     ::unsetenv("BULKHEAD_JOIN");
     EXPECT_EQ((*invoke({"--check"}))->join_token, "");
+}
+
+TEST(CommandLine, TheJoinFileOfTheConfigurationMayBeGone)
+{
+    const TempDir dir;
+    const auto token = dir.file("token", "secret-of-file\n");
+    const auto config = dir.file("agent.yaml", "controller: controller.example:7443\njoin_file: " + token + "\n");
+    EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "secret-of-file");
+    EXPECT_EQ((*invoke({"--config", config.c_str(), "--join", "secret-of-flag"}))->join_token, "secret-of-flag");
+    std::filesystem::remove(token);
+    EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "");
+    std::filesystem::create_directory(token);
+    EXPECT_FALSE(invoke({"--config", config.c_str()}));
+    const auto relative = dir.file("relative.yaml", "join_file: token\n");
+    EXPECT_FALSE(invoke({"--config", relative.c_str()}));
 }
 
 TEST(HostPortText, IsHostColonPort)

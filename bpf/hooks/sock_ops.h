@@ -46,12 +46,14 @@ static __always_inline void bh_describe_connection(struct bh_event* event, struc
 
 /*
  * What let this inbound connection pass, for its record; the SYN itself left no event. A transparent proxy (TPROXY) has
- * connections at ends where it does not listen, and the door judged where it does.
+ * connections at ends where it does not listen, and the door judged where it does. The ends are not taken from the
+ * event: before Linux 6.2, memory of a ring cannot be the key of a look-up.
  */
-static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx)
+static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx,
+                                                   const struct bh_address* local, const struct bh_address* remote)
 {
     struct bh_question question = {
-        .remote = event->remote, .port = event->local_port, .protocol = IPPROTO_TCP, .direction = BH_INBOUND};
+        .remote = *remote, .port = event->local_port, .protocol = IPPROTO_TCP, .direction = BH_INBOUND};
     struct bh_answer answer;
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
@@ -60,8 +62,8 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
         __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
         if (bh_recall_acceptance(event, netns, question.control))
             return;
-        question.loopback = bh_loopback_of(&event->remote, netns);
-        listener = bh_find_listener(netns, &event->local, event->local_port, IPPROTO_TCP);
+        question.loopback = bh_loopback_of(remote, netns);
+        listener = bh_find_listener(netns, local, event->local_port, IPPROTO_TCP);
     }
     if (listener && bh_planes_look_at_processes(question.control))
         bh_judge_listener(&question, listener, &answer);
@@ -89,7 +91,7 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
     event->tcp_state = ctx->state;
     event->direction = direction;
     if (direction == BH_INBOUND)
-        bh_describe_acceptance(event, ctx);
+        bh_describe_acceptance(event, ctx, &local, &remote);
     bh_submit_flow_event(event);
 }
 

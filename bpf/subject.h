@@ -204,6 +204,23 @@ static __noinline int bh_classes_of_cgroup(void* facets, struct cgroup* cgroup, 
     return 0;
 }
 
+/*
+ * The deepest level at which a cgroup above or of the running task has a row in the leading plane's table; -1: none.
+ * Not static: verified once, not for every way that leads here (Linux 5.6).
+ */
+__noinline int bh_level_of_current(__u32 slot)
+{
+    void* facets = bpf_map_lookup_elem(&bh_plane_facets, &slot);
+    if (!facets)
+        return -1;
+    for (int level = BH_CGROUP_LEVELS - 1; level >= 0; level--) {
+        __u64 id = bpf_get_current_ancestor_cgroup_id(level); /* 0: the task is not that deep */
+        if (id && bh_cgroup_row(facets, id))
+            return level;
+    }
+    return -1;
+}
+
 /* Classes of the running task; `subject` is what bh_subject_of_current() said of it. */
 static __always_inline void bh_classes_of_current(struct bh_control control, const struct bh_subject* subject,
                                                   struct bh_class_vector* classes)
@@ -217,10 +234,10 @@ static __always_inline void bh_classes_of_current(struct bh_control control, con
     bh_user_and_executable(facets, subject, classes);
 
     const struct bh_class_vector* row = bh_cgroup_row(facets, subject->cgroup_id);
-    for (int level = BH_CGROUP_LEVELS - 1; level >= 0 && !row; level--) {
-        __u64 id = bpf_get_current_ancestor_cgroup_id(level); /* 0: the task is not that deep */
-        if (id)
-            row = bh_cgroup_row(facets, id);
+    if (!row) {
+        int level = bh_level_of_current(bh_leading_slot(control));
+        if (level >= 0)
+            row = bh_cgroup_row(facets, bpf_get_current_ancestor_cgroup_id(level));
     }
     bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     classes->word[0] |= 1;

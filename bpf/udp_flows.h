@@ -67,11 +67,16 @@ static __always_inline void bh_forget_udp_flow(const struct bh_udp_flow_key* key
         bpf_map_delete_elem(&bh_udp_in, key);
 }
 
-/* True when the place at `at` was free or could be freed, and is the key's now. */
-static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 at, __u64 now)
+static __always_inline struct bh_udp_flow_key* bh_udp_place(__u8 direction, __u32 at)
 {
-    struct bh_udp_flow_key* place = direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out_places, &at)
-                                                             : bpf_map_lookup_elem(&bh_udp_in_places, &at);
+    return direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out_places, &at)
+                                    : bpf_map_lookup_elem(&bh_udp_in_places, &at);
+}
+
+/* True when the place at `at` was free or could be freed. */
+static __always_inline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
+{
+    struct bh_udp_flow_key* place = bh_udp_place(direction, at);
     if (!place)
         return 0;
     struct bh_udp_flow_key holder = *place;
@@ -81,19 +86,31 @@ static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, 
             return 0;
         bh_forget_udp_flow(&holder, direction);
     }
-    *place = *key;
     return 1;
 }
 
-/* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
-static __noinline int bh_find_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u64 now)
+#define BH_NO_PLACE BH_UDP_FLOWS
+
+/* A free place, or BH_NO_PLACE. Not static: verified once, not for every way that leads here (Linux 5.6). */
+__noinline int bh_find_udp_place(__u32 direction)
 {
+    __u64 now = bpf_ktime_get_ns();
     for (int i = 0; i < BH_UDP_HAND_STEPS; i++) {
         __u32 at = udp_hand[direction & 1]++ & (BH_UDP_FLOWS - 1);
-        if (bh_take_udp_place(key, direction, at, now))
-            return 1;
+        if (bh_free_udp_place((__u8)direction, at, now))
+            return (int)at;
     }
-    return 0;
+    return BH_NO_PLACE;
+}
+
+/* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
+static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction)
+{
+    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction));
+    if (!place)
+        return 0;
+    *place = *key;
+    return 1;
 }
 
 /* A conversation that this datagram begins. 0: there is no room to remember it. */
@@ -107,7 +124,7 @@ static __noinline int bh_begin_udp_flow(const struct bh_udp_flow_key* key, __u64
     flow.direction = direction;
     if (subject)
         flow.subject = *subject;
-    if (!ended && !bh_find_udp_place(key, direction, now)) {
+    if (!ended && !bh_take_udp_place(key, direction)) {
         bh_count(BH_COUNT_UDP_FLOWS_FULL);
         return 0;
     }

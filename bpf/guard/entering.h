@@ -29,15 +29,18 @@ static __always_inline int bh_is_for_this_host(const struct bh_packet* packet)
     return (bh_own_address(&packet->destination) & BH_OWN_UNICAST) != 0;
 }
 
-static __noinline int bh_judge_entering(struct __sk_buff* skb, struct bh_guard_work* work)
+__noinline int bh_judge_entering(struct __sk_buff* skb)
 {
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return BH_GUARD_PASS;
     const struct bh_packet* packet = &work->packet;
     int for_many = bh_is_for_many(packet);
     int has_door = (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP) && !for_many;
 
     bh_take_as_first(work);
     if (packet->source_routed || bh_comes_from_ourselves(packet))
-        return bh_refuse_packet(work, BH_INBOUND);
+        return bh_refuse_packet(BH_INBOUND);
     if (host_forwards && !for_many && !bh_is_for_this_host(packet))
         return bh_passes_through(skb, work);
     if (has_door || bh_is_link_control(packet) || bh_is_path_mtu(packet))
@@ -46,9 +49,9 @@ static __noinline int bh_judge_entering(struct __sk_buff* skb, struct bh_guard_w
         return BH_GUARD_PASS; /* nobody's */
     if (packet->headless)
         return BH_GUARD_PASS; /* nothing without the first fragment, which is judged */
-    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
         return BH_GUARD_PASS;
-    return bh_judge_packet(work, BH_INBOUND);
+    return bh_judge_packet(BH_INBOUND);
 }
 
 static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
@@ -61,14 +64,14 @@ static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
-        return bh_enters_quarantine(work);
+        return bh_enters_quarantine();
     if (work->packet.kind == BH_FRAME_ARP || work->packet.kind == BH_FRAME_OTHER)
         return BH_GUARD_PASS;
     if (work->packet.kind == BH_FRAME_MALFORMED) {
         bh_take_as_first(work);
-        return bh_refuse_packet(work, BH_INBOUND);
+        return bh_refuse_packet(BH_INBOUND);
     }
-    return bh_judge_entering(skb, work);
+    return bh_judge_entering(skb);
 }
 
 #endif

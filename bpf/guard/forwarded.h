@@ -17,25 +17,28 @@ static __always_inline int bh_was_judged(struct __sk_buff* skb)
 }
 
 /* `bridged`: it stays on its link, so that link control is what it says. What is routed does not (RFC 4861). */
-static __noinline int bh_forwarded(struct __sk_buff* skb, struct bh_guard_work* work, __u32 bridged)
+__noinline int bh_forwarded(struct __sk_buff* skb, __u32 bridged)
 {
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return BH_GUARD_PASS;
     const struct bh_packet* packet = &work->packet;
     if (!guard_namespace || bh_keeps_the_link_up(packet))
         return BH_GUARD_PASS;
     bh_take_as_first(work);
     if (packet->kind != BH_FRAME_IP || packet->source_routed)
-        return bh_refuse_packet(work, BH_FORWARDED);
+        return bh_refuse_packet(BH_FORWARDED);
     if (bridged && bh_is_link_control(packet))
         return BH_GUARD_PASS;
     /* Also of "packet too big": what it quotes has passed here. */
-    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb, work))
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
         return BH_GUARD_PASS;
-    return bh_judge_packet(work, BH_FORWARDED);
+    return bh_judge_packet(BH_FORWARDED);
 }
 
 static __always_inline int bh_passes_through(struct __sk_buff* skb, struct bh_guard_work* work)
 {
-    int verdict = bh_forwarded(skb, work, 0);
+    int verdict = bh_forwarded(skb, 0);
     if (verdict == BH_GUARD_PASS)
         skb->tc_index = BH_JUDGED_MARK;
     return verdict;

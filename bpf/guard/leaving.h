@@ -11,8 +11,11 @@
  * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue is sent by whoever
  * runs then; nobody is named for it, and only what is said of any process holds.
  */
-static __noinline int bh_identify_sender(struct __sk_buff* skb, struct bh_guard_work* work)
+__noinline int bh_identify_sender(struct __sk_buff* skb)
 {
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return 0;
     struct task_struct* task = (struct task_struct*)bpf_get_current_task();
     struct bh_subject* subject = &work->subject;
     bh_subject_of_task(subject, task);
@@ -70,16 +73,16 @@ static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh
         if (sender->family != BH_AF_PACKET && sender->type != BH_SOCK_RAW)
             return BH_GUARD_PASS;
         work->headless = 1;
-        return bh_refuse_packet(work, BH_OUTBOUND);
+        return bh_refuse_packet(BH_OUTBOUND);
     }
     if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
-        return bh_refuse_packet(work, BH_OUTBOUND);
+        return bh_refuse_packet(BH_OUTBOUND);
     if (bh_is_link_control_by_hand(packet))
         return BH_GUARD_PASS;
     /* No address yet: DHCP (RFC 2131), duplicate address detection. */
     if (!bh_is_own_source(&packet->source, sender->netns) && !bh_is_unspecified(&packet->source))
-        return bh_refuse_packet(work, BH_OUTBOUND);
-    return bh_judge_packet(work, BH_OUTBOUND);
+        return bh_refuse_packet(BH_OUTBOUND);
+    return bh_judge_packet(BH_OUTBOUND);
 }
 
 /* A connection that a transparent proxy has accepted goes on from the address that it was meant for. */
@@ -129,7 +132,7 @@ static __noinline int bh_sent_by_socket(struct __sk_buff* skb, const struct bh_s
 {
     if (!bh_sender_is_in_scope(skb) || bh_is_ordinary_after_all(&work->packet, sender))
         return BH_GUARD_PASS;
-    bh_identify_sender(skb, work);
+    bh_identify_sender(skb);
     bh_take_as_first(work);
     return bh_judge_frame(work, sender);
 }
@@ -169,8 +172,11 @@ static __always_inline int bh_is_unwanted_answer(struct __sk_buff* skb, struct b
  * The kernel's own: resets, answers of connections that are no full socket (yet, any more), answers to pings, errors,
  * neighbour discovery. What is none of these is a tunnel's, and judged.
  */
-static __noinline int bh_sent_by_kernel(struct __sk_buff* skb, struct bh_guard_work* work)
+__noinline int bh_sent_by_kernel(struct __sk_buff* skb)
 {
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return BH_GUARD_PASS;
     const struct bh_packet* packet = &work->packet;
     if (packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
         return BH_GUARD_PASS;
@@ -183,8 +189,8 @@ static __noinline int bh_sent_by_kernel(struct __sk_buff* skb, struct bh_guard_w
         return BH_GUARD_PASS;
     bh_take_as_first(work);
     if (packet->kind == BH_FRAME_MALFORMED)
-        return bh_refuse_packet(work, BH_OUTBOUND);
-    return bh_judge_packet(work, BH_OUTBOUND);
+        return bh_refuse_packet(BH_OUTBOUND);
+    return bh_judge_packet(BH_OUTBOUND);
 }
 
 static __noinline int bh_socket_leaves_quarantine(struct __sk_buff* skb, const struct bh_sender* sender,
@@ -194,13 +200,13 @@ static __noinline int bh_socket_leaves_quarantine(struct __sk_buff* skb, const s
     if (!guard_namespace && !bh_sender_is_in_scope(skb))
         return BH_GUARD_PASS;
     if (sender->is_kernel || bh_is_ordinary_after_all(packet, sender))
-        return bh_leaves_quarantine(work, 1);
+        return bh_leaves_quarantine(1);
     if (packet->kind == BH_FRAME_IP && !bh_is_own_source(&packet->source, sender->netns) &&
         !bh_is_unspecified(&packet->source)) {
         bh_take_as_first(work);
-        return bh_refuse_packet(work, BH_OUTBOUND);
+        return bh_refuse_packet(BH_OUTBOUND);
     }
-    return bh_leaves_quarantine(work, 0);
+    return bh_leaves_quarantine(0);
 }
 
 static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
@@ -211,8 +217,8 @@ static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_se
     if (bh_is_quarantined())
         return bh_socket_leaves_quarantine(skb, sender, work);
     if (skb->ingress_ifindex) /* bridged from a tap device, whose socket it still has */
-        return bh_forwarded(skb, work, 1);
-    return sender->is_kernel ? bh_sent_by_kernel(skb, work) : bh_sent_by_socket(skb, sender, work);
+        return bh_forwarded(skb, 1);
+    return sender->is_kernel ? bh_sent_by_kernel(skb) : bh_sent_by_socket(skb, sender, work);
 }
 
 static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
@@ -223,11 +229,11 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined() && guard_namespace)
-        return bh_leaves_quarantine(work, !skb->ingress_ifindex || skb->sk);
+        return bh_leaves_quarantine(!skb->ingress_ifindex || skb->sk);
     /* Connections that are no full socket yet, or any more, are the kernel's. */
     if (!skb->sk && skb->ingress_ifindex)
-        return bh_forwarded(skb, work, 1);
-    return bh_sent_by_kernel(skb, work);
+        return bh_forwarded(skb, 1);
+    return bh_sent_by_kernel(skb);
 }
 
 static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)

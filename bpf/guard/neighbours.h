@@ -151,8 +151,11 @@ static __noinline int bh_has_exchange(struct bh_guard_work* work)
 }
 
 /* Whether an ICMP error is about something that this host was allowed to send, or to let through. */
-static __noinline int bh_error_is_awaited(struct __sk_buff* skb, struct bh_guard_work* work)
+__noinline int bh_error_is_awaited(struct __sk_buff* skb)
 {
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return 0;
     int v4 = work->packet.protocol == IPPROTO_ICMP;
     if (!bh_read_quoted(skb, &work->quoted, work->packet.transport + 8, v4))
         return 0;

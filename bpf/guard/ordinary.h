@@ -39,7 +39,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     __u32 elsewhere;                     /* netfilter has given it another destination since the door was asked */
     void* transport;
 
-    /* Loads of one field in two branches would be merged into one through a computed pointer, which the verifier refuses. */
+    /* Loads of one field in two branches would be merged into one through a computed pointer, which the verifier
+     * refuses. */
     asm volatile("" : "+r"(protocol), "+r"(type));
     if (type != (protocol == IPPROTO_TCP ? BH_SOCK_STREAM : BH_SOCK_DGRAM))
         return 0;
@@ -123,7 +124,8 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         bh_set_v4(&destination, ip->daddr);
         if (ip->protocol == IPPROTO_TCP)
             return !bh_may_be_for_others(&destination);
-        return ip->protocol == IPPROTO_UDP && !bh_may_be_for_others(&destination) && bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
+        return ip->protocol == IPPROTO_UDP && !bh_may_be_for_others(&destination) &&
+               bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
     }
     if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr* ip = data + link;

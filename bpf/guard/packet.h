@@ -49,9 +49,9 @@ enum {
 #define BH_PACKET_HOST 0
 #define BH_PACKET_OTHERHOST 3
 
-#define BH_VLAN_TAGS 2          /* 802.1Q within 802.1ad */
-#define BH_EXTENSION_HEADERS 8  /* RFC 8200 knows six; more is an attack or a mistake */
-#define BH_OPTION_BYTES 40      /* RFC 791, section 3.1: 15 words less the fixed 5 */
+#define BH_VLAN_TAGS 2         /* 802.1Q within 802.1ad */
+#define BH_EXTENSION_HEADERS 8 /* RFC 8200 knows six; more is an attack or a mistake */
+#define BH_OPTION_BYTES 40     /* RFC 791, section 3.1: 15 words less the fixed 5 */
 #define BH_OPTION_LSRR 131
 #define BH_OPTION_SSRR 137
 
@@ -81,7 +81,7 @@ struct bh_packet {
     __u8 pad[2];
     __u32 identification; /* of the fragments */
     __u32 tcp_sequence;
-    __u32 transport;      /* offset of the transport header */
+    __u32 transport; /* offset of the transport header */
 };
 
 #define BH_TCP_FIN 0x01
@@ -90,8 +90,9 @@ struct bh_packet {
 #define BH_TCP_ACK 0x10
 
 /*
- * Source routing makes a packet go elsewhere than its destination says (RFC 791, RFC 8200 section 4.4). `words`: 1 to 10.
- * The mask changes nothing, but says so to verifiers that learn no lower bound from a comparison (before Linux 6.8).
+ * Source routing makes a packet go elsewhere than its destination says (RFC 791, RFC 8200 section 4.4). `words`: 1
+ * to 10. The mask changes nothing, but says so to verifiers that learn no lower bound from a comparison (before
+ * Linux 6.8).
  */
 static __always_inline int bh_has_source_route(struct __sk_buff* skb, __u32 at, __u32 words)
 {
@@ -128,7 +129,8 @@ static __always_inline void bh_read_transport(struct __sk_buff* skb, struct bh_p
     switch (packet->protocol) {
     case IPPROTO_TCP:
         if (bpf_skb_load_bytes(skb, packet->transport, head, 14)) {
-            /* A first fragment too short for the header that filters look at (RFC 1858, RFC 7112), or no packet at all. */
+            /* A first fragment too short for the header that filters look at (RFC 1858, RFC 7112), or no packet at all.
+             */
             packet->kind = BH_FRAME_MALFORMED;
             return;
         }
@@ -229,7 +231,7 @@ static __always_inline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet*
 }
 
 /* `link` bytes of link-layer header: ETH_HLEN, or 0 on devices that carry bare IP. */
-static __noinline int bh_read_packet(struct __sk_buff* skb, struct bh_packet* packet, __u32 link)
+static __always_inline int bh_parse_packet(struct __sk_buff* skb, struct bh_packet* packet, __u32 link)
 {
     __u16 type;
     __u32 at = link;

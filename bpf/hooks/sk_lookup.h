@@ -135,63 +135,56 @@ static __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struc
     return answer.verdict == BH_ALLOWED;
 }
 
-static __always_inline int bh_datagram_arrives(struct bh_arrival* arrival)
+/* What an arrival that passes leaves behind. False: there is no room to remember what its reply needs. */
+static __always_inline int bh_let_arrive(struct bh_arrival* arrival, const struct bh_listener* listener,
+                                         const struct bh_udp_flow_key* key, struct bh_udp_flow* flow, __u64 now)
 {
-    struct bh_udp_flow_key key = {.remote = arrival->question.remote,
-                                  .remote_port = arrival->remote_port,
-                                  .local_port = arrival->question.port,
-                                  .netns = arrival->netns};
-    __u64 now = bpf_ktime_get_ns();
-    struct bh_udp_flow* flow = bh_live_udp_flow(&key, BH_INBOUND, now);
-    if (flow && bh_udp_flow_settled(flow, arrival->question.control)) {
-        bh_touch_udp_flow(flow, now);
-        return SK_PASS;
+    if (arrival->question.protocol == IPPROTO_TCP) {
+        bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port,
+                               arrival->netns, listener ? &listener->owner : NULL);
+        return 1;
     }
-    struct bh_udp_flow* asked = bh_live_udp_flow(&key, BH_OUTBOUND, now);
-    if (asked && (bh_udp_flow_settled(asked, arrival->question.control) ||
-                  !bh_planes_look_at_processes(arrival->question.control))) {
-        bh_reply_seen(asked, now);
-        return SK_PASS;
-    }
-    const struct bh_listener* listener =
-        bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
-    if (asked && (!listener || bh_may_be_answered(arrival, asked, listener))) {
-        bh_reply_seen(asked, now);
-        return SK_PASS;
-    }
+    return !listener || bh_note_arrival(key, flow, arrival, listener, now); /* to a closed port: begins nothing */
+}
+
+/* `flow`: of a datagram, the conversation that it goes on with, if there is one. */
+static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const struct bh_listener* listener,
+                                             const struct bh_udp_flow_key* key, struct bh_udp_flow* flow, __u64 now)
+{
     if (!listener && !scope_is_root)
         return SK_PASS;
     bh_judge_arrival(arrival, listener);
+    /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = flow && flow->generation == arrival->question.control.generation;
-    if (arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told))
-        bh_tell_arrival_denied(arrival, listener);
-    if (arrival->answer.verdict == BH_DENIED)
-        return SK_DROP;
-    /* A datagram to a closed port begins nothing. */
-    if (listener && !bh_note_arrival(&key, flow, arrival, listener, now)) {
+    if (arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now)) {
         arrival->answer.verdict = BH_DENIED;
         arrival->answer.reason = BH_REASON_FULL;
         bh_count_verdict(&arrival->answer, BH_INBOUND);
-        bh_tell_arrival_denied(arrival, listener);
-        return SK_DROP;
     }
-    return SK_PASS;
+    if (arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told))
+        bh_tell_arrival_denied(arrival, listener);
+    return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
 }
 
-static __always_inline int bh_segment_arrives(struct bh_arrival* arrival)
+/* Whether a datagram belongs to a conversation that needs no verdict. `flow`: the one that it goes on with, else. */
+static __always_inline int bh_is_expected(struct bh_arrival* arrival, const struct bh_udp_flow_key* key,
+                                          const struct bh_listener** listener, struct bh_udp_flow** flow, __u64 now)
 {
-    const struct bh_listener* listener =
-        bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_TCP);
-    if (!listener && !scope_is_root)
-        return SK_PASS;
-    bh_judge_arrival(arrival, listener);
-    if (arrival->answer.verdict == BH_DENIED || arrival->answer.shadow_verdict == BH_DENIED)
-        bh_tell_arrival_denied(arrival, listener);
-    if (arrival->answer.verdict == BH_DENIED)
-        return SK_DROP;
-    bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port, arrival->netns,
-                           listener ? &listener->owner : NULL);
-    return SK_PASS;
+    struct bh_control control = arrival->question.control;
+    *flow = bh_live_udp_flow(key, BH_INBOUND, now);
+    if (*flow && bh_udp_flow_settled(*flow, control)) {
+        bh_touch_udp_flow(*flow, now);
+        return 1;
+    }
+    struct bh_udp_flow* asked = bh_live_udp_flow(key, BH_OUTBOUND, now);
+    int anybodys = asked && (bh_udp_flow_settled(asked, control) || !bh_planes_look_at_processes(control));
+    if (!anybodys)
+        *listener = bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
+    if (asked && (anybodys || !*listener || bh_may_be_answered(arrival, asked, *listener))) {
+        bh_reply_seen(asked, now);
+        return 1;
+    }
+    return 0;
 }
 
 /* Not an arrival: the guard looks for a socket that an ICMP error is about. */
@@ -211,11 +204,23 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
     arrival.question.control = bh_read_control();
     if (bh_is_loopback(&arrival.question.remote) && !bh_planes_are_about_loopback(arrival.question.control))
         return SK_PASS;
-    if (arrival.question.protocol == IPPROTO_TCP)
-        return bh_segment_arrives(&arrival);
-    if (arrival.question.protocol == IPPROTO_UDP)
-        return bh_datagram_arrives(&arrival);
-    return SK_PASS;
+    struct bh_udp_flow_key key = {.remote = arrival.question.remote,
+                                  .remote_port = arrival.remote_port,
+                                  .local_port = arrival.question.port,
+                                  .netns = netns};
+    const struct bh_listener* listener = NULL;
+    struct bh_udp_flow* flow = NULL;
+    __u64 now = 0;
+    if (arrival.question.protocol == IPPROTO_TCP) {
+        listener = bh_find_listener(netns, &arrival.local, arrival.question.port, IPPROTO_TCP);
+    } else if (arrival.question.protocol == IPPROTO_UDP) {
+        now = bpf_ktime_get_ns();
+        if (bh_is_expected(&arrival, &key, &listener, &flow, now))
+            return SK_PASS;
+    } else {
+        return SK_PASS;
+    }
+    return bh_decide_arrival(&arrival, listener, &key, flow, now);
 }
 
 /* In the agent's namespace. */

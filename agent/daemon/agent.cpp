@@ -77,14 +77,10 @@ Status Agent::prepare()
     BULKHEAD_CHECK(check_features(options));
     BULKHEAD_TRY(boot_id_, read_boot_id());
     BULKHEAD_TRY(cgroup_lock_, lock_cgroup(cgroup_));
-    BULKHEAD_CHECK(prepare_state_dir(config_.state_dir));
-    BULKHEAD_TRY(state_lock_, lock_state_dir(config_.state_dir));
-    BULKHEAD_TRY(agent_id_, standalone_agent_id(config_.state_dir));
-    if (const auto enrolled = enrolled_agent_id(config_.state_dir); enrolled && !config_.controller.empty())
-        agent_id_ = *enrolled;
+    BULKHEAD_CHECK(open_state_dir());
     BULKHEAD_TRY(signals_, open_signals());
     BULKHEAD_TRY(loop_, ControlLoop::create());
-    return config_.controller.empty() ? Status{} : check_uplink(uplink_options());
+    return check_uplink_first();
 }
 
 UplinkOptions Agent::uplink_options() const
@@ -95,12 +91,7 @@ UplinkOptions Agent::uplink_options() const
 // A folder that is bad at the very first start is an error of the command line; later it is something to live through.
 Status Agent::check_folder_first()
 {
-    if (config_.policy_dir.empty())
-        return {};
-    std::error_code ignored;
-    const bool something_before = std::filesystem::exists(config_.state_dir + "/policy.pb", ignored) ||
-                                  std::filesystem::exists(config_.pin_dir + "/" + instance_name(cgroup_), ignored);
-    if (something_before)
+    if (config_.policy_dir.empty() || something_before())
         return {};
     FolderPolicy trial;
     BULKHEAD_CHECK(trial.compile(config_.policy_dir, own_workload()));
@@ -119,14 +110,6 @@ Status Agent::open_records()
         clock_);
     records_ = std::make_unique<RecordWriter>(*spool_, clock_);
     records_->set_origin(hostname_, agent_id_, boot_id_);
-    LocalQuestions questions{[this] { return loop_->call([this] { return local_status(); }); },
-                             [this] {
-                                 const auto view = loop_->call([this] { return enforcer_->view(); });
-                                 return view ? *view : nullptr;
-                             },
-                             [this](const v1::LocalQuarantine& wish) {
-                                 return loop_->call([this, &wish] { return set_local_quarantine(wish); });
-                             }};
     if (!config_.metrics_listen.empty()) {
         auto served =
             serve_metrics(config_.metrics_listen, [this] { return loop_->call([this] { return local_status(); }); });
@@ -135,8 +118,7 @@ Status Agent::open_records()
         else // no reason not to enforce
             log_error("{}", served.error().message);
     }
-    BULKHEAD_TRY(local_, serve_local(config_.socket, std::move(questions), *spool_));
-    return {};
+    return listen_locally();
 }
 
 Status Agent::open_kernel()
@@ -176,6 +158,8 @@ Status Agent::bring_into_force()
     // An error leaves what the kernel enforces; a newer policy may do better than the saved one.
     if (const auto resumed = enforcer_->resume(host_.failsafes(), {"failsafe/controller"}); !resumed)
         refuse(resumed.error(), "saved policy", true);
+    for (const auto& what : enforcer_->damage())
+        records_->audit("state.damage", config_.state_dir, what);
     host_.assume_controller(enforcer_->failsafes());
     if (!config_.policy_dir.empty()) {
         if (enforcer_->source() == PolicySource::folder)
@@ -199,9 +183,8 @@ Status Agent::bring_into_force()
 
 Status Agent::look_for_changes()
 {
-    if (!config_.controller.empty()) {
-        BULKHEAD_TRY(uplink_, start_uplink(uplink_options(), *this, *spool_));
-    }
+    if (!config_.controller.empty())
+        connect_to_controller();
     if (!config_.policy_dir.empty())
         watch_folder();
     if (config_.controller.empty() && config_.policy_dir.empty())
@@ -218,6 +201,7 @@ Status Agent::look_for_changes()
     loop_->every(1s, [this] { second_passed(); });
     loop_->every(400ms, [this] { look_for_tampering(); });
     loop_->every(5s, [this] { look_at_capacity(); });
+    loop_->every(1min, [this] { try_again(); });
     return {};
 }
 

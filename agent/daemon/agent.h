@@ -41,11 +41,20 @@ private:
 
     // Start, in this order.
     Status prepare();
+    Status open_state_dir();
+    [[nodiscard]] bool something_before() const;
+    Status check_uplink_first();
     Status check_folder_first();
     Status open_records();
     Status open_kernel();
     Status bring_into_force();
     Status look_for_changes();
+    Status listen_locally();
+    void connect_to_controller();
+
+    // What is no reason not to enforce.
+    void look_at_state_dir();
+    void try_again();
     void watch_folder();
     [[nodiscard]] UplinkOptions uplink_options() const;
     void stop_parts();
@@ -131,6 +140,7 @@ private:
     std::unique_ptr<MetricsServer> metrics_;
     std::unique_ptr<Uplink> uplink_;
 
+    std::string state_trouble_, local_error_, uplink_error_;
     std::string kernel_error_, denials_error_; // the last ones of reading the kernel's tables that were logged
     std::string interface_error_;              // likewise
     std::vector<std::string> guarded_;         // interfaces

@@ -30,6 +30,11 @@ std::string Agent::summary() const
         text += uplink_->connected() ? ", connected" : ", not connected";
     if (!enforcer_->refusal().empty())
         text += ", the newest policy was refused";
+    for (const auto& trouble : {state_trouble_, uplink_error_})
+        if (!trouble.empty())
+            text += "; " + trouble;
+    for (const auto& damage : enforcer_->damage())
+        text += "; " + damage;
     return text;
 }
 
@@ -50,6 +55,13 @@ v1::LocalStatus Agent::local_status()
     status.set_refusal(enforcer_->refusal());
     if (const auto pending = datapath_->pending_takeover())
         status.add_warnings("programs of another version enforce, until the next policy: " + *pending);
+    for (const auto& trouble : {state_trouble_, uplink_error_})
+        if (!trouble.empty())
+            status.add_warnings(trouble);
+    for (const auto& damage : enforcer_->damage())
+        status.add_warnings(damage);
+    if (enforcer_->unsaved())
+        status.add_warnings("the policy in force cannot be saved: a reboot would bring back an older one");
     for (const auto& warning : capacity_.standing())
         status.add_warnings(warning);
     status.set_realise_us(static_cast<std::uint64_t>(

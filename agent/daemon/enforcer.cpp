@@ -48,6 +48,8 @@ Status Enforcer::enforce(wire::HostState next, PolicySource source)
     look_at_trial();
     auto done = enforce_for_good(std::move(next), source);
     refusal_ = done ? std::string() : done.error().message;
+    if (done)
+        damage_.clear();
     return done;
 }
 

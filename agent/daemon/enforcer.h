@@ -48,9 +48,10 @@ public:
              std::string boot_id, Hooks hooks);
 
     // Once, before everything else. Planes that are pinned go on as they are, and get their words back from disk; with
-    // none in force (a reboot) the confirmed policy is realised. Then the failsafes are brought up to date. `inherited`
-    // names the saved failsafe rules that stay although `failsafes` has none of that id (the controller's addresses
-    // before its name resolves). An error is one of realising: what the kernel enforced before is still enforced.
+    // none in force (a reboot) the confirmed policy is realised, or, if it is lost, the one before it. Then the
+    // failsafes are brought up to date. `inherited` names the saved failsafe rules that stay although `failsafes` has
+    // none of that id (the controller's addresses before its name resolves). An error is one of realising: what the
+    // kernel enforced before is still enforced.
     [[nodiscard]] Status resume(std::vector<policy::HostRule> failsafes, const std::vector<std::string>& inherited);
 
     // A new policy, for good. On error nothing has changed and refusal() says why. The same policy again switches
@@ -76,6 +77,11 @@ public:
 
     // Judges live sessions again, as after a switch: something may have come in past the doors.
     void look_at_sessions() { judge_sessions(); }
+
+    // What was found damaged of the state folder at the start, a line each; until a policy is given to this agent.
+    [[nodiscard]] const std::vector<std::string>& damage() const { return damage_; }
+    // True when a reboot would bring back another policy than the one in force.
+    [[nodiscard]] bool unsaved() const { return unsaved_; }
 
     void refuse(std::string why) { refusal_ = std::move(why); }
     [[nodiscard]] const std::string& refusal() const { return refusal_; }
@@ -147,6 +153,10 @@ private:
     Status resume_unplugged(PolicyState::Loaded& loaded, Inheritance inheritance);
     Status resume_quarantined(PolicyState::Loaded& loaded, Inheritance inheritance);
     void load_quarantine();
+    void tell_damage(const std::string& what);
+    std::optional<SavedPolicy> policy_before();
+    Status realise_policy_before(Status current, const Inheritance& inheritance);
+    Status realise_saved(SavedPolicy saved, const Inheritance& inheritance);
     Status adopt_trial(PolicyState::Loaded& loaded);
     Status adopt_confirmed(PolicyState::Loaded& loaded, std::uint32_t generation);
     [[nodiscard]] bool describes(const std::optional<SavedPolicy>& saved, std::uint32_t generation) const;
@@ -172,6 +182,7 @@ private:
     WallTime enforced_since_{};
     bool unsaved_ = false; // the confirmed policy is not on disk
     unsigned ticks_unsaved_ = 0;
+    std::vector<std::string> damage_;
     std::string refusal_;
     // The last ones that were logged, so that each is logged once.
     std::string facet_error_, session_error_, trial_error_, quarantine_error_;

@@ -49,7 +49,7 @@ Status Enforcer::resume(std::vector<policy::HostRule> failsafes, const std::vect
     show(unknown_view_); // until it is known better
     BULKHEAD_TRY(auto loaded, stores_.policy.load());
     for (const auto& line : loaded.damage)
-        log_error("{}", line);
+        tell_damage(line);
     load_quarantine();
     // Listeners older than the programs are in no table yet, and inbound rules look them up.
     if (auto sockets = datapath_.walk_sockets(); sockets)
@@ -64,29 +64,72 @@ Status Enforcer::resume(std::vector<policy::HostRule> failsafes, const std::vect
     return adopted ? resume_pinned(loaded, std::move(inheritance)) : resume_unplugged(loaded, std::move(inheritance));
 }
 
+void Enforcer::tell_damage(const std::string& what)
+{
+    log_error("{}", what);
+    damage_.push_back(what);
+}
+
+// The file is there only while a quarantine stands, so one that is damaged says that it does.
 void Enforcer::load_quarantine()
 {
-    if (auto loaded = stores_.quarantine.load(); loaded)
+    auto loaded = stores_.quarantine.load();
+    bool stood = (datapath_.control().flags & BH_CONTROL_QUARANTINE) != 0;
+    if (loaded) {
         quarantine_ = std::move(*loaded);
-    else
-        log_error("{}", loaded.error().message);
-    if ((datapath_.control().flags & BH_CONTROL_QUARANTINE) == 0 || quarantine_.stands())
+    } else {
+        tell_damage(loaded.error().message);
+        stood = stood || loaded.error().kind == ErrorKind::invalid;
+    }
+    if (!stood || quarantine_.stands())
         return;
     const auto now = std::chrono::duration_cast<std::chrono::microseconds>(clock_.wall().time_since_epoch());
     quarantine_.local = {"bulkheadd", "in quarantine before, and what was saved of it is lost", now.count(), 0};
+    if (const auto saved = stores_.quarantine.save(quarantine_); !saved)
+        log_error("the quarantine cannot be saved, and a reboot would lift it: {}", saved.error().message);
+}
+
+// What was saved before the current policy, for want of that.
+std::optional<SavedPolicy> Enforcer::policy_before()
+{
+    std::vector<std::string> damage;
+    auto previous = stores_.policy.load_previous(damage);
+    for (const auto& line : damage)
+        tell_damage(line);
+    return previous;
+}
+
+// The last one that was good is better than none, and worse than what programs of another version enforce.
+Status Enforcer::realise_policy_before(Status current, const Inheritance& inheritance)
+{
+    if (plane_in_force())
+        return current;
+    auto previous = policy_before();
+    if (!previous)
+        return current;
+    const auto version = previous->state.policy_version;
+    BULKHEAD_CHECK(realise_saved(std::move(*previous), inheritance));
+    tell_damage(fmt::format("{}: version {}, the one before it, is enforced until a newer one comes",
+                            current ? "the saved policy is lost" : current.error().message, version));
+    return {};
+}
+
+Status Enforcer::realise_saved(SavedPolicy saved, const Inheritance& inheritance)
+{
+    failsafes_ = inheritance.failsafes;
+    inherit(failsafes_, saved.failsafes, inheritance.inherited);
+    log_info("enforcing the policy that was saved: version {}", saved.state.policy_version);
+    return realise({std::move(saved.state), saved.source, failsafes_, std::nullopt});
 }
 
 // No plane of ours is in force: a boot, the programs were taken away, or those of another version go on until the
 // policy is realised beside them.
 Status Enforcer::resume_unplugged(PolicyState::Loaded& loaded, Inheritance inheritance)
 {
-    failsafes_ = std::move(inheritance.failsafes);
-    Status done;
-    if (loaded.current) {
-        inherit(failsafes_, loaded.current->failsafes, inheritance.inherited);
-        log_info("enforcing the policy that was saved: version {}", loaded.current->state.policy_version);
-        done = realise({std::move(loaded.current->state), loaded.current->source, failsafes_, std::nullopt});
-    }
+    failsafes_ = inheritance.failsafes;
+    Status done = loaded.current ? realise_saved(std::move(*loaded.current), inheritance) : Status{};
+    if (!loaded.current || !done)
+        done = realise_policy_before(std::move(done), inheritance);
     if (loaded.trial) {
         stores_.policy.drop_trial();
         tell_lapse(loaded.trial->state.policy_version, "the host or its programs were started anew");
@@ -175,6 +218,8 @@ Status Enforcer::resume_quarantined(PolicyState::Loaded& loaded, Inheritance inh
         }
         place = {std::move(saved.state), saved.source, std::move(saved.failsafes), until, std::move(*view)};
     };
+    if (!loaded.current)
+        loaded.current = policy_before();
     if (loaded.current) {
         inherit(failsafes_, loaded.current->failsafes, inheritance.inherited);
         keep(confirmed_, std::move(*loaded.current), std::nullopt);

@@ -70,6 +70,18 @@ Status check_features(const DatapathOptions& options)
                 fmt::join(missing, "\n"));
 }
 
+std::string after_failed_start(const AgentConfig& config)
+{
+    std::error_code ignored; // what cannot be seen is not there
+    const bool pinned = std::filesystem::directory_iterator(config.pin_dir, ignored) !=
+                        std::filesystem::end(std::filesystem::directory_iterator());
+    if (pinned)
+        return fmt::format("what an earlier run left in the kernel ({}) goes on enforcing its policy; 'bulkheadd "
+                           "--detach' would end that",
+                           config.pin_dir);
+    return "nothing of Bulkhead is in the kernel: this host is reachable, and not protected";
+}
+
 Status check_configuration(const Invocation& invocation, std::ostream& out)
 {
     const auto& config = invocation.config;

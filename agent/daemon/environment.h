@@ -14,6 +14,9 @@ namespace bulkhead::agent {
 // An error names everything that this kernel or these privileges lack, one line each.
 [[nodiscard]] Status check_features(const DatapathOptions& options);
 
+// What holds on this host after a start that failed, in words.
+[[nodiscard]] std::string after_failed_start(const AgentConfig& config);
+
 // `bulkheadd --check`: the configuration is valid already; looks at the policy folder and the join token, too.
 [[nodiscard]] Status check_configuration(const Invocation& invocation, std::ostream& out);
 

@@ -42,5 +42,10 @@ int main(int argc, char** argv)
     if (done)
         return 0;
     std::cerr << "bulkheadd: " << done.error().message << '\n';
+    if (invocation && (*invocation)->action == agent::Action::run && done.error().kind != ErrorKind::refused) {
+        const auto now = agent::after_failed_start((*invocation)->config);
+        std::cerr << "bulkheadd: not running; " << now << '\n';
+        agent::notify_status(done.error().message.substr(0, done.error().message.find('\n')) + "; " + now);
+    }
     return exit_code(done.error().kind);
 }

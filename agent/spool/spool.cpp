@@ -25,8 +25,15 @@ Status make_dir(const std::string& path)
         std::filesystem::create_directories(parent, error);
     if (error)
         return fail(ErrorKind::failed, "spool: create {}: {}", parent.string(), error.message());
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    if (::mkdir(path.c_str(), 0700) == 0)
+        return {};
+    if (errno != EEXIST)
         return fail_errno(errno, "spool: create " + path);
+    if (std::filesystem::is_directory(path, error) || error)
+        return {};
+    // Something else in its place: kept, but not in the way.
+    if (::rename(path.c_str(), (path + ".damaged").c_str()) != 0 || ::mkdir(path.c_str(), 0700) != 0)
+        return fail_errno(errno, "spool: put a folder in the place of " + path);
     return {};
 }
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
+#include <system_error>
 #include <unistd.h>
 
 namespace bulkhead::agent {
@@ -62,7 +63,7 @@ Status write_file_atomically(const std::string& path, std::string_view bytes, mo
 Result<std::optional<std::string>> read_file_if_there(const std::string& path)
 {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file && errno == ENOENT)
+    if (!file && (errno == ENOENT || errno == ENOTDIR))
         return std::nullopt;
     if (!file)
         return fail_errno(errno, "open " + path);
@@ -78,6 +79,14 @@ Result<std::optional<std::string>> read_file_if_there(const std::string& path)
             return bytes;
         bytes.append(block, static_cast<std::size_t>(count));
     }
+}
+
+std::string set_aside(const std::string& path)
+{
+    const std::string aside = path + ".damaged";
+    if (::rename(path.c_str(), aside.c_str()) == 0)
+        return "set aside as " + aside;
+    return "it cannot be set aside: " + std::generic_category().message(errno);
 }
 
 } // namespace bulkhead::agent

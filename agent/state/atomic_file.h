@@ -17,4 +17,7 @@ namespace bulkhead::agent {
 // nullopt when there is no such file.
 [[nodiscard]] Result<std::optional<std::string>> read_file_if_there(const std::string& path);
 
+// Renames what is broken to PATH.damaged, over an older one. Says in words what came of it.
+std::string set_aside(const std::string& path);
+
 } // namespace bulkhead::agent

@@ -2,6 +2,7 @@
 #include "agent/state/locks.h"
 
 #include "agent/state/atomic_file.h"
+#include "common/core/log.h"
 
 #include <array>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace bulkhead::agent {
 namespace {
@@ -34,6 +36,9 @@ bool is_hex_id(const std::string& text)
 Status prepare_state_dir(const std::string& dir)
 {
     std::error_code error;
+    if (const auto found = std::filesystem::status(dir, error);
+        std::filesystem::exists(found) && !std::filesystem::is_directory(found))
+        log_error("the state folder {} is no folder; {}", dir, set_aside(dir));
     std::filesystem::create_directories(std::filesystem::path(dir).parent_path(), error);
     if (error)
         return fail(ErrorKind::failed, "create the folder of {}: {}", dir, error.message());
@@ -41,15 +46,22 @@ Status prepare_state_dir(const std::string& dir)
         return fail_errno(errno, "create " + dir);
     if (::chmod(dir.c_str(), 0700) != 0)
         return fail_errno(errno, "chmod 0700 " + dir);
+    if (::faccessat(AT_FDCWD, dir.c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+        return fail_errno(errno, "write to " + dir);
     return {};
 }
 
 Result<UniqueFd> lock_state_dir(const std::string& dir)
 {
     const std::string path = dir + "/lock";
-    UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const int why = errno;
     if (!file)
-        return fail_errno(errno, "open " + path);
+        file = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!file)
+        file = UniqueFd(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!file)
+        return fail_errno(why, "open " + path);
     return take(std::move(file), "state folder " + dir, "stop it, or give this one a --state-dir of its own");
 }
 
@@ -67,13 +79,21 @@ Result<std::string> standalone_agent_id(const std::string& state_dir)
     BULKHEAD_TRY(const auto kept, read_file_if_there(path));
     if (kept && is_hex_id(*kept))
         return *kept;
+    if (kept)
+        log_warning("{} is damaged: this agent has a new id from now on", path);
+    BULKHEAD_TRY(const auto id, random_agent_id());
+    BULKHEAD_CHECK(write_file_atomically(path, id, 0600));
+    return id;
+}
+
+Result<std::string> random_agent_id()
+{
     std::array<unsigned char, 16> random{};
     if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size()))
         return fail_errno(errno, "getrandom");
     std::string id;
     for (const auto byte : random)
         id += fmt::format("{:02x}", byte);
-    BULKHEAD_CHECK(write_file_atomically(path, id, 0600));
     return id;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <string_view>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ constexpr std::string_view magic_without_trials = "BHPOL1\n";
 constexpr const char* current_name = "policy.pb";
 constexpr const char* next_name = "policy.next.pb";
 constexpr const char* trial_name = "policy.trial.pb";
+constexpr const char* previous_name = "policy.previous.pb";
 
 tl::unexpected<Error> damaged(std::string_view why)
 {
@@ -76,23 +78,25 @@ Result<PolicyState::Loaded> PolicyState::load()
     return loaded;
 }
 
+std::optional<SavedPolicy> PolicyState::load_previous(std::vector<std::string>& damage)
+{
+    return load_file(previous_name, damage);
+}
+
 std::optional<SavedPolicy> PolicyState::load_file(const std::string& name, std::vector<std::string>& damage)
 {
     const std::string path = dir_ + "/" + name;
     const auto bytes = read_file_if_there(path);
-    if (!bytes) {
-        damage.push_back(bytes.error().message);
+    if (bytes && !*bytes)
         return std::nullopt;
-    }
-    if (!*bytes)
-        return std::nullopt;
-    auto saved = decode_saved_policy(**bytes);
+    auto saved = bytes ? decode_saved_policy(**bytes) : tl::unexpected(bytes.error());
     if (saved)
         return std::move(*saved);
-    const std::string aside = path + ".damaged";
-    const bool moved = ::rename(path.c_str(), aside.c_str()) == 0;
-    damage.push_back(fmt::format("{}: {}; {}", path, saved.error().message,
-                                 moved ? "set aside as " + aside : "and it cannot be set aside"));
+    // A file that is only not ours to read is still whole, and the next policy takes its place; a folder would stay.
+    std::error_code ignored;
+    const bool in_the_way = bytes || std::filesystem::is_directory(path, ignored);
+    damage.push_back(
+        fmt::format("{}: {}; {}", path, saved.error().message, in_the_way ? set_aside(path) : "it stays where it is"));
     return std::nullopt;
 }
 
@@ -109,9 +113,22 @@ Status PolicyState::rename(const char* from, const char* to) const
     return {};
 }
 
+// The old file gets a second name before it loses its first, so at no moment is there neither. Where that cannot be
+// done (no room, no hard links) there is only no spare.
+Status PolicyState::replace_current(const char* by) const
+{
+    const std::string current = dir_ + "/" + current_name;
+    const std::string spare = dir_ + "/" + previous_name;
+    const std::string temporary = spare + ".tmp";
+    ::unlink(temporary.c_str());
+    if (::link(current.c_str(), temporary.c_str()) == 0 && ::rename(temporary.c_str(), spare.c_str()) != 0)
+        ::unlink(temporary.c_str());
+    return rename(by, current_name);
+}
+
 Status PolicyState::commit()
 {
-    return rename(next_name, current_name);
+    return replace_current(next_name);
 }
 
 Status PolicyState::commit_trial()
@@ -121,7 +138,7 @@ Status PolicyState::commit_trial()
 
 Status PolicyState::confirm_trial()
 {
-    return rename(trial_name, current_name);
+    return replace_current(trial_name);
 }
 
 void PolicyState::drop_trial()

@@ -28,7 +28,8 @@ struct SavedPolicy {
 
 // STATE/policy.pb, and STATE/policy.next.pb while a switch is under way: written before the switch with the generation
 // that it will have, and renamed after it. So, wherever a crash falls, one of the files describes what the kernel
-// enforces. A policy on trial is kept beside the other, in STATE/policy.trial.pb, until it is confirmed. Format in
+// enforces. A policy on trial is kept beside the other, in STATE/policy.trial.pb, until it is confirmed. What was
+// policy.pb before is kept as STATE/policy.previous.pb, for the day on which policy.pb cannot be read. Format in
 // docs/agent.md.
 class PolicyState {
 public:
@@ -39,6 +40,8 @@ public:
         std::vector<std::string> damage; // one line for each file that was set aside as ".damaged"
     };
     [[nodiscard]] Result<Loaded> load();
+    // The policy before the current one; read only when there is no other.
+    [[nodiscard]] std::optional<SavedPolicy> load_previous(std::vector<std::string>& damage);
 
     [[nodiscard]] Status prepare(const SavedPolicy& policy); // before the switch
     [[nodiscard]] Status commit();                           // after it
@@ -50,6 +53,7 @@ public:
 private:
     std::optional<SavedPolicy> load_file(const std::string& name, std::vector<std::string>& damage);
     [[nodiscard]] Status rename(const char* from, const char* to) const;
+    [[nodiscard]] Status replace_current(const char* by) const;
 
     std::string dir_;
 };

@@ -70,10 +70,7 @@ Result<Quarantine> QuarantineState::load()
     auto quarantine = decode_quarantine(*bytes);
     if (quarantine)
         return quarantine;
-    const std::string aside = path_ + ".damaged";
-    const bool moved = ::rename(path_.c_str(), aside.c_str()) == 0;
-    return fail(ErrorKind::invalid, "{}: {}; {}", path_, quarantine.error().message,
-                moved ? "set aside as " + aside : "and it cannot be set aside");
+    return fail(ErrorKind::invalid, "{}: {}; {}", path_, quarantine.error().message, set_aside(path_));
 }
 
 Status QuarantineState::save(const Quarantine& quarantine)

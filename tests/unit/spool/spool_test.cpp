@@ -248,11 +248,18 @@ TEST(Spool, NobodyElseCanReadTheFolder)
         EXPECT_EQ(entry.status().permissions() & (perms::group_all | perms::others_all), perms::none) << entry.path();
 }
 
+TEST(Spool, AFileInThePlaceOfTheFolderIsSetAside)
+{
+    const SpoolFolder folder;
+    write_file(folder.path() + "/spool", "x");
+    EXPECT_TRUE(open_spool({folder.path() + "/spool"}));
+    EXPECT_TRUE(std::filesystem::is_regular_file(folder.path() + "/spool.damaged"));
+}
+
 TEST(Spool, UnusableFolderIsAnError)
 {
     const SpoolFolder folder;
     write_file(folder.path() + "/file", "x");
-    EXPECT_FALSE(open_spool({folder.path() + "/file"}));
     EXPECT_FALSE(open_spool({folder.path() + "/file/spool"}));
 }
 

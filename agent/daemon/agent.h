@@ -106,6 +106,8 @@ private:
     void second_passed();
     void on_signal();
     v1::LocalStatus local_status();
+    [[nodiscard]] v1::GuardStatus guard_status() const;
+    KernelContents kernel_contents();
     [[nodiscard]] std::string summary() const;
     [[nodiscard]] std::string source_name() const;
 

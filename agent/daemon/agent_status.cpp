@@ -103,7 +103,32 @@ v1::LocalStatus Agent::local_status()
     const auto& labels = enforcer_->has_policy() ? enforcer_->state().own_labels : config_.labels;
     status.mutable_labels()->insert(labels.begin(), labels.end());
     *status.mutable_standing() = standing();
+    *status.mutable_guard() = guard_status();
     return status;
+}
+
+v1::GuardStatus Agent::guard_status() const
+{
+    v1::GuardStatus guard;
+    guard.set_mode(config_.guard == GuardMode::never    ? "never"
+                   : config_.guard == GuardMode::always ? "always"
+                                                        : "auto");
+    for (auto& name : datapath_->guarded_interfaces())
+        guard.add_interfaces(std::move(name));
+    if (guard.interfaces_size() != 0)
+        guard.set_attached(datapath_->guard_kind());
+    guard.set_namespaces(static_cast<std::uint32_t>(datapath_->followed_namespaces().size()));
+    return guard;
+}
+
+KernelContents Agent::kernel_contents()
+{
+    KernelContents contents{
+        datapath_->control(),          datapath_->trial(), enforcer_->view(), datapath_->listeners(), {},
+        datapath_->denials_in_table(), clock_.monotonic()};
+    if (auto flows = datapath_->udp_flows())
+        contents.udp_flows = std::move(*flows);
+    return contents;
 }
 
 } // namespace bulkhead::agent

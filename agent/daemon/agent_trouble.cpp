@@ -73,7 +73,8 @@ Status Agent::listen_locally()
                              },
                              [this](const v1::LocalQuarantine& wish) {
                                  return loop_->call([this, &wish] { return set_local_quarantine(wish); });
-                             }};
+                             },
+                             [this] { return loop_->call([this] { return kernel_contents(); }); }};
     auto served = serve_local(config_.socket, std::move(questions), *spool_);
     const auto why = served ? std::string() : served.error().message;
     if (served)

@@ -62,6 +62,7 @@ struct Tampering {
     std::string failure; // why it could not be put right; empty: it is as it was
 };
 
+using KernelListeners = std::vector<std::pair<bh_listener_key, bh_listener>>;
 using KernelExchanges = std::vector<std::pair<bh_exchange_key, bh_exchange>>;
 
 using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed over CPUs, by metric-like name
@@ -172,6 +173,14 @@ public:
     }
     // Names of the interfaces that the guard is on, sorted.
     [[nodiscard]] virtual std::vector<std::string> guarded_interfaces() const { return {}; }
+    // How it is attached there: "tcx" or "clsact".
+    [[nodiscard]] virtual std::string guard_kind() const { return {}; }
+    // Inode numbers of the network namespaces, other than the agent's own, in which the inbound door stands.
+    [[nodiscard]] virtual std::vector<std::uint32_t> followed_namespaces() const { return {}; }
+
+    // Tables as they are at this moment, for people to look at.
+    [[nodiscard]] virtual KernelListeners listeners() { return {}; }
+    [[nodiscard]] virtual std::vector<bh_denial> denials_in_table() { return {}; } // leaves them there
 };
 
 // The packet guard: what is judged on interfaces, for want of a door.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/denial_tables.h"
 
+#include "agent/datapath/map_entries.h"
+
 #include <bpf/bpf.h>
 #include <netinet/in.h>
 
@@ -74,6 +76,17 @@ Status DenialTables::take(const Datapath::DenialSink& sink) const
     BULKHEAD_CHECK(wait_for_writers(now.turn));
     BULKHEAD_CHECK(report(now.turn, sink));
     return write_turn({now.turn + 1, 1});
+}
+
+std::vector<bh_denial> DenialTables::look() const
+{
+    std::vector<bh_denial> denials;
+    const __u32 zero = 0;
+    bh_denial_turn now{};
+    if (bpf_map_lookup_elem(maps_.turn, &zero, &now) == 0)
+        for_each_entry<bh_denial_key, bh_denial>(
+            table(now.turn), [&](const bh_denial_key&, const bh_denial& denial) { denials.push_back(denial); });
+    return denials;
 }
 
 Status DenialTables::write_turn(const bh_denial_turn& turn) const

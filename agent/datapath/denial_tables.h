@@ -19,6 +19,8 @@ public:
 
     // See Datapath::take_denials.
     [[nodiscard]] Status take(const Datapath::DenialSink& sink) const;
+    // What is counted at this moment and was not taken yet; it stays there.
+    [[nodiscard]] std::vector<bh_denial> look() const;
 
 private:
     [[nodiscard]] int table(std::uint32_t turn) const { return (turn & 1) == 0 ? maps_.even : maps_.odd; }

@@ -74,6 +74,13 @@ public:
     Status follow_interfaces() override;
     NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints) override;
     [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return parts_.guard.interfaces(); }
+    [[nodiscard]] std::string guard_kind() const override
+    {
+        return parts_.guard.kind() == TcKind::tcx ? "tcx" : "clsact";
+    }
+    [[nodiscard]] std::vector<std::uint32_t> followed_namespaces() const override { return parts_.namespaces.inodes(); }
+    [[nodiscard]] KernelListeners listeners() override;
+    [[nodiscard]] std::vector<bh_denial> denials_in_table() override { return denials_.look(); }
 
 private:
     // One role of the control word: the slot, and the maps in it when this process filled it.

@@ -78,4 +78,13 @@ std::vector<MapUse> KernelDatapath::map_use()
     return use;
 }
 
+KernelListeners KernelDatapath::listeners()
+{
+    KernelListeners listeners;
+    for_each_entry<bh_listener_key, bh_listener>(
+        bpf_map__fd(parts_.skeleton->maps.bh_listeners),
+        [&](const bh_listener_key& key, const bh_listener& listener) { listeners.emplace_back(key, listener); });
+    return listeners;
+}
+
 } // namespace bulkhead::agent

@@ -388,4 +388,12 @@ void Namespaces::visit(const std::function<void(std::uint32_t, int)>& use) const
             use(inode, netns.get());
 }
 
+std::vector<std::uint32_t> Namespaces::inodes() const
+{
+    std::vector<std::uint32_t> inodes;
+    for (const auto& [inode, followed] : followed_)
+        inodes.push_back(inode);
+    return inodes;
+}
+
 } // namespace bulkhead::agent

@@ -42,6 +42,7 @@ public:
     [[nodiscard]] UniqueFd open(std::uint32_t inode) const;
     [[nodiscard]] bool follows(std::uint32_t inode) const { return followed_.contains(inode); }
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
+    [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
 private:
     struct Followed {

@@ -70,6 +70,15 @@ public:
         return grpc::Status::OK;
     }
 
+    grpc::Status GetMaps(grpc::ServerContext*, const v1::MapsQuery* query, v1::LocalMaps* reply) override
+    {
+        const auto contents = questions_.maps();
+        if (!contents)
+            return {grpc::StatusCode::UNAVAILABLE, "the agent is stopping"};
+        *reply = describe_maps(*contents, query->limit());
+        return grpc::Status::OK;
+    }
+
     grpc::Status QueryRecords(grpc::ServerContext* context, const v1::RecordQuery* query,
                               grpc::ServerWriter<v1::RecordBatch>* writer) override
     {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/events/flow_assembler.h"
+#include "agent/local/map_words.h"
 #include "agent/spool/spool.h"
 #include "common/core/result.h"
 #include "local.pb.h"
@@ -18,6 +19,7 @@ struct LocalQuestions {
     std::function<std::optional<v1::LocalStatus>()> status;
     std::function<std::shared_ptr<const PolicyView>()> view; // null: none
     std::function<std::optional<Result<v1::LocalStatus>>(const v1::LocalQuarantine&)> set_quarantine;
+    std::function<std::optional<KernelContents>()> maps{};
 };
 
 // The gRPC service v1.Local on a Unix socket of mode 0600. Destroying it ends every stream and removes the socket.

@@ -27,6 +27,8 @@ std::string word(HostAction action)
     return "";
 }
 
+} // namespace
+
 std::string describe_process(const policy::ProcessCondition& process)
 {
     std::vector<std::string> terms;
@@ -41,6 +43,8 @@ std::string describe_process(const policy::ProcessCondition& process)
     add("container", process.container);
     return fmt::format("{}", fmt::join(terms, ","));
 }
+
+namespace {
 
 std::string describe_planes(std::uint8_t planes)
 {
@@ -104,6 +108,14 @@ std::vector<std::string> describe(const PolicyView& view)
     lines.push_back(fmt::format("segments: {}", view.policy.segments.empty()
                                                     ? std::string("none")
                                                     : fmt::format("{}", fmt::join(view.policy.segments, ","))));
+    for (auto part : {describe_defaults(view), describe_rules(view)})
+        lines.insert(lines.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
+    return lines;
+}
+
+std::vector<std::string> describe_defaults(const PolicyView& view)
+{
+    std::vector<std::string> lines;
     for (const auto plane : {Plane::active, Plane::shadow})
         for (const auto direction : {Direction::inbound, Direction::outbound})
             lines.push_back(fmt::format(
@@ -111,6 +123,12 @@ std::vector<std::string> describe(const PolicyView& view)
                 direction == Direction::inbound ? "inbound" : "outbound",
                 describe_default(
                     view.policy.defaults[static_cast<std::size_t>(plane)][static_cast<std::size_t>(direction)])));
+    return lines;
+}
+
+std::vector<std::string> describe_rules(const PolicyView& view)
+{
+    std::vector<std::string> lines;
     for (const auto action : {HostAction::failsafe, HostAction::deny, HostAction::allow}) // in order of precedence
         for (const auto& rule : view.policy.rules)
             if (rule.action == action)

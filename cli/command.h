@@ -34,6 +34,8 @@ void add_segment(CLI::App& app, Selection& selection);
 void add_agent(CLI::App& app, Selection& selection);
 void add_status(CLI::App& app, Selection& selection);
 void add_doctor(CLI::App& app, Selection& selection);
+void add_maps(CLI::App& app, Selection& selection);
+void add_support_bundle(CLI::App& agent, Selection& selection); // below `agent`
 void add_completion(CLI::App& app, Selection& selection);
 
 // The whole command tree, without global options.

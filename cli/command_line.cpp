@@ -33,7 +33,7 @@ void add_globals(CLI::App& app, GlobalOptions& options)
     app.fallthrough(); // global options may stand behind the command, as in kubectl
     app.require_subcommand(1);
     app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid policy or configuration,\n"
-               "4 cannot reach the peer, 5 refused.");
+               "4 cannot reach the peer, 5 refused, 6 doctor has warnings only.");
 }
 
 void fall_through(CLI::App& app)

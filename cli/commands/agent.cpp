@@ -160,6 +160,8 @@ void add_agent(CLI::App& app, Selection& selection)
         ->type_name("k=v")
         ->allow_extra_args(false);
     on_selected(command, selection, create, run_token);
+
+    add_support_bundle(*agent, selection);
 }
 
 } // namespace bulkhead::cli

@@ -12,6 +12,7 @@ void add_commands(CLI::App& app, Selection& selection)
     add_agent(app, selection);
     add_status(app, selection);
     add_doctor(app, selection);
+    add_maps(app, selection);
     add_completion(app, selection);
 }
 

@@ -50,58 +50,26 @@ std::vector<std::pair<std::string_view, std::string>> trial_and_quarantine(const
     return lines;
 }
 
-Json document_of(const v1::LocalStatus& status)
-{
-    auto failsafes = Json::array();
-    for (const auto& failsafe : status.failsafes())
-        failsafes.push_back({{"name", failsafe.name()},
-                             {"direction", failsafe.direction()},
-                             {"peers", failsafe.peers()},
-                             {"services", failsafe.services()}});
-    Json counters = Json::object();
-    for (const auto& counter : status.counters())
-        counters[counter.name()] = counter.value();
-    auto maps = Json::array();
-    for (const auto& map : status.maps())
-        maps.push_back({{"name", map.name()}, {"entries", map.entries()}, {"capacity", map.capacity()}});
-    auto tampering = Json::array();
-    for (const auto& one : status.tampering())
-        tampering.push_back(
-            {{"time", format_rfc3339_micros(one.time_us())}, {"what", one.what()}, {"outcome", one.outcome()}});
-    return Json{{"hostname", status.hostname()},
-                {"agent_id", status.agent_id()},
-                {"version", status.version()},
-                {"cgroup", status.cgroup()},
-                {"state_dir", status.state_dir()},
-                {"source", status.source()},
-                {"connected", status.connected()},
-                {"policy_version", status.policy_version()},
-                {"generation", status.generation()},
-                {"enforcing", status.enforcing()},
-                {"refusal", status.refusal()},
-                {"trial", trial_document(status.standing())},
-                {"lapsed_version", status.standing().lapsed_version()},
-                {"quarantine", holds_document(status.standing())},
-                {"segments", std::vector<std::string>(status.segments().begin(), status.segments().end())},
-                {"labels", std::map<std::string, std::string>(status.labels().begin(), status.labels().end())},
-                {"failsafes", failsafes},
-                {"counters", counters},
-                {"maps", maps},
-                {"tampering", tampering},
-                {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
-                {"spool",
-                 {{"bytes", status.spool_bytes()},
-                  {"first_seq", status.spool_first_seq()},
-                  {"next_seq", status.spool_next_seq()},
-                  {"acked_seq", status.acked_seq()},
-                  {"records_lost", status.records_lost()}}}};
-}
-
 std::string connection_text(const v1::LocalStatus& status)
 {
     if (status.source().rfind("controller ", 0) != 0)
         return status.source();
     return status.source() + (status.connected() ? ", connected" : ", NOT connected");
+}
+
+// Where what has no door is judged, and where doors stand beside the agent's own namespace.
+std::string guard_text(const v1::GuardStatus& guard)
+{
+    auto text = guard.mode();
+    if (guard.mode() == "auto")
+        text += " (always, on this kernel)";
+    if (guard.interfaces().empty())
+        text += ": on no interface";
+    else
+        text += fmt::format(": {} on {}", guard.attached(),
+                            join({guard.interfaces().begin(), guard.interfaces().end()}, ", "));
+    return text + fmt::format("; inbound door in {} other network namespace{}", guard.namespaces(),
+                              guard.namespaces() == 1 ? "" : "s");
 }
 
 void print_facts(const v1::LocalStatus& status, Context& context)
@@ -125,6 +93,7 @@ void print_facts(const v1::LocalStatus& status, Context& context)
         line("TAMPERING", fmt::format("{} {}: {}", format_rfc3339_micros(one.time_us()), one.what(), one.outcome()));
     line("segments", join({status.segments().begin(), status.segments().end()}, ", "));
     line("labels", labels_text({status.labels().begin(), status.labels().end()}));
+    line("guard", guard_text(status.guard()));
     line("cgroup", status.cgroup());
     line("state", status.state_dir());
     line("records", fmt::format("{} to {} in the spool ({}), delivered up to {}, lost {}", status.spool_first_seq(),
@@ -205,6 +174,59 @@ int run_status(const StatusOptions&, Context& context)
 
 } // namespace
 
+Json status_document(const v1::LocalStatus& status)
+{
+    auto failsafes = Json::array();
+    for (const auto& failsafe : status.failsafes())
+        failsafes.push_back({{"name", failsafe.name()},
+                             {"direction", failsafe.direction()},
+                             {"peers", failsafe.peers()},
+                             {"services", failsafe.services()}});
+    Json counters = Json::object();
+    for (const auto& counter : status.counters())
+        counters[counter.name()] = counter.value();
+    auto maps = Json::array();
+    for (const auto& map : status.maps())
+        maps.push_back({{"name", map.name()}, {"entries", map.entries()}, {"capacity", map.capacity()}});
+    auto tampering = Json::array();
+    for (const auto& one : status.tampering())
+        tampering.push_back(
+            {{"time", format_rfc3339_micros(one.time_us())}, {"what", one.what()}, {"outcome", one.outcome()}});
+    return Json{{"hostname", status.hostname()},
+                {"agent_id", status.agent_id()},
+                {"version", status.version()},
+                {"cgroup", status.cgroup()},
+                {"state_dir", status.state_dir()},
+                {"source", status.source()},
+                {"connected", status.connected()},
+                {"policy_version", status.policy_version()},
+                {"generation", status.generation()},
+                {"enforcing", status.enforcing()},
+                {"refusal", status.refusal()},
+                {"trial", trial_document(status.standing())},
+                {"lapsed_version", status.standing().lapsed_version()},
+                {"quarantine", holds_document(status.standing())},
+                {"segments", std::vector<std::string>(status.segments().begin(), status.segments().end())},
+                {"labels", std::map<std::string, std::string>(status.labels().begin(), status.labels().end())},
+                {"failsafes", failsafes},
+                {"counters", counters},
+                {"maps", maps},
+                {"guard",
+                 {{"mode", status.guard().mode()},
+                  {"attached", status.guard().attached()},
+                  {"interfaces",
+                   std::vector<std::string>(status.guard().interfaces().begin(), status.guard().interfaces().end())},
+                  {"namespaces", status.guard().namespaces()}}},
+                {"tampering", tampering},
+                {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
+                {"spool",
+                 {{"bytes", status.spool_bytes()},
+                  {"first_seq", status.spool_first_seq()},
+                  {"next_seq", status.spool_next_seq()},
+                  {"acked_seq", status.acked_seq()},
+                  {"records_lost", status.records_lost()}}}};
+}
+
 int show_local_status(Context& context)
 {
     auto agent = context.peers.agent();
@@ -222,7 +244,7 @@ int show_local_status(Context& context)
 void show_local_status(const v1::LocalStatus& status, Context& context)
 {
     if (context.format != Format::table) {
-        print_document(document_of(status), context.format, context.out);
+        print_document(status_document(status), context.format, context.out);
         return;
     }
     print_facts(status, context);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/host/host_checks.h"
 
+#include "cli/host/gzip.h"
+
 #include <fmt/format.h>
 
 #include <sys/timex.h>
@@ -18,15 +20,6 @@ namespace {
 
 using Grade = Finding::Grade;
 
-std::optional<std::string> first_line(const std::string& path)
-{
-    std::ifstream file(path);
-    std::string line;
-    if (!file || !std::getline(file, line))
-        return std::nullopt;
-    return line;
-}
-
 // The mount point of the first file system of this type (proc_mounts(5)).
 std::optional<std::string> mount_of(const HostPaths& paths, const std::string& type)
 {
@@ -43,18 +36,29 @@ std::optional<std::string> mount_of(const HostPaths& paths, const std::string& t
     return std::nullopt;
 }
 
-Finding check_kernel()
+std::string running_release()
 {
     utsname name{};
     ::uname(&name);
+    return name.release;
+}
+
+bool at_least(const std::string& release, unsigned wanted_major, unsigned wanted_minor)
+{
     unsigned major = 0;
     unsigned minor = 0;
-    std::istringstream release(name.release);
     char dot = 0;
-    release >> major >> dot >> minor;
-    if (major > 5 || (major == 5 && minor >= 10))
-        return {Grade::good, "kernel", name.release, ""};
-    return {Grade::bad, "kernel", fmt::format("{} is older than 5.10", name.release), "boot a newer kernel"};
+    std::istringstream(release) >> major >> dot >> minor;
+    return major > wanted_major || (major == wanted_major && minor >= wanted_minor);
+}
+
+Finding check_kernel()
+{
+    const auto release = running_release();
+    if (at_least(release, 5, 10))
+        return {Grade::good, "kernel",
+                fmt::format("{}; the guard by {}", release, at_least(release, 6, 6) ? "tcx" : "clsact"), ""};
+    return {Grade::bad, "kernel", fmt::format("{} is older than 5.10", release), "boot a newer kernel"};
 }
 
 Finding check_btf(const HostPaths& paths)
@@ -65,10 +69,71 @@ Finding check_btf(const HostPaths& paths)
     return {Grade::bad, "BTF", "the kernel carries no type information", "use a kernel with CONFIG_DEBUG_INFO_BTF=y"};
 }
 
+std::optional<std::string> kernel_config(const HostPaths& paths)
+{
+    if (auto text = gunzip_file(paths.root + "/proc/config.gz"))
+        return text;
+    return whole_file(paths.root + "/boot/config-" + running_release());
+}
+
+struct KernelOption {
+    const char* name;
+    const char* without; // what is not possible then
+    Grade grade;
+};
+constexpr KernelOption kernel_options[] = {
+    {"CONFIG_BPF_SYSCALL", "no program can be loaded", Grade::bad},
+    {"CONFIG_CGROUP_BPF", "outbound cannot be judged", Grade::bad},
+    {"CONFIG_INET", "there is no network to judge", Grade::bad},
+    {"CONFIG_DEBUG_INFO_BTF", "no program can be loaded", Grade::bad},
+    {"CONFIG_NET_CLS_ACT", "the guard cannot be attached (guard: never works)", Grade::bad},
+    {"CONFIG_BPF_JIT", "verdicts are interpreted, several times slower", Grade::warning},
+    {"CONFIG_INET_DIAG_DESTROY", "sessions that a change forbids cannot be cut", Grade::warning},
+    {"CONFIG_INET_DIAG", "sessions of other network namespaces cannot be cut", Grade::warning},
+};
+
+Finding check_kernel_config(const HostPaths& paths)
+{
+    const auto config = kernel_config(paths);
+    if (!config)
+        return {Grade::unseen, "kernel config", "neither /proc/config.gz nor /boot/config-* of this kernel can be read",
+                "the agent tries what it needs when it starts"};
+    Finding finding{Grade::good, "kernel config", "", ""};
+    const auto text = "\n" + *config;
+    for (const auto& option : kernel_options) {
+        const auto set = fmt::format("\n{}=", option.name);
+        if (text.find(set + "y") != std::string::npos || text.find(set + "m") != std::string::npos)
+            continue;
+        finding.what +=
+            fmt::format("{}{} is not set: {}", finding.what.empty() ? "" : "; ", option.name, option.without);
+        if (finding.grade != Grade::bad)
+            finding.grade = option.grade;
+        finding.mend = "use a kernel that has it; those of Debian do";
+    }
+    if (finding.what.empty())
+        finding.what = "all that is needed is set";
+    return finding;
+}
+
+Finding check_lsm(const HostPaths& paths)
+{
+    const auto modules = first_line(paths.root + "/sys/kernel/security/lsm");
+    if (!modules)
+        return {Grade::unseen, "LSM", "/sys/kernel/security/lsm cannot be read",
+                "run as root; it is mounted by systemd"};
+    const auto lockdown = first_line(paths.root + "/sys/kernel/security/lockdown");
+    if (lockdown && lockdown->find("[confidentiality]") != std::string::npos)
+        return {Grade::bad, "LSM", "lockdown=confidentiality: programs may not read what they decide by",
+                "boot with lockdown=integrity"};
+    const bool bpf = fmt::format(",{},", *modules).find(",bpf,") != std::string::npos;
+    return {Grade::good, "LSM", fmt::format("{}{}", *modules, bpf ? "" : "; bpf is not active, and not needed"), ""};
+}
+
 Finding check_cgroup2(const HostPaths& paths)
 {
     if (const auto point = mount_of(paths, "cgroup2"))
-        return {Grade::good, "cgroup v2", *point, ""};
+        return {Grade::good, "cgroup v2",
+                fmt::format("{}, {}", *point, mount_of(paths, "cgroup") ? "hybrid (beside v1)" : "unified"), ""};
     return {Grade::bad, "cgroup v2", "not mounted", "boot with systemd.unified_cgroup_hierarchy=1"};
 }
 
@@ -123,15 +188,20 @@ Finding check_clock()
     if (result == TIME_ERROR || (state.status & STA_UNSYNC) != 0)
         return {Grade::warning, "clock", "not synchronised: certificates and record times depend on it",
                 "run systemd-timesyncd, chrony or ntpd"};
+    const auto seconds = state.offset / ((state.status & STA_NANO) != 0 ? 1'000'000'000 : 1'000'000);
+    if (seconds != 0)
+        return {Grade::warning, "clock", fmt::format("wrong by {} s, and being slewed", seconds),
+                "step it once: 'chronyc makestep', or restart systemd-timesyncd"};
     return {Grade::good, "clock", "synchronised", ""};
 }
 
 } // namespace
 
-std::vector<Finding> check_host(const HostPaths& paths)
+Findings check_host(const HostPaths& paths)
 {
-    return {check_kernel(),   check_btf(paths),          check_cgroup2(paths), check_bpffs(paths),
-            check_jit(paths), check_capabilities(paths), check_clock()};
+    return {check_kernel(),       check_kernel_config(paths), check_btf(paths),
+            check_cgroup2(paths), check_bpffs(paths),         check_jit(paths),
+            check_lsm(paths),     check_capabilities(paths),  check_clock()};
 }
 
 } // namespace bulkhead::cli

@@ -157,6 +157,15 @@ public:
         *reply = policy;
         return grpc::Status::OK;
     }
+    grpc::Status GetMaps(grpc::ServerContext*, const v1::MapsQuery* query, v1::LocalMaps* reply) override
+    {
+        maps_asked = *query;
+        *reply = maps;
+        return grpc::Status::OK;
+    }
+
+    v1::LocalMaps maps;
+    v1::MapsQuery maps_asked;
 };
 
 // Runs whole command lines against the fakes, over an in-process channel.

@@ -57,6 +57,20 @@ TEST_F(StatusCommand, TellsWhatWasTamperedWithAndWhatIsNotAsItShouldBe)
     EXPECT_EQ(json["warnings"][0], "listeners: 14000 of 16384");
 }
 
+TEST_F(StatusCommand, TellsWhereTheGuardIs)
+{
+    EXPECT_THAT(run({"--local", "status"}).out, HasSubstr(": on no interface; inbound door in 0 other"));
+    auto& guard = *agent.status.mutable_guard();
+    guard.set_mode("always");
+    guard.set_attached("tcx");
+    guard.add_interfaces("eth0");
+    guard.add_interfaces("eth1");
+    guard.set_namespaces(1);
+    EXPECT_THAT(run({"--local", "status"}).out,
+                ContainsRegex("guard +always: tcx on eth0, eth1; inbound door in 1 other network namespace\n"));
+    EXPECT_EQ(run({"--local", "status", "-o", "json"}).json()["guard"]["interfaces"][1], "eth1");
+}
+
 TEST_F(StatusCommand, AgentStatusLocalIsTheSame)
 {
     EXPECT_EQ(run({"--local", "status"}).out, run({"agent", "status", "--local"}).out);

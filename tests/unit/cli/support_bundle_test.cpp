@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/host/secrets.h"
+#include "cli_session.h"
+
+#include "common/tls/tls.h"
+
+#include <sys/stat.h>
+
+namespace bulkhead::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class SupportBundle : public CliSession {
+protected:
+    SupportBundle()
+    {
+        const auto pair = self_signed();
+        key = pair.key;
+        token = tls::encode_join_token({"0123456789abcdef0123456789abcdef", std::string(64, 'a')});
+        secret = token.substr(16, 40); // of its base64
+        base = std::filesystem::path(write("marker", "")).parent_path();
+        std::filesystem::create_directories(base / "state");
+        write("state/agent.pem", pair.key + pair.certificate);
+        write("state/join", token + "\n");
+        write("log", "starting with --join " + token + "\nkey was:\n" + key + "policy version 3 is in force\n" +
+                         "secret again: " + secret + "\n");
+        config = write("agent.yaml", "# " + token + "\nstate_dir: " + (base / "state").string() + "\njoin: " + token +
+                                         "\nnested: {password: hunter2-hunter2}\nblock_token: |\n  opaque-value-1\n"
+                                         "hostname: db-1\n");
+        agent.status.set_hostname("db-1");
+        agent.status.set_refusal("the key is " + key);
+        controller_known = false;
+    }
+    Outcome bundle(const std::string& file)
+    {
+        return run({"agent", "support-bundle", "--file", file, "--agent-config", config, "--log", base / "log"});
+    }
+    // All of its files, with their names.
+    std::string unpacked(const std::string& file)
+    {
+        const auto out = (base / "unpacked").string();
+        EXPECT_EQ(std::system(("tar -tzvf " + file + " > " + out + " && tar -xzOf " + file + " >> " + out).c_str()), 0);
+        return read(out);
+    }
+
+    std::filesystem::path base;
+    std::string key, token, secret, config;
+};
+
+TEST_F(SupportBundle, HoldsWhatSupportNeedsAndSaysWhatIsMissing)
+{
+    const auto file = (base / "bundle.tar.gz").string();
+    const auto outcome = bundle(file);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, file + "\n");
+    const auto text = unpacked(file);
+    for (const char* part :
+         {"MANIFEST.txt", "versions.txt", "kernel.txt", "doctor.txt", "agent.yaml", "status.json", "maps.json",
+          "state-folder.txt", "log.txt", "policy version 3 is in force", "db-1", "agent.pem"})
+        EXPECT_THAT(text, HasSubstr(part));
+    EXPECT_THAT(text, HasSubstr("Missing:\n")); // no folder of pins here
+    EXPECT_THAT(outcome.err, HasSubstr("not in it: "));
+}
+
+TEST_F(SupportBundle, HoldsNoSecretWhereverItStood)
+{
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    const auto text = unpacked(file);
+    EXPECT_THAT(text, Not(HasSubstr("PRIVATE KEY")));
+    std::istringstream lines(key);
+    for (std::string line; std::getline(lines, line);) {
+        if (line.find("-----") == std::string::npos) {
+            EXPECT_THAT(text, Not(HasSubstr(line)));
+        }
+    }
+    EXPECT_THAT(text, Not(HasSubstr(token)));
+    EXPECT_THAT(text, Not(HasSubstr(secret)));
+    EXPECT_THAT(text, Not(HasSubstr("hunter2")));
+    EXPECT_THAT(text, Not(HasSubstr("opaque-value-1")));
+}
+
+TEST_F(SupportBundle, IsItsOwnersAloneAndOverwritesNothing)
+{
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    struct stat found {};
+    ASSERT_EQ(::stat(file.c_str(), &found), 0);
+    EXPECT_EQ(found.st_mode & 07777U, 0600U);
+    const auto before = read(file);
+    EXPECT_EQ(bundle(file).code, 5);
+    EXPECT_EQ(read(file), before);
+    EXPECT_EQ(bundle((base / "no/such/folder/x").string()).code, 1);
+}
+
+TEST_F(SupportBundle, IsMadeWithoutAnAgent)
+{
+    unreachable = Error{ErrorKind::unreachable, "cannot reach the agent", ""};
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    EXPECT_THAT(unpacked(file), HasSubstr("status.json: cannot reach the agent"));
+}
+
+TEST(SecretFilter, LeavesTheRestAlone)
+{
+    SecretFilter filter;
+    filter.learn("bulkhead-join-1.c2VjcmV0LXNlY3JldA.abc");
+    EXPECT_EQ(filter.clean("a: b\npath c2VjcmV0LXNlY3JldA end\ntoken=x y\n"),
+              "a: b\npath [removed] end\ntoken= [removed]\n");
+    EXPECT_EQ(filter.clean("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+              "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----");
+    EXPECT_EQ(filter.clean("x -----BEGIN EC PRIVATE KEY-----\nAAAA"), "x [removed]");
+}
+
+} // namespace
+} // namespace bulkhead::cli

@@ -1,5 +1,6 @@
 # bulkhead_bpf_skeleton(TARGET SOURCE): compiles SOURCE.bpf.c of this folder with clang and makes SOURCE.skel.h; a header edit
-# rebuilds it (depfile). TARGET is an INTERFACE library with the include path.
+# rebuilds it (depfile). TARGET is an INTERFACE library with the include path. The prefix map keeps the folder of this
+# tree out of BTF, which names source files.
 find_program(BPF_CLANG NAMES clang-14 clang REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip-14 llvm-strip REQUIRED)
 find_program(BPFTOOL bpftool PATHS /usr/sbin /sbin REQUIRED)
@@ -12,7 +13,7 @@ function(bulkhead_bpf_skeleton target source)
   add_custom_command(OUTPUT ${object}
     COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter
             -Wno-missing-field-initializers
-            -I ${PROJECT_SOURCE_DIR} -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
+            -fdebug-prefix-map=${PROJECT_SOURCE_DIR}=. -I ${PROJECT_SOURCE_DIR} -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
             -MMD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source}.bpf.c -o ${object}
     COMMAND ${BPF_STRIP} -g ${object}
     DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source}.bpf.c DEPFILE ${object}.d VERBATIM)

@@ -11,7 +11,19 @@ find_package(Protobuf REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++)
 pkg_check_modules(SYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
-target_link_libraries(bulkhead_options INTERFACE tl::expected fmt::fmt)
+
+# The targets of ours that stand for a library which is linked in statically or not.
+add_library(bulkhead_grpc INTERFACE)
+add_library(bulkhead_protobuf INTERFACE)
+add_library(bulkhead_yaml INTERFACE)
+if(BULKHEAD_PORTABLE)
+  include(portable)
+else()
+  target_link_libraries(bulkhead_options INTERFACE tl::expected fmt::fmt)
+  target_link_libraries(bulkhead_grpc INTERFACE PkgConfig::GRPC)
+  target_link_libraries(bulkhead_protobuf INTERFACE protobuf::libprotobuf)
+  target_link_libraries(bulkhead_yaml INTERFACE yaml-cpp)
+endif()
 
 # libbpf is linked statically, so that no version has to match on the host.
 find_library(LIBBPF_STATIC libbpf.a REQUIRED)

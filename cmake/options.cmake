@@ -2,7 +2,8 @@
 add_library(bulkhead_options INTERFACE)
 target_compile_features(bulkhead_options INTERFACE cxx_std_20)
 target_include_directories(bulkhead_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_definitions(bulkhead_options INTERFACE BULKHEAD_VERSION="${PROJECT_VERSION}")
+configure_file(${PROJECT_SOURCE_DIR}/common/core/version.h.in ${PROJECT_BINARY_DIR}/generated/version/common/core/version.h @ONLY)
+target_include_directories(bulkhead_options INTERFACE ${PROJECT_BINARY_DIR}/generated/version)
 target_compile_options(bulkhead_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Wold-style-cast>)
 if(BULKHEAD_WERROR)

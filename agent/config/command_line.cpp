@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/command_line.h"
 
+#include "common/core/version.h"
+
 #include <CLI/CLI.hpp>
 
 #include <cerrno>

@@ -6,6 +6,7 @@
 #include "agent/sessions/late_session.h"
 #include "agent/state/locks.h"
 #include "common/core/log.h"
+#include "common/core/version.h"
 
 #include <fmt/ranges.h>
 

@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/local/policy_words.h"
+#include "common/core/version.h"
 
 namespace bulkhead::agent {
 

@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "common/core/log.h"
+#include "common/core/version.h"
 
 #include <algorithm>
 

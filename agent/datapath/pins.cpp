@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/pins.h"
 
+#include "agent/datapath/bpf_file_system.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
-#include <linux/magic.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -20,7 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* control_map = "bh_control";
-constexpr const char* standard_mount = "/sys/fs/bpf";
 
 // bpffs refuses names with a dot.
 std::string escape_name(const std::string& name)
@@ -39,29 +36,12 @@ std::string escape_name(const std::string& name)
     return escaped;
 }
 
-bool on_bpffs(const fs::path& path)
-{
-    struct statfs info {};
-    return ::statfs(path.c_str(), &info) == 0 && info.f_type == BPF_FS_MAGIC;
-}
-
 fs::path nearest_existing(fs::path path)
 {
     std::error_code error;
     while (!fs::exists(path, error) && path.has_parent_path() && path != path.parent_path())
         path = path.parent_path();
     return path;
-}
-
-Status mount_bpffs(const std::string& where)
-{
-    std::error_code error;
-    fs::create_directories(where, error);
-    if (::mount("bpf", where.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME, "mode=0700") == 0)
-        return {};
-    auto failure = fail_errno(errno, fmt::format("mount a bpf file system on {}", where));
-    failure.value().mend = fmt::format("run as root, or let an administrator run: mount -t bpf bpf {}", where);
-    return failure;
 }
 
 Status make_folder(const std::string& path)
@@ -137,10 +117,11 @@ PinFolder::PinFolder(const DatapathOptions& options)
 
 Status PinFolder::prepare() const
 {
-    if (!on_bpffs(nearest_existing(base_))) {
-        const bool standard = base_ == standard_mount || base_.starts_with(std::string(standard_mount) + "/");
+    if (!on_bpf_file_system(nearest_existing(base_).string())) {
+        const std::string standard(standard_bpf_mount);
+        const bool below_standard = base_ == standard || base_.starts_with(standard + "/");
         // Over what others have pinned at the standard place none is mounted.
-        BULKHEAD_CHECK(mount_bpffs(standard && !on_bpffs(standard_mount) ? standard_mount : base_));
+        BULKHEAD_CHECK(mount_bpf_file_system(below_standard && !on_bpf_file_system(standard) ? standard : base_));
     }
     std::error_code error;
     fs::create_directories(base_, error);

@@ -71,7 +71,7 @@ void write_zsh(const std::vector<Node>& nodes, std::ostream& out)
     out << R"(#compdef bulkheadctl
 # zsh completion for bulkheadctl; install as _bulkheadctl in a folder of $fpath
 _bulkheadctl() {
-  local path=bulkheadctl word i
+  local at=bulkheadctl word i
   local -a offered
   local -A next=(
 )";
@@ -80,20 +80,25 @@ _bulkheadctl() {
     out << R"(  )
   for ((i = 2; i < CURRENT; i++)); do
     word=${words[i]}
-    (( ${+next[$path $word]} )) && path="$path $word"
+    (( ${+next[$at $word]} )) && at="$at $word"
   done
   case ${words[CURRENT-1]} in
     -o|--output) offered=(table json yaml) ;;
     --verdict) offered=(allowed denied would-deny) ;;
     --direction) offered=(inbound outbound forwarded local) ;;
     --config|--socket|--input-file) _files; return ;;
-    *) offered=(${=next[$path]}) ;;
+    *) offered=(${=next[$at]}) ;;
   esac
   compadd -- $offered
-  [[ $path == *' validate' || $path == *' apply' ]] && _files
+  [[ $at == *' validate' || $at == *' apply' ]] && _files
   return 0
 }
-compdef _bulkheadctl bulkheadctl
+# Autoloaded from $fpath this file is the function's first call; sourced it only announces itself.
+if [[ ${funcstack[1]} == _bulkheadctl ]]; then
+  _bulkheadctl "$@"
+else
+  compdef _bulkheadctl bulkheadctl
+fi
 )";
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/core/version.h"
 #include "controller/api/caller.h"
 #include "controller/api/policy_calls.h"
 #include "controller/api/record_query.h"

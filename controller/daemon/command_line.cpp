@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/daemon/config.h"
 
+#include "common/core/version.h"
+
 #include <CLI/CLI.hpp>
 
 #include <cerrno>

@@ -56,21 +56,29 @@ def settings_of(unit):
     return settings
 
 
-def calls_of(group):
-    """Names of the system calls of a set like @system-service, with the sets in it."""
-    if not group.startswith("@"):
-        return {group}
-    listed = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager", group], stdout=subprocess.PIPE,
+def call_sets():
+    """{"@system-service": {"@aio", ..., "ioctl"}, ...} as systemd has them."""
+    listed = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager"], stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL, text=True, check=True).stdout
-    words = re.findall(r"(?m)^    ([@\w-]+)$", listed)
-    return set().union(*(calls_of(word) for word in words))
+    sets = {}
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", listed).splitlines():
+        if line.startswith("@"):
+            current = sets.setdefault(line.strip(), set())
+        elif match := re.fullmatch(r" +([@\w-]+)", line):
+            current.add(match[1])
+    return sets
+
+
+def calls_of(word, sets):
+    return set().union(*(calls_of(member, sets) for member in sets[word])) if word.startswith("@") else {word}
 
 
 def allowed_calls(settings):
     """systemd.exec(5): the first line says that it is an allow list, later ones add or (~) take away."""
-    allowed = calls_of("@default")
+    sets = call_sets()
+    allowed = calls_of("@default", sets)
     for line in settings["SystemCallFilter"]:
-        named = set().union(*(calls_of(word) for word in line.lstrip("~").split()))
+        named = set().union(*(calls_of(word, sets) for word in line.lstrip("~").split()))
         allowed = allowed - named if line.startswith("~") else allowed | named
     return allowed
 
@@ -83,7 +91,7 @@ class Filter:
 
     def rule(self, action, call, *arguments):
         number = self.lib.seccomp_syscall_resolve_name(call.encode())
-        if number < 0: # of another architecture, or newer than the library
+        if number < 0:  # of another architecture, or newer than the library
             return
         array = (Argument * len(arguments))(*arguments)
         self.lib.seccomp_rule_add_array(self.context, ctypes.c_uint32(action), number, len(arguments), array)
@@ -128,11 +136,11 @@ def set_read_only(path, read_only, recursive):
 def protect_files(settings, writable):
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "make / a slave")
-    checked(libc.mount(writable.encode(), writable.encode(), None, MS_BIND, None), f"bind {writable}")
+    checked(libc.mount(writable.encode(), writable.encode(), None, MS_BIND | MS_REC, None), f"bind {writable}")
     set_read_only("/", True, True)
     set_read_only("/proc", False, False)
     for path in [writable, *" ".join(settings.get("ReadWritePaths", [])).split()]:
-        set_read_only(path, False, False)
+        set_read_only(path, False, path == writable)
 
 
 def drop_capabilities(settings):

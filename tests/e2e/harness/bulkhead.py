@@ -8,11 +8,14 @@ import os
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
 from .lab import Host, Lab, Result, wait_until
 
+# Runs every agent under the limits of its systemd unit, see as_unit.py: a proof of the unit, for a run by hand.
+AGENTS_AS_UNIT = os.environ.get("BULKHEAD_AS_UNIT") == "1"
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("BULKHEAD_BUILD_DIR", REPOSITORY / "build" / "dev")).resolve()
 
@@ -170,7 +173,7 @@ class Agent(Daemon):
     """bulkheadd of one host, guarding the host's cgroup or one below it."""
 
     def __init__(self, host: Host, labels=None, controller=None, policy_dir=None, cgroup=None, name=None, extra="",
-                 management=(), log_level="info"):
+                 management=(), log_level="info", as_unit=AGENTS_AS_UNIT):
         self.name = name or host.name
         self.dir = host.dir / f"agent-{self.name}"
         self.dir.mkdir(exist_ok=True)
@@ -189,7 +192,11 @@ class Agent(Daemon):
         self.config.write_text("\n".join(lines) + "\n" + extra)
         self.controller = controller
         self.join_arguments = []
-        super().__init__(host, [program("bulkheadd"), "--config", self.config], f"agent-{self.name}.log")
+        argv = [program("bulkheadd"), "--config", self.config]
+        if as_unit:
+            unit = REPOSITORY / "packaging/systemd/bulkheadd.service"
+            argv = [sys.executable, Path(__file__).parent / "as_unit.py", unit, self.dir, "--", *argv]
+        super().__init__(host, argv, f"agent-{self.name}.log")
         host.lab.on_close(self._detach_quietly)
 
     def enrol(self, *token_arguments):

@@ -108,14 +108,16 @@ std::string options_section(const CLI::App& command)
     std::string text;
     for (const bool positional : {true, false})
         for (const auto* option : options_of(command, positional))
-            text += described(*option);
+            if (option != command.get_help_ptr())
+                text += described(*option);
     return text;
 }
 
-std::string footer_of(const CLI::App& command)
+// CLI11 hands the footer of the root (the exit codes) down to every command; bulkheadctl(1) has it.
+std::string footer_of(const CLI::App& command, const std::string& inherited)
 {
     const auto footer = command.get_footer();
-    return footer.empty() ? std::string() : ".PP\n" + escaped(sentence(footer)) + "\n";
+    return footer.empty() || footer == inherited ? std::string() : ".PP\n" + escaped(sentence(footer)) + "\n";
 }
 
 std::vector<const CLI::App*> children_of(const CLI::App& command)
@@ -152,12 +154,13 @@ std::string man_page(const CLI::App& group, const std::string& date)
         upper(name), date, BULKHEAD_VERSION, escaped(name), escaped(group.get_description()));
     for (std::size_t i = 0; i < leaves.size(); ++i)
         page += (i == 0 ? "" : ".br\n") + synopsis(*leaves[i].second, leaves[i].first);
+    const auto root_footer = group.get_parent() == nullptr ? std::string() : group.get_parent()->get_footer();
     const bool alone = leaves.size() == 1 && leaves.front().second == &group;
     page += alone ? ".SH OPTIONS\n" : ".SH COMMANDS\n";
     for (const auto& [path, command] : leaves) {
         if (!alone)
             page += ".SS " + escaped(path) + "\n" + escaped(sentence(command->get_description())) + "\n";
-        page += options_section(*command) + footer_of(*command);
+        page += options_section(*command) + footer_of(*command, root_footer);
     }
     page +=
         ".PP\nGlobal options, exit status, environment and files are described in " + bold("bulkheadctl") + "(1).\n";

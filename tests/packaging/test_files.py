@@ -158,6 +158,7 @@ class StateFormats(unittest.TestCase):
     def test_the_changelog_of_the_packages_is_of_this_version(self):
         top = (TREE / "packaging/debian/changelog").read_text().split("\n", 1)[0]
         self.assertTrue(top.startswith(f"bulkhead ({self.version}) "), top)
+        self.assertIn(f"bulkhead_version {self.version}}}", (TREE / "packaging/rpm/bulkhead.spec").read_text())
 
 
 class Documents(unittest.TestCase):

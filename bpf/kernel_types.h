@@ -88,6 +88,10 @@ struct socket {
     struct file* file;
 };
 
+typedef struct {
+    __s64 counter;
+} atomic64_t;
+
 struct sock_common {
     __be32 skc_daddr;
     __be32 skc_rcv_saddr;
@@ -98,6 +102,7 @@ struct sock_common {
     unsigned char skc_ipv6only : 1;
     possible_net_t skc_net;
     unsigned long skc_flags;
+    atomic64_t skc_cookie; /* 0: nobody has asked yet */
     struct in6_addr skc_v6_daddr;
     struct in6_addr skc_v6_rcv_saddr;
 };

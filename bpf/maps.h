@@ -31,6 +31,12 @@ const volatile __u64 transparent_bit = 0;
 /* A refused attempt from outside gets no answer at all, rather than a reset or port unreachable. */
 const volatile __u8 refuse_silently = 0;
 
+/* A walk may ask for cookies (bpf_get_socket_cookie() in iterators, Linux 5.12). Else the agent has them given before. */
+const volatile __u8 cookies_in_walk = 0;
+
+/* The verifier follows each call of a function that takes pointers, with what the caller knows (before Linux 5.12). */
+const volatile __u8 follow_each_call = 0;
+
 /*
  * IPv4 broadcast addresses of the guarded interfaces' networks (network byte order; 0: none): such a datagram passes no
  * sk_lookup. What does not fit sets subnet_broadcasts_more: then every datagram is looked at closely. Writer: agent.

@@ -113,7 +113,7 @@ public:
     // What is in force now: of a trial whose time is over, what it falls back to.
     [[nodiscard]] virtual bh_control control() const = 0;
 
-    // The verdict function in the kernel (SEC("syscall")), request by request; answers are written in place.
+    // The verdict function in the kernel (bh_judge_program), request by request; answers are written in place.
     virtual Status judge(std::span<bh_judge_request> requests) = 0;
 
     // Every TCP and UDP socket of the agent's network namespace and of those that are followed, with its owner,

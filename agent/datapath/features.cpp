@@ -72,7 +72,7 @@ std::vector<std::string> missing_in_kernel()
         {BPF_PROG_TYPE_CGROUP_SOCK, "cgroup/post_bind, sock_release", "Linux 5.10 and CONFIG_CGROUP_BPF"},
         {BPF_PROG_TYPE_SOCK_OPS, "sock_ops", "Linux 5.10 and CONFIG_CGROUP_BPF"},
         {BPF_PROG_TYPE_SK_LOOKUP, "sk_lookup", "Linux 5.10 and CONFIG_INET"},
-        {BPF_PROG_TYPE_SYSCALL, "syscall", "Linux 5.14"},
+        {BPF_PROG_TYPE_SCHED_CLS, "tc", "Linux 5.10 and CONFIG_NET_CLS_BPF"},
     };
     std::vector<std::string> missing;
     const auto report = [&](const char* what, const char* needs) {

@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -287,6 +288,10 @@ Status KernelDatapath::judge_batch(std::span<bh_judge_request> requests)
         batch.call[i].cgroups = cgroup != 0 ? parts_.cgroups.enclosing(cgroup) : bh_cgroup_path{};
     }
     LIBBPF_OPTS(bpf_test_run_opts, options);
+    static constexpr std::array<std::byte, 14>
+        frame{}; // an Ethernet header, which nobody looks at; without one, EINVAL
+    options.data_in = frame.data();
+    options.data_size_in = frame.size();
     if (bpf_prog_test_run_opts(bpf_program__fd(parts_.skeleton->progs.bh_judge_program), &options) != 0)
         return fail_errno(errno, "ask the kernel for a verdict");
     for (std::size_t i = 0; i < requests.size(); ++i)

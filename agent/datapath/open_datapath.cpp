@@ -128,7 +128,7 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     auto& maps = loaded.skeleton->maps;
     BULKHEAD_TRY(ControlWord control, ControlWord::map(bpf_map__fd(maps.bh_control)));
     BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
-    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton));
+    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton, loaded.features.cookies_in_walk));
     BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
     BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, options.guard, places.point.netns));
     Namespaces namespaces(pins, *loaded.skeleton, settings.guarded_netns, options.cgroup);

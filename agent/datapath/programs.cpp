@@ -5,6 +5,7 @@
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -35,11 +36,7 @@ int on_libbpf_message(libbpf_print_level level, const char* format, va_list argu
 
 class WarningsOfThisLoad {
 public:
-    WarningsOfThisLoad()
-    {
-        log_libbpf_messages();
-        load_warnings = &text_;
-    }
+    WarningsOfThisLoad() { load_warnings = &text_; }
     ~WarningsOfThisLoad() { load_warnings = nullptr; }
     WarningsOfThisLoad(const WarningsOfThisLoad&) = delete;
     WarningsOfThisLoad& operator=(const WarningsOfThisLoad&) = delete;
@@ -51,6 +48,27 @@ private:
     std::string text_;
 };
 
+// Of a function that is static by its debug information, the verifier follows each call with what the caller knows. By
+// itself it would not prove one that takes pointers before Linux 5.12 (btf_check_func_arg_match).
+void follow_each_call(const bpf_object* object)
+{
+    const btf* types = bpf_object__btf(object);
+    for (__u32 id = 1; id < btf__type_cnt(types); ++id) {
+        const btf_type* type = btf__type_by_id(types, id);
+        if (!btf_is_func(type) || btf_vlen(type) != BTF_FUNC_GLOBAL)
+            continue;
+        const btf_type* prototype = btf__type_by_id(types, type->type);
+        const btf_param* parameters = btf_params(prototype);
+        bool takes_pointer = false;
+        for (__u16 i = 0; i < btf_vlen(prototype); ++i)
+            takes_pointer |= btf_is_ptr(btf__type_by_id(types, parameters[i].type));
+        // Programs take a pointer too, their context; they are called by nobody.
+        if (takes_pointer &&
+            bpf_object__find_program_by_name(object, btf__name_by_offset(types, type->name_off)) == nullptr)
+            const_cast<btf_type*>(type)->info = type->info & ~0xffffU; // BTF_FUNC_STATIC
+    }
+}
+
 } // namespace
 
 void log_libbpf_messages()
@@ -60,8 +78,10 @@ void log_libbpf_messages()
 
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
 {
-    const WarningsOfThisLoad warnings;
+    log_libbpf_messages(); // before the probes, which are meant to fail
     LoadedPrograms loaded;
+    loaded.features = probe_kernel_features();
+    const WarningsOfThisLoad warnings;
     loaded.skeleton.reset(::datapath::open());
     if (!loaded.skeleton)
         return fail_errno(errno, "open the kernel programs");
@@ -74,6 +94,10 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
     loaded.skeleton->rodata->foreign_source_bits = bits.any;
     loaded.skeleton->rodata->transparent_bit = bits.transparent;
     loaded.skeleton->rodata->refuse_silently = settings.refuse_silently ? 1 : 0;
+    loaded.skeleton->rodata->cookies_in_walk = loaded.features.cookies_in_walk ? 1 : 0;
+    loaded.skeleton->rodata->follow_each_call = loaded.features.pointer_arguments ? 0 : 1;
+    if (!loaded.features.pointer_arguments)
+        follow_each_call(loaded.skeleton->obj);
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
     if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/kernel_features.h"
 #include "agent/datapath/pins.h"
 
 namespace bulkhead::agent {
@@ -20,6 +21,7 @@ void log_libbpf_messages();
 
 struct LoadedPrograms {
     Skeleton skeleton;
+    KernelFeatures features;
     PinnedMaps maps;
 };
 

@@ -12,6 +12,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -52,9 +54,35 @@ Request make_request(const bh_walked_socket& socket)
     id.idiag_dport = htons(socket.remote_port);
     write_address(v4, socket.local, id.idiag_src);
     write_address(v4, socket.remote, id.idiag_dst);
-    id.idiag_cookie[0] = static_cast<__u32>(socket.cookie);
-    id.idiag_cookie[1] = static_cast<__u32>(socket.cookie >> 32);
+    const std::uint64_t cookie = socket.cookie != 0 ? socket.cookie : ~std::uint64_t{0}; // INET_DIAG_NOCOOKIE
+    id.idiag_cookie[0] = static_cast<__u32>(cookie);
+    id.idiag_cookie[1] = static_cast<__u32>(cookie >> 32);
     return request;
+}
+
+// True when this was the last of a dump's answers.
+Result<bool> read_dump(int fd, std::uint32_t sequence, std::span<std::byte> buffer)
+{
+    const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
+    if (got < 0)
+        return errno == EINTR ? Result<bool>(false) : fail_errno(errno, "read from sock_diag");
+    std::size_t at = 0;
+    while (at + sizeof(nlmsghdr) <= static_cast<std::size_t>(got)) {
+        nlmsghdr header{};
+        std::memcpy(&header, buffer.data() + at, sizeof(header));
+        if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > static_cast<std::size_t>(got) - at)
+            return fail(ErrorKind::failed, "sock_diag answered a message of {} bytes", header.nlmsg_len);
+        if (header.nlmsg_seq == sequence && header.nlmsg_type == NLMSG_DONE)
+            return true;
+        if (header.nlmsg_seq == sequence && header.nlmsg_type == NLMSG_ERROR) {
+            nlmsgerr answer{};
+            if (header.nlmsg_len >= NLMSG_HDRLEN + sizeof(answer))
+                std::memcpy(&answer, buffer.data() + at + NLMSG_HDRLEN, sizeof(answer));
+            return fail_errno(-answer.error, "list sockets by sock_diag");
+        }
+        at += NLMSG_ALIGN(header.nlmsg_len);
+    }
+    return false;
 }
 
 Result<int> read_acknowledgement(int fd, std::uint32_t sequence)
@@ -91,6 +119,28 @@ Result<SockDiag> SockDiag::open()
     if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0)
         return fail_errno(errno, "set the time-out of sock_diag");
     return SockDiag(std::move(fd));
+}
+
+Status SockDiag::give_cookies()
+{
+    std::vector<std::byte> buffer(256 * 1024);
+    for (const int protocol : {IPPROTO_TCP, IPPROTO_UDP})
+        for (const int family : {AF_INET, AF_INET6}) {
+            Request request;
+            request.header.nlmsg_len = sizeof(request);
+            request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+            request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+            request.header.nlmsg_seq = ++sequence_;
+            request.body.sdiag_family = static_cast<__u8>(family);
+            request.body.sdiag_protocol = static_cast<__u8>(protocol);
+            request.body.idiag_states = ~0U;
+            if (::send(fd_.get(), &request, sizeof(request), 0) < 0)
+                return fail_errno(errno, "ask sock_diag for all sockets");
+            for (bool done = false; !done;) {
+                BULKHEAD_TRY(done, read_dump(fd_.get(), sequence_, buffer));
+            }
+        }
+    return {};
 }
 
 Status SockDiag::destroy(const bh_walked_socket& socket)

@@ -13,6 +13,8 @@ public:
     static Result<SockDiag> open();
     // A socket that is gone, or whose addresses now belong to another one (the cookie differs), is no error.
     [[nodiscard]] Status destroy(const bh_walked_socket& socket);
+    // The kernel gives a socket its cookie when somebody asks for it: asks for those of all TCP and UDP sockets.
+    [[nodiscard]] Status give_cookies();
 
 private:
     explicit SockDiag(UniqueFd fd) : fd_(std::move(fd)) {}

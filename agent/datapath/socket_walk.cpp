@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/socket_walk.h"
 
+#include "agent/datapath/sock_diag.h"
+
 #include <bpf/bpf.h>
 #include <unistd.h>
 
@@ -59,9 +61,10 @@ Result<Link> attach_iterator(bpf_program* program, const char* what)
 
 } // namespace
 
-Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton)
+Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton, bool has_cookies)
 {
     SocketWalk walk;
+    walk.has_cookies_ = has_cookies;
     BULKHEAD_TRY(walk.tcp_, attach_iterator(skeleton.progs.bh_walk_tcp, "TCP sockets"));
     BULKHEAD_TRY(walk.udp_, attach_iterator(skeleton.progs.bh_walk_udp, "UDP sockets"));
     BULKHEAD_TRY(walk.owners_, attach_iterator(skeleton.progs.bh_walk_owners, "owners of sockets"));
@@ -72,6 +75,10 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
 {
     std::vector<bh_walked_socket> walked;
     BULKHEAD_CHECK(enter([&]() -> Status {
+        if (!has_cookies_) {
+            BULKHEAD_TRY(SockDiag diag, SockDiag::open());
+            BULKHEAD_CHECK(diag.give_cookies());
+        }
         BULKHEAD_TRY(const auto tcp, read_iterator<bh_walked_socket>(tcp_, "TCP sockets"));
         BULKHEAD_TRY(const auto udp, read_iterator<bh_walked_socket>(udp_, "UDP sockets"));
         walked.insert(walked.end(), tcp.begin(), tcp.end());

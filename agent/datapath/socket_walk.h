@@ -12,7 +12,8 @@ namespace bulkhead::agent {
 // The three iterators, attached to nothing but this process. Owners are all processes of the pid namespace.
 class SocketWalk {
 public:
-    static Result<SocketWalk> attach(const ::datapath& skeleton);
+    // `has_cookies`: the kernel lets an iterator ask for them.
+    static Result<SocketWalk> attach(const ::datapath& skeleton, bool has_cookies);
     // Reads the sockets of the network namespace of the thread that calls it.
     using Look = std::function<Status()>;
     // `enter` calls it once in each network namespace, never at the same time.
@@ -20,6 +21,7 @@ public:
 
 private:
     Link tcp_, udp_, owners_;
+    bool has_cookies_ = false;
 };
 
 } // namespace bulkhead::agent

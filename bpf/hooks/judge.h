@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The verdict function itself, run by BPF_PROG_TEST_RUN: for tests, for judging live sessions again, for `why`. */
+/*
+ * The verdict function itself, run by BPF_PROG_TEST_RUN: for tests, for judging live sessions again, for `why`. As a
+ * program of tc, which is attached nowhere: those can be run so on every kernel, SEC("syscall") since 5.14 only.
+ */
 #include "bpf/loopback.h"
 #include "bpf/subject.h"
 
@@ -37,8 +40,8 @@ __noinline int bh_judge_call_at(__u32 index)
     return 0;
 }
 
-SEC("syscall")
-int bh_judge_program(void* unused)
+SEC("tc")
+int bh_judge_program(struct __sk_buff* unused)
 {
     __u32 count = bh_judge_batch.count;
     for (__u32 i = 0; i < BH_JUDGE_BATCH && i < count; i++)

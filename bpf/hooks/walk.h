@@ -19,7 +19,7 @@ static __always_inline void bh_load_v6(struct bh_address* address, const struct 
 static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, struct sock* sock, __u32 uid)
 {
     struct sock_common* common = &sock->__sk_common;
-    walked->cookie = bpf_get_socket_cookie(sock);
+    walked->cookie = cookies_in_walk ? bpf_get_socket_cookie(sock) : (__u64)common->skc_cookie.counter;
     walked->inode = sock->sk_socket->file->f_inode->i_ino;
     walked->family = common->skc_family;
     if (walked->family == BH_AF_INET6) {

@@ -464,7 +464,7 @@ enum bh_counter {
     BH_COUNTERS
 };
 
-/* Argument of the judge program (SEC("syscall")): the verdict function itself, for tests, re-judging and `why`. */
+/* Argument of the judge program (bh_judge_program): the verdict function itself, for tests, re-judging and `why`. */
 struct bh_judge_request {
     struct bh_address remote;
     struct bh_subject subject;

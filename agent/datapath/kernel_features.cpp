@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/datapath/kernel_features.h"
+
+#include "agent/datapath/bpf_objects.h"
+
+#include "probes.skel.h"
+
+#include <cstring>
+
+namespace bulkhead::agent {
+
+namespace {
+
+struct ProbesDeleter {
+    void operator()(::probes* skeleton) const { ::probes::destroy(skeleton); }
+};
+
+bool loads(const char* name)
+{
+    const std::unique_ptr<::probes, ProbesDeleter> probes(::probes::open());
+    if (!probes)
+        return false;
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, probes->obj)
+        bpf_program__set_autoload(program, std::strcmp(bpf_program__name(program), name) == 0);
+    return ::probes::load(probes.get()) == 0;
+}
+
+} // namespace
+
+KernelFeatures probe_kernel_features()
+{
+    return {loads("bh_pointer_arguments"), loads("bh_cookies_in_walk")};
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The other end of the machine's cable: this process's network namespace, which the runner made for it alone."""
+
+import selectors
+import socket
+import subprocess
+import threading
+import time
+
+TAP = "bhvm"
+GUEST = {4: "10.99.0.1", 6: "fd99::1"}
+FRIEND = {4: "10.99.0.2", 6: "fd99::2"}  # whom the policy allows
+STRANGER = {4: "10.99.0.3", 6: "fd99::3"}
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def ip(arguments):
+    subprocess.run(["ip", *arguments.split()], check=True)
+
+
+def open_tap():
+    ip("link set lo up")
+    ip(f"tuntap add {TAP} mode tap")
+    for address in (FRIEND, STRANGER):
+        ip(f"addr add {address[4]}/24 dev {TAP}")
+        ip(f"addr add {address[6]}/64 dev {TAP} nodad")
+    ip(f"link set {TAP} up")
+
+
+def close_tap():
+    ip(f"link del {TAP}")
+
+
+def connect(version, source, port, timeout=15):
+    """'ok', 'refused' or 'silence' of a TCP connection to the machine."""
+    with socket.socket(FAMILY[version], socket.SOCK_STREAM) as tcp:
+        tcp.settimeout(timeout)
+        tcp.bind((source[version], 0))
+        try:
+            tcp.connect((GUEST[version], port))
+            tcp.sendall(b"ping")
+            return "ok" if tcp.recv(16) == b"ping" else "closed"
+        except ConnectionRefusedError:
+            return "refused"
+        except TimeoutError:
+            return "silence"
+        except OSError as error:
+            return str(error)
+
+
+def ask(version, source, port, timeout=15):
+    """The same of a UDP datagram that an echo server would answer. Asked twice: the first may fall to address lookup."""
+    with socket.socket(FAMILY[version], socket.SOCK_DGRAM) as udp:
+        udp.settimeout(timeout / 2)
+        udp.bind((source[version], 0))
+        udp.connect((GUEST[version], port))
+        result = "silence"
+        for _ in range(2):
+            try:
+                udp.send(b"ping")
+                return "ok" if udp.recv(16) == b"ping" else "closed"
+            except ConnectionRefusedError:
+                return "refused"
+            except TimeoutError:
+                continue
+        return result
+
+
+def pings(version, source, count=3):
+    return subprocess.run(
+        ["ping", f"-{version}", "-n", "-q", "-c", str(count), "-W", "5", "-I", source[version], GUEST[version]],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+    ).returncode == 0  # fmt: skip
+
+
+class Echo:
+    """TCP echo servers here, which the machine connects to."""
+
+    def __init__(self, addresses, port):
+        self._selector = selectors.DefaultSelector()
+        for address in addresses:
+            listening = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+            self._selector.register(listening, selectors.EVENT_READ, True)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            for key, _ in self._selector.select():
+                if key.data:
+                    self._selector.register(key.fileobj.accept()[0], selectors.EVENT_READ, False)
+                    continue
+                try:
+                    data = key.fileobj.recv(4096)
+                    if data:
+                        key.fileobj.sendall(data)
+                        continue
+                except OSError:
+                    pass
+                self._selector.unregister(key.fileobj)
+                key.fileobj.close()
+
+
+class Knocker:
+    """Asks for a TCP port of the machine, again and again, from two addresses at once, and remembers every answer."""
+
+    def __init__(self, version, port, sources):
+        self.answers = []  # (time, source, answer)
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._knock, args=[version, port, source]) for source in sources]
+        for thread in self._threads:
+            thread.start()
+
+    def _knock(self, version, port, source):
+        while not self._stop.is_set():
+            self.answers.append((time.monotonic(), source[version], connect(version, source, port, timeout=0.5)))
+            self._stop.wait(0.05)
+
+    def stop(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        return self.answers
+
+    def of(self, source, version):
+        return [answer for _, address, answer in self.answers if address == source[version]]
+
+
+class HeldConnection:
+    """A TCP connection to the machine that says a line ten times a second and counts the answers."""
+
+    def __init__(self, version, source, port):
+        self._tcp = socket.socket(FAMILY[version], socket.SOCK_STREAM)
+        self._tcp.settimeout(60)
+        self._tcp.bind((source[version], 0))
+        self._tcp.connect((GUEST[version], port))
+        self.exchanged, self.failure = 0, None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+        self._thread.start()
+
+    def _talk(self):
+        try:
+            while not self._stop.is_set():
+                line = f"{self.exchanged:08d}".encode()
+                self._tcp.sendall(line)
+                if self._tcp.recv(len(line), socket.MSG_WAITALL) != line:
+                    raise OSError("the connection ended")
+                self.exchanged += 1
+                self._stop.wait(0.1)
+        except OSError as error:
+            self.failure = str(error)
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+        self._tcp.close()

@@ -19,7 +19,7 @@ protected:
         const auto pair = self_signed();
         key = pair.key;
         token = tls::encode_join_token({"0123456789abcdef0123456789abcdef", std::string(64, 'a')});
-        secret = token.substr(16, 40); // of its base64
+        secret = token.substr(16, token.rfind('.') - 16); // in base64
         base = std::filesystem::path(write("marker", "")).parent_path();
         std::filesystem::create_directories(base / "state");
         write("state/agent.pem", pair.key + pair.certificate);

@@ -6,6 +6,7 @@
 #include "cli/host/gzip.h"
 #include "cli/peers/context_file.h"
 #include "common/core/clock.h"
+#include "common/core/version.h"
 
 #include <fmt/ostream.h>
 #include <fmt/ranges.h>

@@ -44,7 +44,7 @@ TEST_F(Completion, ZshKnowsTheSameWords)
 {
     const auto script = run({"completion", "zsh"}).out;
     EXPECT_THAT(script, testing::StartsWith("#compdef bulkheadctl"));
-    for (const char* word : {"violations", "--input-file", "bulkheadctl agent token create"})
+    for (const char* word : {"violations", "--input-file", "bulkheadctl agent token create", "funcstack"})
         EXPECT_THAT(script, HasSubstr(word));
 }
 

@@ -4,6 +4,8 @@
 Every other test does the same with BULKHEAD_AS_UNIT=1.
 """
 
+import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ class UnderItsUnit(LabTest):
         cls.controller, agents = deploy(cls.lab, {"app": {"role": "app"}}, as_unit=True)
         cls.agent, cls.app = agents["app"], agents["app"].host
         cls.guest = cls.lab.add_host("guest", 50)
+        cls.guest.serve("tcp", 7001)
         for port in (7000, 7001):
             cls.app.serve("tcp", port)
 
@@ -32,6 +35,29 @@ class UnderItsUnit(LabTest):
         for number, name in ((0, "chown"), (1, "dac_override"), (7, "setuid"), (13, "net_raw"), (16, "sys_module")):
             self.assertEqual(held >> number & 1, 0, name)
         self.assertIn("Seccomp:\t2", status)
+
+    def test_enters_the_network_namespaces_of_workloads(self):
+        self.app.start("unshare", "--net", "sleep", "60")
+        links = self.lab.pins()[0] / "links"
+        wait_until(lambda: list(links.glob("sk_lookup_*")), 20, "an inbound door in the other namespace")
+        self.controller.apply(policy(sessions="cut"), name="again.yaml")  # looks at the sessions there
+        self.agent.stop()
+        self.agent.start()
+        self.assertNotIn("not permitted", self.agent.log())
+
+    def test_reads_programs_that_only_their_user_may_read(self):
+        program = self.app.dir / "private" / "curl"
+        program.parent.mkdir()
+        shutil.copy("/usr/bin/curl", program)
+        for path in (program, program.parent):
+            path.chmod(0o700)
+            shutil.chown(path, "nobody")
+        digest = hashlib.sha256(program.read_bytes()).hexdigest()
+        allow = f"  - {{id: own, to: any, service: [tcp/7001], process: {{exe: {program}, sha256: {digest}}}}}"
+        self.controller.apply(policy(outbound="deny", allow=allow), name="digest.yaml")
+        result = self.app.run(program, "-s", "--max-time", "1", "-o", "/dev/null", "-w", "%{num_connects}",
+                              f"http://{self.guest.ip4}:7001/", user="nobody")
+        self.assertEqual(result.stdout, "1", result)
 
     def test_enforces_cuts_names_processes_and_takes_over(self):
         self.controller.apply(policy())

@@ -197,6 +197,7 @@ struct DatapathOptions {
     GuardOptions guard{};
     // A refused inbound attempt gets no answer at all, instead of a reset or port unreachable. Needs the guard.
     bool refuse_silently = false;
+    bool only_oldest_features = false; // for tests: as on a kernel without any of KernelFeatures
 };
 
 // "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents

@@ -66,6 +66,7 @@ ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& 
         std::count_if(std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
     settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
     settings.refuse_silently = options.refuse_silently;
+    settings.only_oldest_features = options.only_oldest_features;
     return settings;
 }
 

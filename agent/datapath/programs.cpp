@@ -80,7 +80,8 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
 {
     log_libbpf_messages(); // before the probes, which are meant to fail
     LoadedPrograms loaded;
-    loaded.features = probe_kernel_features();
+    if (!settings.only_oldest_features)
+        loaded.features = probe_kernel_features();
     const WarningsOfThisLoad warnings;
     loaded.skeleton.reset(::datapath::open());
     if (!loaded.skeleton)

@@ -14,6 +14,7 @@ struct ProgramSettings {
     std::uint32_t scope_level = 0; // 0: the root
     bool guard_namespace = false;  // also what belongs to no socket of the enforced cgroup
     bool refuse_silently = false;
+    bool only_oldest_features = false;
 };
 
 // What libbpf says goes to the debug log from now on; its own way is standard error.

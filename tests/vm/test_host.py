@@ -121,6 +121,9 @@ class HostTest(unittest.TestCase):
             type(self).broken = self._testMethodName
             print(self.vm.run("journalctl -b -u bulkheadd --no-pager | tail -n 40").output, flush=True)
 
+    def wait_for_agent(self):
+        wait_for(lambda: self.vm.run("systemctl is-active bulkheadd").status == 0, "the agent runs", 600)
+
     def assert_enforced(self):
         for version in (4, 6):
             with self.subTest(version=version):
@@ -165,7 +168,7 @@ class HostTest(unittest.TestCase):
         self.vm.write("/etc/systemd/system/bulkheadd.service.d/emulated.conf", "[Service]\nTimeoutStartSec=900s\n")
         write_policy(self.vm, "test")
         self.vm.check("apt-get install -y /var/tmp/packages/*.deb </dev/null", timeout=900)
-        self.vm.check("systemctl is-active --wait bulkheadd.service || systemctl is-active bulkheadd", timeout=300)
+        self.wait_for_agent()
         self.assertEqual("enabled", self.vm.check("systemctl is-enabled bulkheadd").strip())
 
     def test_3_test_mode(self):
@@ -190,7 +193,7 @@ class HostTest(unittest.TestCase):
             self.vm.check("systemctl kill -s KILL bulkheadd.service")
             self.assertEqual("refused", network.connect(4, STRANGER, 8000))
             self.assertEqual("ok", network.connect(4, FRIEND, 8000))
-            wait_for(lambda: self.vm.run("systemctl is-active bulkheadd").status == 0, "the agent is back", 300)
+            self.wait_for_agent()
             self.assert_enforced()
         finally:
             held.stop()
@@ -219,7 +222,7 @@ class HostTest(unittest.TestCase):
         knocker = network.Knocker(4, 8000, [FRIEND, STRANGER])
         try:
             self.vm.check("apt-get install -y --reinstall /var/tmp/packages/bulkhead-agent*.deb </dev/null", timeout=900)
-            wait_for(lambda: self.vm.run("systemctl is-active bulkheadd").status == 0, "the new agent runs", 300)
+            self.wait_for_agent()
         finally:
             knocker.stop()
             for connection in held:

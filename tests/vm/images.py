@@ -86,7 +86,7 @@ class Archive:
         if suite in WITH_SECURITY and security:
             sources.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main\n")
         (self.folder / "etc/sources.list").write_text("".join(sources))
-        # A mirror that is a snapshot has release files which are past their time; the signature is checked all the same.
+        # A mirror that is a snapshot has release files which are past their time; signatures are checked all the same.
         (self.folder / "apt.conf").write_text(
             f'Dir "{self.folder}"; Dir::Etc "etc"; Dir::Etc::parts "apt.conf.d"; Dir::State "state";\n'
             f'Dir::State::status "{self.folder}/status"; Dir::Cache "cache"; APT::Architecture "amd64";\n'

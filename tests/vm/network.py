@@ -49,7 +49,7 @@ def connect(version, source, port, timeout=15):
 
 
 def ask(version, source, port, timeout=15):
-    """The same of a UDP datagram that an echo server would answer. Asked twice: the first may fall to address lookup."""
+    """The same of a UDP datagram that an echo server would answer. Sent twice: one may be lost to address lookup."""
     with socket.socket(FAMILY[version], socket.SOCK_DGRAM) as udp:
         udp.settimeout(timeout / 2)
         udp.bind((source[version], 0))
@@ -79,7 +79,8 @@ class Echo:
     def __init__(self, addresses, port):
         self._selector = selectors.DefaultSelector()
         for address in addresses:
-            listening = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listening = socket.create_server((address, port), family=family)
             self._selector.register(listening, selectors.EVENT_READ, True)
         threading.Thread(target=self._serve, daemon=True).start()
 

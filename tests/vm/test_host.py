@@ -11,7 +11,7 @@ from pathlib import Path
 import images
 import machine
 import network
-from network import FRIEND, GUEST, STRANGER
+from network import FRIEND, STRANGER
 
 HERE = Path(__file__).resolve().parent
 POLICY = """

@@ -155,7 +155,8 @@ class HostTest(unittest.TestCase):
         for name, ports in (("shop", "8000 8001"), ("other", "8002 8003")):
             self.vm.write(f"/etc/systemd/system/{name}.service", UNIT.format(name=name, ports=ports))
         self.vm.check("systemctl daemon-reload && systemctl enable --now shop.service other.service")
-        wait_for(lambda: network.connect(4, STRANGER, 8000) == "ok", "the echo server of the machine")
+        for port in (8001, 8003):  # the last that each of them opens
+            wait_for(lambda port=port: network.connect(4, STRANGER, port) == "ok", f"the echo server on port {port}")
         for version in (4, 6):
             for peer in (FRIEND, STRANGER):
                 self.assertEqual("ok", network.connect(version, peer, 8003))

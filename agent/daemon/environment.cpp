@@ -73,12 +73,14 @@ Status check_features(const DatapathOptions& options)
 std::string after_failed_start(const AgentConfig& config)
 {
     std::error_code ignored; // what cannot be seen is not there
-    const bool pinned = std::filesystem::directory_iterator(config.pin_dir, ignored) !=
+    const auto options = datapath_options(config);
+    const std::string folder = options ? pin_folder(*options) : config.pin_dir;
+    const bool pinned = std::filesystem::directory_iterator(folder, ignored) !=
                         std::filesystem::end(std::filesystem::directory_iterator());
     if (pinned)
         return fmt::format("what an earlier run left in the kernel ({}) goes on enforcing its policy; 'bulkheadd "
                            "--detach' would end that",
-                           config.pin_dir);
+                           folder);
     return "nothing of Bulkhead is in the kernel: this host is reachable, and not protected";
 }
 

@@ -203,6 +203,8 @@ struct DatapathOptions {
 // "host" for the root of the hierarchy, else the path below it with '/' written as '-': names the pin folder, so agents
 // on different cgroups of one machine do not touch each other.
 [[nodiscard]] std::string instance_name(const std::string& cgroup);
+// Where the instance pins; there while something of it is in the kernel.
+[[nodiscard]] std::string pin_folder(const DatapathOptions& options);
 
 // The cgroup v2 mount, also on hybrid hierarchies (/sys/fs/cgroup/unified).
 [[nodiscard]] Result<std::string> find_cgroup2_root();

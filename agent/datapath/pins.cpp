@@ -115,6 +115,11 @@ PinFolder::PinFolder(const DatapathOptions& options)
             escape_name(options.instance.empty() ? instance_name(options.cgroup) : options.instance))
 {}
 
+std::string pin_folder(const DatapathOptions& options)
+{
+    return PinFolder(options).path();
+}
+
 Status PinFolder::prepare() const
 {
     if (!on_bpf_file_system(nearest_existing(base_).string())) {

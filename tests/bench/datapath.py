@@ -4,9 +4,11 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import policies
 from harness.bulkhead import Agent, program
+from harness.lab import wait_until
 from pair import PORT, BenchLab, Pair
 from rounds import Table, note
 
@@ -66,6 +68,16 @@ class Bulkhead(Case):
             os.kill(agent.process.pid, number)
 
 
+class EmptyHooks(Case):
+    """Nothing is judged: what two tcx hooks a packet cost with any program."""
+
+    def prepare(self):
+        for end in self.pair.ends():
+            end.start("python3", Path(__file__).with_name("empty_hooks.py"), "eth0", daemon=True, log="empty_hooks.log")
+            wait_until(lambda end=end: "attached" in (end.dir / "empty_hooks.log").read_text(encoding="utf-8"), 10,
+                       "empty programs attached")
+
+
 class Nftables(Case):
     def __init__(self, lab, name, rules):
         super().__init__(lab, name)
@@ -88,6 +100,7 @@ def all_cases():
     cases = {"none": Case}
     if takes_guard():
         cases["bulkhead"] = lambda lab, name: Bulkhead(lab, name, "always")
+    cases["empty-hooks"] = EmptyHooks
     cases["bulkhead-doors"] = lambda lab, name: Bulkhead(lab, name, "never")
     cases["nftables-set-stateful"] = lambda lab, name: Nftables(
         lab, name, lambda partner: policies.nft_stateful_set(RULES, partner, PORT))

@@ -65,7 +65,7 @@ static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, str
     if (socket && socket->bound_dev_if > 1) /* not lo: by its interface it may reach another's */
         return;
     if (!netns && socket)
-        netns = bh_netns_of(bh_kernel_socket(socket));
+        netns = bh_netns_of_context_socket(socket);
     question->loopback = bh_loopback_of_own(&question->remote, marks, netns);
 }
 
@@ -142,7 +142,7 @@ static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_
         return;
     departure->sock = bh_kernel_socket(socket);
     departure->local.protocol = departure->question.protocol;
-    departure->local.netns = bh_netns_of(departure->sock);
+    departure->local.netns = bh_netns_of_context_socket(socket);
 }
 
 /* A TCP socket that was bound and now connects is a client: its port is no listener's. */
@@ -266,6 +266,28 @@ static __noinline int bh_may_answer(struct bh_departure* departure, const struct
     question->direction = BH_OUTBOUND;
     question->port = remote_port;
     return answer.verdict == BH_ALLOWED;
+}
+
+/*
+ * Most datagrams. Who is asked has the lower port as a rule, so what goes to a higher one is an answer, and one look-up
+ * finds it. What is not found here is looked at in full.
+ */
+static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, const struct bh_address* remote)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket || ctx->type != BH_SOCK_DGRAM || ctx->protocol != IPPROTO_UDP || !socket->src_port)
+        return 0;
+    struct bh_udp_flow_key key = {.remote = *remote,
+                                  .remote_port = bpf_ntohs((__u16)ctx->user_port),
+                                  .local_port = socket->src_port,
+                                  .netns = bh_netns_of_context_socket(socket)};
+    struct bh_control control = bh_read_control();
+    if (key.remote_port > key.local_port) {
+        const struct bh_udp_flow* heard = bh_find_udp_flow(&key, BH_INBOUND);
+        return heard && heard->answered && bh_udp_flow_is_under_way(heard, control);
+    }
+    const struct bh_udp_flow* begun = bh_find_udp_flow(&key, BH_OUTBOUND);
+    return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bpf_get_socket_cookie(ctx);
 }
 
 /* A datagram with an address of its own, both families. */

@@ -16,6 +16,9 @@
 #define BH_SOCK_DGRAM 2
 #define BH_SOCK_RAW 3
 
+/* States in which a struct sock is one in full (sk_fullsock() in include/net/sock.h). */
+#define BH_FULL_STATES (((2u << BPF_TCP_CLOSING) - (1u << BPF_TCP_ESTABLISHED)) & ~(1u << BPF_TCP_TIME_WAIT))
+
 /*
  * The kernel address behind a context's socket pointer. The verifier forbids arithmetic on such a pointer, which every
  * CO-RE read needs; read back from the stack it is a number like any other.
@@ -74,6 +77,14 @@ static __always_inline __u32 bh_loaded_netns_of(const struct sock* sock)
 {
     struct net* net = sock->__sk_common.skc_net.net;
     return net->ns.inum;
+}
+
+/* The same of a context's socket: by loads where the kernel allows them. */
+static __always_inline __u32 bh_netns_of_context_socket(const void* socket)
+{
+    if (bpf_rdonly_cast)
+        return bh_loaded_netns_of(bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock)));
+    return bh_netns_of(bh_kernel_socket(socket));
 }
 
 /* Of its namespace, by which one is told from another that had the same inode number before. 0: not known. */

@@ -15,7 +15,8 @@
 
 #include "bpf/verdict.h"
 
-#define BH_UDP_REFRESH_NS (1000ull * 1000 * 1000)
+/* Timer interrupts (CONFIG_HZ: 100 to 1000 a second). To read their number is one load, to read a clock is not. */
+#define BH_UDP_REFRESH_TICKS 64
 #define BH_UDP_HAND_STEPS 16
 
 static __always_inline struct bh_udp_flow* bh_find_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)
@@ -23,21 +24,34 @@ static __always_inline struct bh_udp_flow* bh_find_udp_flow(const struct bh_udp_
     return direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out, key) : bpf_map_lookup_elem(&bh_udp_in, key);
 }
 
+/* Since the last datagram; below 0 when another CPU has seen one since `now`. */
+static __always_inline __s64 bh_udp_idle_ns(const struct bh_udp_flow* flow, __u64 now)
+{
+    return (__s64)(now - flow->last_ns);
+}
+
 /* The entry, or NULL when there is none or it is idle too long. `direction`: who began. */
 static __always_inline struct bh_udp_flow* bh_live_udp_flow(const struct bh_udp_flow_key* key, __u8 direction,
                                                             __u64 now)
 {
     struct bh_udp_flow* flow = bh_find_udp_flow(key, direction);
-    if (!flow || now - flow->last_ns > BH_UDP_IDLE_NS)
+    if (!flow || bh_udp_idle_ns(flow, now) > (__s64)BH_UDP_IDLE_NS)
         return NULL;
     return flow;
 }
 
-/* A datagram of the conversation passed. Writing only once a second keeps the line shared between CPUs. */
+static __always_inline int bh_udp_flow_was_touched(const struct bh_udp_flow* flow)
+{
+    return bpf_jiffies64() - flow->last_tick < BH_UDP_REFRESH_TICKS;
+}
+
+/* A datagram of the conversation passed. Writing only now and then keeps the line shared between CPUs. */
 static __always_inline void bh_touch_udp_flow(struct bh_udp_flow* flow, __u64 now)
 {
-    if (now - flow->last_ns >= BH_UDP_REFRESH_NS)
-        flow->last_ns = now;
+    if (bh_udp_flow_was_touched(flow))
+        return;
+    flow->last_ns = now;
+    flow->last_tick = bpf_jiffies64();
 }
 
 static __always_inline void bh_reply_seen(struct bh_udp_flow* flow, __u64 now)
@@ -52,11 +66,20 @@ static __always_inline int bh_udp_flow_settled(const struct bh_udp_flow* flow, s
     return flow->settled && flow->generation == control.generation;
 }
 
+/*
+ * The short way of both doors: a datagram of a conversation that is under way, which the planes in force let pass
+ * whoever takes part. No clock is read, and nothing written.
+ */
+static __always_inline int bh_udp_flow_is_under_way(const struct bh_udp_flow* flow, struct bh_control control)
+{
+    return bh_udp_flow_settled(flow, control) && bh_udp_flow_was_touched(flow);
+}
+
 /* One that nobody answers may go earlier when its place is needed, as conntrack has it (nf_conntrack_udp_timeout). */
 static __always_inline int bh_udp_flow_may_go(const struct bh_udp_flow* flow, __u64 now)
 {
-    __u64 idle = now - flow->last_ns;
-    return idle > BH_UDP_IDLE_NS || (!flow->answered && idle > BH_UDP_UNANSWERED_NS);
+    __s64 idle = bh_udp_idle_ns(flow, now);
+    return idle > (__s64)BH_UDP_IDLE_NS || (!flow->answered && idle > (__s64)BH_UDP_UNANSWERED_NS);
 }
 
 static __always_inline void bh_forget_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)

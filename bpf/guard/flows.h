@@ -59,10 +59,11 @@ static __always_inline struct bh_exchange* bh_live_exchange(const struct bh_exch
     struct bh_exchange* exchange = bpf_map_lookup_elem(&bh_exchanges, key);
     if (!exchange)
         return NULL;
-    __u64 idle = key->protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
-    if (now - exchange->last_ns > idle)
+    __s64 longest = key->protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
+    __s64 idle = (__s64)(now - exchange->last_ns); /* below 0: another CPU has seen a packet since */
+    if (idle > longest)
         return NULL;
-    if (now - exchange->last_ns >= BH_EXCHANGE_REFRESH_NS)
+    if (idle >= (__s64)BH_EXCHANGE_REFRESH_NS)
         exchange->last_ns = now;
     return exchange;
 }

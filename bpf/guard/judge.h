@@ -261,7 +261,7 @@ static __noinline int bh_fragment_is_expected(struct bh_guard_work* work)
         return 0;
     bh_fragments_of(&work->packet, &key);
     const __u64* passed = bpf_map_lookup_elem(&bh_fragments, &key);
-    return passed && work->now - *passed < BH_FRAGMENTS_LAST_NS;
+    return passed && (__s64)(work->now - *passed) < (__s64)BH_FRAGMENTS_LAST_NS;
 }
 
 /* The exchange that this packet goes on with; work->key, icmp_type and direction become those of its beginning. */

@@ -241,6 +241,8 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
     struct bpf_sock* socket = skb->sk;
     if (!socket)
         return bh_leaves_no_socket(skb, link);
+    if (bh_is_own_packet(skb, socket, link) && !bh_is_quarantined())
+        return BH_GUARD_PASS;
     socket = bpf_sk_fullsock(socket);
     if (!socket) {
         /* The kernel's words for a connection that is no socket yet, or any more: two of every short connection's. */
@@ -248,8 +250,6 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
             return BH_GUARD_PASS;
         return bh_leaves_no_socket(skb, link);
     }
-    if (bh_is_own_packet(skb, socket, link) && !bh_is_quarantined())
-        return BH_GUARD_PASS;
     struct bh_sender sender = {.family = socket->family,
                                .protocol = socket->protocol,
                                .type = socket->type,

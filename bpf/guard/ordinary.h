@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The first test of the guard: TCP and UDP of sockets have their doors, and go. It runs for every packet of every
- * connection, so it is a handful of loads and no helper but the one that makes skb->sk readable.
+ * connection, so it is a handful of loads; from Linux 6.2 on no helper is called (a return costs what ten loads do,
+ * where the processor has to be guarded against speculation).
  */
 #ifndef BULKHEAD_BPF_GUARD_ORDINARY_H
 #define BULKHEAD_BPF_GUARD_ORDINARY_H
@@ -25,6 +26,22 @@ static __always_inline int bh_source_may_be_forged(const struct bpf_sock* socket
     return host_binds_anywhere || bh_binds_anywhere(socket);
 }
 
+#define BH_STREAM_OF_TCP (BH_SOCK_STREAM << 16 | IPPROTO_TCP)
+#define BH_DATAGRAM_OF_UDP (BH_SOCK_DGRAM << 16 | IPPROTO_UDP)
+
+/* Type and protocol of a full socket; 0: it is none (yet, any more), and what would be there is something else. */
+static __always_inline __u32 bh_kind_of(struct bpf_sock* socket)
+{
+    if (bpf_rdonly_cast) {
+        const struct sock* sock = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock));
+        if (!(1u << (sock->__sk_common.skc_state & 31) & BH_FULL_STATES))
+            return 0;
+        return (__u32)sock->sk_type << 16 | sock->sk_protocol;
+    }
+    socket = bpf_sk_fullsock(socket);
+    return socket ? socket->type << 16 | socket->protocol : 0;
+}
+
 /*
  * A packet that leaves is its socket's own when it has the socket's protocol and source port. A tunnel keeps the inner
  * packet's socket on the outer one; options and extension headers (source routes) are for the long look.
@@ -33,23 +50,18 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
 {
     void* data = (void*)(long)skb->data;
     void* end = (void*)(long)skb->data_end;
-    __u32 protocol = socket->protocol;
-    __u32 type = socket->type;
+    __u32 kind = bh_kind_of(socket);
     __be16 peer_port = socket->dst_port; /* 0: not connected */
     __u32 elsewhere;                     /* netfilter has given it another destination since the door was asked */
     void* transport;
 
-    /* Loads of one field in two branches would be merged into one through a computed pointer, which the verifier
-     * refuses. */
-    asm volatile("" : "+r"(protocol), "+r"(type));
-    if (type != (protocol == IPPROTO_TCP ? BH_SOCK_STREAM : BH_SOCK_DGRAM))
+    if (kind != BH_STREAM_OF_TCP && kind != BH_DATAGRAM_OF_UDP)
         return 0;
-
     if (skb->protocol == bpf_htons(ETH_P_IP)) {
         struct iphdr* ip = data + link;
-        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != protocol)
+        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != (__u8)kind)
             return 0;
-        if (protocol == IPPROTO_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
+        if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
             return 1;
         transport = ip + 1;
         __u32 peer = socket->dst_ip4;
@@ -57,7 +69,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         elsewhere = ip->daddr ^ peer;
     } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr* ip = data + link;
-        if ((void*)(ip + 1) > end || ip->nexthdr != protocol)
+        if ((void*)(ip + 1) > end || ip->nexthdr != (__u8)kind)
             return 0;
         transport = ip + 1;
         const __u32* to = ip->daddr.in6_u.u6_addr32;
@@ -66,15 +78,15 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     } else {
         return 0;
     }
-    if (bh_source_may_be_forged(socket))
-        return 0;
-    if (protocol == IPPROTO_TCP) {
+    if (kind == BH_STREAM_OF_TCP) {
         struct tcphdr* tcp = transport;
-        return (void*)(tcp + 1) <= end && (!tcp->syn || (!elsewhere && tcp->dest == peer_port));
+        if ((void*)(tcp + 1) > end)
+            return 0;
+        return !tcp->syn || (!elsewhere && tcp->dest == peer_port && !bh_source_may_be_forged(socket));
     }
     struct udphdr* udp = transport;
-    return protocol == IPPROTO_UDP && (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port &&
-           (!peer_port || (!elsewhere && udp->dest == peer_port));
+    return (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port &&
+           (!peer_port || (!elsewhere && udp->dest == peer_port)) && !bh_source_may_be_forged(socket);
 }
 
 static __always_inline int bh_is_plain_tcp(struct __sk_buff* skb, __u32 link)

@@ -4,8 +4,11 @@
 SEC("cgroup/sendmsg4")
 int bh_sendmsg4(struct bpf_sock_addr* ctx)
 {
-    struct bh_departure departure = {};
-    bh_set_v4(&departure.question.remote, ctx->user_ip4);
+    struct bh_address remote;
+    bh_set_v4(&remote, ctx->user_ip4);
+    if (bh_departure_goes_on(ctx, &remote))
+        return BH_PASS;
+    struct bh_departure departure = {.question.remote = remote};
     departure.question.port = bpf_ntohs((__u16)ctx->user_port);
     return bh_sendmsg_door(ctx, &departure);
 }

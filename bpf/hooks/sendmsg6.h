@@ -4,8 +4,11 @@
 SEC("cgroup/sendmsg6")
 int bh_sendmsg6(struct bpf_sock_addr* ctx)
 {
-    struct bh_departure departure = {};
-    bh_set_v6(&departure.question.remote, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
+    struct bh_address remote;
+    bh_set_v6(&remote, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
+    if (bh_departure_goes_on(ctx, &remote))
+        return BH_PASS;
+    struct bh_departure departure = {.question.remote = remote};
     departure.question.port = bpf_ntohs((__u16)ctx->user_port);
     return bh_sendmsg_door(ctx, &departure);
 }

@@ -18,17 +18,30 @@ struct bh_arrival {
     __u8 by_process;
 };
 
-static __always_inline void bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
+static __always_inline void bh_read_remote(struct bpf_sk_lookup* ctx, struct bh_address* remote)
 {
     if (ctx->family == BH_AF_INET) {
-        bh_set_v4(&arrival->question.remote, ctx->remote_ip4);
-        bh_set_v4(&arrival->local, ctx->local_ip4);
+        bh_set_v4(remote, ctx->remote_ip4);
         BH_KEEP_BRANCHES_APART();
-    } else {
-        bh_set_v6(&arrival->question.remote, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2],
-                  ctx->remote_ip6[3]);
-        bh_set_v6(&arrival->local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
+        return;
     }
+    bh_set_v6(remote, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]);
+}
+
+static __always_inline void bh_read_local(struct bpf_sk_lookup* ctx, struct bh_address* local)
+{
+    if (ctx->family == BH_AF_INET) {
+        bh_set_v4(local, ctx->local_ip4);
+        BH_KEEP_BRANCHES_APART();
+        return;
+    }
+    bh_set_v6(local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
+}
+
+static __always_inline void bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
+{
+    bh_read_remote(ctx, &arrival->question.remote);
+    bh_read_local(ctx, &arrival->local);
     arrival->remote_port = bpf_ntohs(ctx->remote_port);
     arrival->question.port = ctx->local_port;
     arrival->question.protocol = ctx->protocol;
@@ -195,11 +208,26 @@ static __always_inline int bh_guard_is_asking(void)
     return asks && *asks;
 }
 
+/* Most datagrams that find no connected socket: those of a conversation that somebody else began, as a rule. */
+static __always_inline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
+{
+    struct bh_udp_flow_key key;
+    if (ctx->protocol != IPPROTO_UDP)
+        return 0;
+    bh_read_remote(ctx, &key.remote);
+    key.remote_port = bpf_ntohs(ctx->remote_port);
+    key.local_port = (__u16)ctx->local_port;
+    key.netns = netns;
+    struct bh_control control = bh_read_control();
+    const struct bh_udp_flow* heard = bh_find_udp_flow(&key, BH_INBOUND);
+    return heard && bh_udp_flow_is_under_way(heard, control);
+}
+
 static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
 {
-    struct bh_arrival arrival = {.netns = netns};
-    if (bh_guard_is_asking())
+    if (bh_arrival_goes_on(ctx, netns) || bh_guard_is_asking())
         return SK_PASS;
+    struct bh_arrival arrival = {.netns = netns};
     bh_read_arrival(ctx, &arrival);
     arrival.question.control = bh_read_control();
     if (bh_is_loopback(&arrival.question.remote) && !bh_planes_are_about_loopback(arrival.question.control))

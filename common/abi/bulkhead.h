@@ -261,7 +261,8 @@ BH_ASSERT(sizeof(struct bh_udp_flow_key) == 24, "layout");
 
 struct bh_udp_flow {
     __u64 opened_ns; /* CLOCK_MONOTONIC */
-    __u64 last_ns;   /* refreshed at most once a second */
+    __u64 last_ns;   /* refreshed once in BH_UDP_REFRESH_TICKS */
+    __u64 last_tick; /* the jiffy of that; 0: not by a datagram that passed here */
     __u64 cookie;    /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
     __u32 generation; /* of the planes that last let a datagram pass */
     __u8 direction;   /* who began */
@@ -270,7 +271,7 @@ struct bh_udp_flow {
     __u8 pad;
     struct bh_subject subject;
 };
-BH_ASSERT(sizeof(struct bh_udp_flow) == 80, "layout");
+BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
 
 #define BH_UDP_FLOWS 65536 /* conversations in each of the two tables; a power of two */
 /* A reply later than this after the last datagram is a new conversation: not below two minutes (RFC 4787, REQ-5). */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/fixture.h"
 
+#include <bpf/bpf.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -173,6 +174,29 @@ TEST_F(Udp, ForgottenConversationIsJudgedAnew)
         ASSERT_TRUE(datapath_->forget_udp_flow(key));
     ASSERT_EQ(reply_error(server, question, "two"), 0);
     EXPECT_EQ(receive(client).text, "");
+}
+
+// A clock that is read here is behind what another CPU has written into the entry a moment later.
+TEST_F(Udp, AConversationThatAnotherCpuHasJustSeenLives)
+{
+    realise(only_resolvers());
+    UniqueFd server, client;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+    });
+    const auto question = receive(server);
+    const auto flows = datapath_->udp_flows();
+    ASSERT_TRUE(flows);
+    ASSERT_EQ(flows->size(), 1U);
+    auto [key, flow] = flows->front();
+    flow.last_ns += 20'000'000'000;
+    flow.last_tick = 0;
+    const UniqueFd map(bpf_obj_get((options().pin_dir + "/test/maps/bh_udp_out").c_str()));
+    ASSERT_EQ(bpf_map_update_elem(map.get(), &key, &flow, BPF_EXIST), 0);
+    ASSERT_EQ(reply_error(server, question, "answer"), 0);
+    EXPECT_EQ(receive(client).text, "answer");
 }
 
 // As many new conversations as there are places, of one port with every port of two addresses. Stops at a refusal.

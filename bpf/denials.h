@@ -219,13 +219,15 @@ static __always_inline struct bh_denial* bh_enter_denial(void* table, const stru
  * What at least one plane refuses: counted, and told at once if it is the first of its kind. All doors and the guard
  * call this, once for each refused attempt. `subject`: NULL when nobody is known.
  */
-static __noinline int bh_tell_denied(const struct bh_question* question, const struct bh_answer* answer,
-                                     const struct bh_attempt* attempt, const struct bh_subject* subject)
+__noinline int bh_tell_denied(const struct bh_question* question, const struct bh_answer* answer,
+                              const struct bh_attempt* attempt, const struct bh_subject* subject)
 {
     struct bh_denial_key key;
     __u32 zero = 0;
     int fresh = 0;
 
+    if (!question || !answer || !attempt)
+        return 0;
     bh_count_denied(answer, attempt->direction);
     __u64 now = bpf_ktime_get_ns();
     const struct bh_denial_turn* turn = bpf_map_lookup_elem(&bh_denial_turn, &zero);

@@ -177,4 +177,6 @@ struct bpf_iter__task_file {
 /* include/net/sock.h, enum sock_flags: set when the peer's FIN was taken in. */
 #define SOCK_DONE_BIT 1
 
+extern void* bpf_rdonly_cast(const void* object, __u32 btf_id) __ksym __weak; /* 6.2; no call, only a type */
+
 #endif

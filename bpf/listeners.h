@@ -95,11 +95,10 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
 /* Takes the key for this socket. Negative: the table is full, and the socket is not in it. */
 static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
 {
-    struct task_struct* task = (struct task_struct*)bpf_get_current_task();
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
     entry.since_ns = bpf_ktime_get_ns();
 
-    bh_subject_of_task(&entry.owner, task);
+    bh_read_current(&entry.owner);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)
         bh_share_listener(&entry, held);
@@ -108,7 +107,7 @@ static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64
         held->sharers = entry.sharers;
         return 0;
     }
-    bh_cgroups_of_task(&entry.cgroups, task);
+    bh_read_cgroups_of_current(&entry.cgroups);
     if (bpf_map_update_elem(&bh_listeners, key, &entry, BPF_ANY)) {
         bh_count(BH_COUNT_LISTENERS_FULL);
         return -1;

@@ -17,10 +17,10 @@ static __always_inline int bh_namespace_needs_telling(const struct bh_namespace*
     return !known->followed && now - known->told_ns >= BH_NAMESPACE_TELL_NS;
 }
 
-/* Not inlined: the doors have no stack to spare. */
-static __noinline int bh_tell_namespace(__u32 netns, const struct sock* sock)
+/* Not inlined: the doors have no stack to spare. Not static: verified once (Linux 5.6). */
+__noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
 {
-    struct bh_namespace told = {.cookie = bh_netns_cookie_of(sock), .told_ns = bpf_ktime_get_ns()};
+    struct bh_namespace told = {.cookie = cookie, .told_ns = bpf_ktime_get_ns()};
     if (!bh_namespace_needs_telling(bpf_map_lookup_elem(&bh_namespaces, &netns), told.cookie, told.told_ns))
         return 0;
     if (bpf_map_update_elem(&bh_namespaces, &netns, &told, BPF_ANY))
@@ -39,7 +39,7 @@ static __noinline int bh_tell_namespace(__u32 netns, const struct sock* sock)
 static __always_inline void bh_hears_in(const struct sock* sock, __u32 netns)
 {
     if (netns != guarded_netns)
-        bh_tell_namespace(netns, sock);
+        bh_tell_namespace(netns, bh_netns_cookie_of(sock));
 }
 
 #endif

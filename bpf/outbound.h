@@ -270,23 +270,22 @@ static __noinline int bh_may_answer(struct bh_departure* departure, const struct
 
 /*
  * Most datagrams. Who is asked has the lower port as a rule, so what goes to a higher one is an answer, and one look-up
- * finds it. What is not found here is looked at in full.
+ * finds it. What is not found here is looked at in full. key->remote is set.
  */
-static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, const struct bh_address* remote)
+static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, struct bh_udp_flow_key* key)
 {
     struct bpf_sock* socket = ctx->sk;
     if (!socket || ctx->type != BH_SOCK_DGRAM || ctx->protocol != IPPROTO_UDP || !socket->src_port)
         return 0;
-    struct bh_udp_flow_key key = {.remote = *remote,
-                                  .remote_port = bpf_ntohs((__u16)ctx->user_port),
-                                  .local_port = socket->src_port,
-                                  .netns = bh_netns_of_context_socket(socket)};
+    key->remote_port = bpf_ntohs((__u16)ctx->user_port);
+    key->local_port = socket->src_port;
+    key->netns = bh_netns_of_context_socket(socket);
     struct bh_control control = bh_read_control();
-    if (key.remote_port > key.local_port) {
-        const struct bh_udp_flow* heard = bh_find_udp_flow(&key, BH_INBOUND);
+    if (key->remote_port > key->local_port) {
+        const struct bh_udp_flow* heard = bh_find_udp_flow(key, BH_INBOUND);
         return heard && heard->answered && bh_udp_flow_is_under_way(heard, control);
     }
-    const struct bh_udp_flow* begun = bh_find_udp_flow(&key, BH_OUTBOUND);
+    const struct bh_udp_flow* begun = bh_find_udp_flow(key, BH_OUTBOUND);
     return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bpf_get_socket_cookie(ctx);
 }
 

@@ -30,8 +30,6 @@ static __always_inline const struct sock* bh_kernel_socket(const void* context_s
     return sock;
 }
 
-extern void* bpf_rdonly_cast(const void* object, __u32 btf_id) __ksym __weak; /* 6.2; no call, only a type */
-
 /* Any of these bits of inet_sock.inet_flags; 0: which they are is not known, and it may have them. */
 static __always_inline int bh_has_inet_flag(const void* socket, __u64 bits)
 {

@@ -39,6 +39,10 @@ static __always_inline int bh_task_is_typed(void)
 /* All but `comm`, through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
 static __always_inline void bh_load_task(struct bh_subject* subject, struct task_struct* task)
 {
+    /* Of a pointer that it trusts, the verifier looks for the name of each member's structure, with others put to it,
+     * among all of the kernel's: half a millisecond each (btf_nested_type_is_trusted). What is cast it does not trust. */
+    if (bpf_rdonly_cast)
+        task = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
     struct inode* inode = task->mm->exe_file->f_inode;
     subject->pid = task->tgid;
     subject->tid = task->pid;
@@ -64,8 +68,6 @@ static __always_inline void bh_subject_of_current(struct bh_subject* subject)
     bh_read_executable(subject, (struct task_struct*)bpf_get_current_task());
 }
 
-/* Of any task, by reading its structures: where the helpers are not offered (sock_ops before 6.10) or not of this task.
- */
 static __always_inline void bh_subject_of_task(struct bh_subject* subject, struct task_struct* task)
 {
     subject->pid = BPF_CORE_READ(task, tgid);
@@ -76,8 +78,22 @@ static __always_inline void bh_subject_of_task(struct bh_subject* subject, struc
     bh_read_executable(subject, task);
 }
 
-static __always_inline void bh_cgroups_of_task(struct bh_cgroup_path* path, struct task_struct* task)
+/*
+ * Of the task that runs, by reading its structures: where the helpers are not offered (sock_ops before 6.10). Not
+ * static, as the next: verified once, not for every way that leads here (with a pointer: since Linux 5.12).
+ */
+__noinline int bh_read_current(struct bh_subject* subject)
 {
+    if (subject)
+        bh_subject_of_task(subject, (struct task_struct*)bpf_get_current_task());
+    return 0;
+}
+
+__noinline int bh_read_cgroups_of_current(struct bh_cgroup_path* path)
+{
+    struct task_struct* task = (struct task_struct*)bpf_get_current_task();
+    if (!path)
+        return 0;
     struct cgroup* cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 #pragma unroll
     for (int i = 0; i < BH_CGROUP_LEVELS; i++) {
@@ -88,6 +104,7 @@ static __always_inline void bh_cgroups_of_task(struct bh_cgroup_path* path, stru
             cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
         }
     }
+    return 0;
 }
 
 static __always_inline int bh_planes_look_at_processes(struct bh_control control)

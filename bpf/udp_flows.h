@@ -96,8 +96,8 @@ static __always_inline struct bh_udp_flow_key* bh_udp_place(__u8 direction, __u3
                                     : bpf_map_lookup_elem(&bh_udp_in_places, &at);
 }
 
-/* True when the place at `at` was free or could be freed. */
-static __always_inline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
+/* True when the place at `at` was free or could be freed. Not static: verified once (Linux 5.6). */
+__noinline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
 {
     struct bh_udp_flow_key* place = bh_udp_place(direction, at);
     if (!place)

@@ -16,9 +16,8 @@ __noinline int bh_identify_sender(struct __sk_buff* skb)
     struct bh_guard_work* work = bh_current_work();
     if (!work)
         return 0;
-    struct task_struct* task = (struct task_struct*)bpf_get_current_task();
     struct bh_subject* subject = &work->subject;
-    bh_subject_of_task(subject, task);
+    bh_read_current(subject);
     if (subject->cgroup_id != bpf_skb_cgroup_id(skb)) {
         subject->pid = subject->tid = 0;
         subject->exe_inode = 0;
@@ -30,7 +29,7 @@ __noinline int bh_identify_sender(struct __sk_buff* skb)
     }
     if (!bh_planes_look_at_processes(work->question.control))
         return 0;
-    bh_cgroups_of_task(&work->cgroups, task);
+    bh_read_cgroups_of_current(&work->cgroups);
     bh_classes_of_stored(work->question.control, subject, &work->cgroups, &work->question.classes);
     work->by_process = 1;
     return 0;

@@ -163,10 +163,11 @@ static __always_inline int bh_hides_tcp_flags(__u8 protocol, __u16 offset)
     return protocol == IPPROTO_TCP && offset == 1; /* in units of 8 bytes */
 }
 
-static __always_inline int bh_read_ipv4(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
+/* Not static, as the next: verified once, not again for a packet that is quoted. 0: it is read. */
+__noinline int bh_read_ipv4(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
 {
     struct iphdr ip;
-    if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+    if (!packet || bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
         return -1;
     bh_set_v4(&packet->source, ip.saddr);
     bh_set_v4(&packet->destination, ip.daddr);
@@ -191,10 +192,10 @@ static __always_inline int bh_is_extension(__u8 header)
            header == IPPROTO_DSTOPTS;
 }
 
-static __always_inline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
+__noinline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
 {
     struct ipv6hdr ip;
-    if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+    if (!packet || bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
         return -1;
     __builtin_memcpy(&packet->source, &ip.saddr, 16);
     __builtin_memcpy(&packet->destination, &ip.daddr, 16);

@@ -56,7 +56,7 @@ static __always_inline void bh_tell_option_denied(struct bh_control control, con
     struct bh_question question = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND, .control = control};
     struct bh_attempt attempt = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND};
     struct bh_subject subject = {};
-    bh_subject_of_task(&subject, (struct task_struct*)bpf_get_current_task());
+    bh_read_current(&subject);
     bh_tell_denied(&question, answer, &attempt, &subject);
 }
 

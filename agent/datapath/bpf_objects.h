@@ -10,11 +10,13 @@
 #include <bpf/libbpf.h>
 
 #include <memory>
+#include <vector>
 
 namespace bulkhead::agent {
 
 struct SkeletonDeleter {
     void operator()(::datapath* skeleton) const { ::datapath::destroy(skeleton); }
+    std::vector<std::shared_ptr<::datapath>> teams; // that own what skeleton->progs name (programs.cpp)
 };
 using Skeleton = std::unique_ptr<::datapath, SkeletonDeleter>;
 

@@ -10,6 +10,9 @@ struct KernelFeatures {
     bool pointer_arguments = false;
     // An iterator may ask for a socket's cookie. Without, sockets are given theirs by sock_diag before a walk.
     bool cookies_in_walk = false;
+
+    [[nodiscard]] static constexpr KernelFeatures all() { return {true, true}; }
+    bool operator==(const KernelFeatures&) const = default;
 };
 
 // All false also without the privileges to load programs.

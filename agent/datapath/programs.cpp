@@ -10,6 +10,9 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <functional>
+#include <string_view>
+#include <thread>
 
 namespace bulkhead::agent {
 
@@ -69,19 +72,69 @@ void follow_each_call(const bpf_object* object)
     }
 }
 
-} // namespace
-
-void log_libbpf_messages()
+Error load_failure(int error, const WarningsOfThisLoad& warnings)
 {
-    libbpf_set_print(on_libbpf_message);
+    auto failure = fail_errno(-error, "load the kernel programs").value();
+    failure.message += fmt::format(" ({})", warnings.first());
+    failure.mend = "--log-level debug shows the kernel's own words";
+    return failure;
 }
 
-Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
+// Half of what the verifier has to prove.
+bool is_of_second_team(std::string_view program)
 {
-    log_libbpf_messages(); // before the probes, which are meant to fail
+    return program.starts_with("bh_guard_") || program == "bh_sk_lookup_elsewhere";
+}
+
+// An object of its own over the maps of `maps`, with the programs of one team. libbpf loads an object's one by one, and
+// objects that share nothing but maps may be loaded at once.
+Status load_team(::datapath& team, const ::datapath& maps, bool follow, const std::function<bool(std::string_view)>& is_in)
+{
+    const WarningsOfThisLoad warnings;
+    for (int i = 0; i < maps.skeleton->map_cnt; ++i)
+        if (const int error = bpf_map__reuse_fd(*team.skeleton->maps[i].map, bpf_map__fd(*maps.skeleton->maps[i].map));
+            error != 0)
+            return tl::unexpected(load_failure(error, warnings));
+    for (int i = 0; i < team.skeleton->prog_cnt; ++i)
+        bpf_program__set_autoload(*team.skeleton->progs[i].prog, is_in(team.skeleton->progs[i].name));
+    if (follow)
+        follow_each_call(team.obj);
+    if (const int error = ::datapath::load(&team); error != 0)
+        return tl::unexpected(load_failure(error, warnings));
+    return {};
+}
+
+// The skeleton has its maps; its programs become those of the teams, which go when it goes.
+Status load_in_teams(Skeleton& skeleton, bool follow)
+{
+    const unsigned teams = std::thread::hardware_concurrency() > 1 ? 2 : 1;
+    auto& loaders = skeleton.get_deleter().teams;
+    for (unsigned i = 0; i < teams; ++i) {
+        loaders.emplace_back(::datapath::open(), SkeletonDeleter{});
+        if (!loaders.back())
+            return fail_errno(errno, "open the kernel programs");
+    }
+    const auto in_first = [teams](std::string_view program) { return teams == 1 || !is_of_second_team(program); };
+    Status second;
+    std::thread beside;
+    if (teams == 2)
+        beside = std::thread([&] { second = load_team(*loaders[1], *skeleton, follow, is_of_second_team); });
+    Status first = load_team(*loaders[0], *skeleton, follow, in_first);
+    if (beside.joinable())
+        beside.join();
+    BULKHEAD_CHECK(first);
+    BULKHEAD_CHECK(second);
+    for (int i = 0; i < skeleton->skeleton->prog_cnt; ++i) {
+        const auto& program = skeleton->skeleton->progs[i];
+        *program.prog = *loaders[in_first(program.name) ? 0 : 1]->skeleton->progs[i].prog;
+    }
+    return {};
+}
+
+Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder& pins, const ProgramSettings& settings)
+{
     LoadedPrograms loaded;
-    if (!settings.only_oldest_features)
-        loaded.features = probe_kernel_features();
+    loaded.features = features;
     const WarningsOfThisLoad warnings;
     loaded.skeleton.reset(::datapath::open());
     if (!loaded.skeleton)
@@ -95,18 +148,16 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
     loaded.skeleton->rodata->foreign_source_bits = bits.any;
     loaded.skeleton->rodata->transparent_bit = bits.transparent;
     loaded.skeleton->rodata->refuse_silently = settings.refuse_silently ? 1 : 0;
-    loaded.skeleton->rodata->cookies_in_walk = loaded.features.cookies_in_walk ? 1 : 0;
-    loaded.skeleton->rodata->follow_each_call = loaded.features.pointer_arguments ? 0 : 1;
-    if (!loaded.features.pointer_arguments)
-        follow_each_call(loaded.skeleton->obj);
+    loaded.skeleton->rodata->cookies_in_walk = features.cookies_in_walk ? 1 : 0;
+    loaded.skeleton->rodata->follow_each_call = features.pointer_arguments ? 0 : 1;
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
-    if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) {
-        auto failure = fail_errno(-error, "load the kernel programs");
-        failure.value().message += fmt::format(" ({})", warnings.first());
-        failure.value().mend = "--log-level debug shows the kernel's own words";
-        return failure;
-    }
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, loaded.skeleton->obj)
+        bpf_program__set_autoload(program, false);
+    if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) // the maps
+        return tl::unexpected(load_failure(error, warnings));
+    BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments));
     if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};
@@ -115,6 +166,29 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
             return fail_errno(errno, "write the first control word");
     }
     return loaded;
+}
+
+} // namespace
+
+void log_libbpf_messages()
+{
+    libbpf_set_print(on_libbpf_message);
+}
+
+Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
+{
+    log_libbpf_messages();
+    if (settings.only_oldest_features)
+        return load_with({}, pins, settings);
+    auto loaded = load_with(KernelFeatures::all(), pins, settings);
+    if (loaded)
+        return loaded;
+    // Which feature the kernel has not, if it is for that. Where it has them all, nothing needs to be asked.
+    const auto features = probe_kernel_features();
+    if (features == KernelFeatures::all())
+        return loaded;
+    log_debug("not with all features: {}", loaded.error().message);
+    return load_with(features, pins, settings);
 }
 
 } // namespace bulkhead::agent

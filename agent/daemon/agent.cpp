@@ -165,7 +165,10 @@ Status Agent::bring_into_force()
     if (!config_.policy_dir.empty()) {
         if (enforcer_->source() == PolicySource::folder)
             folder_policy_.remember(enforcer_->state());
-        reload_folder(true);
+        if (saved_policy_is_the_folders()) // and the network waits for us
+            reload_folder_soon();
+        else
+            reload_folder(true);
         if (!enforcer_->has_policy() && !enforcer_->plane_in_force()) {
             const Error error{
                 ErrorKind::invalid, config_.policy_dir + ": invalid, and there is no policy from before", {}};
@@ -219,6 +222,14 @@ void Agent::watch_folder()
             reload_folder_soon();
     });
     reload_folder_soon(); // what changed between the first reading and the watch
+}
+
+// As far as times tell. It is read again all the same, when what is in force is.
+bool Agent::saved_policy_is_the_folders() const
+{
+    return enforcer_->plane_in_force() && enforcer_->source() == PolicySource::folder && enforcer_->refusal().empty() &&
+           enforcer_->state().own_labels == config_.labels &&
+           !folder_changed_since(config_.policy_dir, saved_.current_path());
 }
 
 Status Agent::run()

@@ -62,6 +62,7 @@ private:
     // Policy from a folder.
     void reload_folder(bool say_again);
     void reload_folder_soon();
+    [[nodiscard]] bool saved_policy_is_the_folders() const;
     [[nodiscard]] OwnWorkload own_workload() const;
 
     // Policy from a controller (UplinkHost); called from the uplink's threads.

@@ -4,9 +4,11 @@
 #include "common/policy/compile.h"
 
 #include <fmt/ranges.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 namespace bulkhead::agent {
 namespace {
@@ -65,6 +67,27 @@ Result<wire::HostState> FolderPolicy::compile(const std::vector<policy::SourceFi
     for (const auto& identity : identities.identities)
         state.identities.emplace(identity.id, identity);
     return state;
+}
+
+bool folder_changed_since(const std::string& folder, const std::string& saved)
+{
+    struct stat then{};
+    if (::stat(saved.c_str(), &then) != 0)
+        return true;
+    const auto changed = [&then](const std::string& path) {
+        struct stat now{};
+        if (::stat(path.c_str(), &now) != 0)
+            return true;
+        return std::pair(now.st_ctim.tv_sec, now.st_ctim.tv_nsec) >= std::pair(then.st_ctim.tv_sec, then.st_ctim.tv_nsec);
+    };
+    std::error_code error;
+    std::filesystem::directory_iterator entry(folder, error);
+    if (error || changed(folder))
+        return true;
+    for (; entry != std::filesystem::directory_iterator(); entry.increment(error))
+        if (changed(entry->path()))
+            return true;
+    return static_cast<bool>(error);
 }
 
 void FolderPolicy::remember(const wire::HostState& state)

@@ -5,6 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
 namespace bulkhead::agent {
 namespace {
 
@@ -107,6 +111,47 @@ TEST(FolderPolicy, AFolderThatIsNotThereIsInvalid)
     FolderPolicy policy;
     EXPECT_EQ(policy.compile(dir / "none", web()).error().kind, ErrorKind::invalid);
     EXPECT_EQ(policy.compile(dir.folder("empty"), web()).error().kind, ErrorKind::invalid);
+}
+
+// Times of files are of the kernel's tick, 1 to 10 ms.
+void let_a_tick_pass()
+{
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+}
+
+TEST(FolderPolicy, TellsWhetherAFolderMayHaveChangedSinceAFileWasWritten)
+{
+    const test::TempDir dir;
+    const auto folder = dir.folder("policy");
+    const auto saved = dir / "policy.pb";
+    const auto save = [&] {
+        let_a_tick_pass();
+        dir.file("policy.pb", "saved");
+        let_a_tick_pass();
+    };
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "nothing was saved";
+    dir.file("policy/one.yaml", "one");
+    save();
+    EXPECT_FALSE(folder_changed_since(folder, saved));
+
+    dir.file("policy/one.yaml", "other");
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "written";
+    save();
+    EXPECT_FALSE(folder_changed_since(folder, saved));
+    std::filesystem::last_write_time(folder + "/one.yaml", std::filesystem::file_time_type::clock::now() -
+                                                               std::chrono::hours(24));
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "written, and the time set back, as cp -p does";
+    save();
+    std::filesystem::rename(folder + "/one.yaml", folder + "/two.yaml");
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "renamed";
+    save();
+    std::filesystem::remove(folder + "/two.yaml");
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "removed";
+    save();
+    std::filesystem::create_symlink("nowhere", folder + "/three.yaml");
+    save();
+    EXPECT_TRUE(folder_changed_since(folder, saved)) << "a link to what is not there";
+    EXPECT_TRUE(folder_changed_since(dir / "no folder", saved));
 }
 
 } // namespace

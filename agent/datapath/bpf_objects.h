@@ -25,11 +25,6 @@ struct LinkDeleter {
 };
 using Link = std::unique_ptr<bpf_link, LinkDeleter>; // a pinned link stays attached when this goes
 
-struct RingDeleter {
-    void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
-};
-using Ring = std::unique_ptr<ring_buffer, RingDeleter>;
-
 // 0: it is no program.
 [[nodiscard]] inline __u32 program_id(int program)
 {

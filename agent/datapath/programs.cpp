@@ -88,7 +88,8 @@ bool is_of_second_team(std::string_view program)
 
 // An object of its own over the maps of `maps`, with the programs of one team. libbpf loads an object's one by one, and
 // objects that share nothing but maps may be loaded at once.
-Status load_team(::datapath& team, const ::datapath& maps, bool follow, const std::function<bool(std::string_view)>& is_in)
+Status load_team(::datapath& team, const ::datapath& maps, bool follow,
+                 const std::function<bool(std::string_view)>& is_in)
 {
     const WarningsOfThisLoad warnings;
     for (int i = 0; i < maps.skeleton->map_cnt; ++i)
@@ -153,8 +154,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
     bpf_program* program = nullptr;
-    bpf_object__for_each_program(program, loaded.skeleton->obj)
-        bpf_program__set_autoload(program, false);
+    bpf_object__for_each_program(program, loaded.skeleton->obj) bpf_program__set_autoload(program, false);
     if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) // the maps
         return tl::unexpected(load_failure(error, warnings));
     BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments));

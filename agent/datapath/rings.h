@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/ring_reader.h"
 
 #include <chrono>
 #include <memory>
+#include <utility>
 
 namespace bulkhead::agent {
 
@@ -23,30 +24,13 @@ public:
     struct Use {
         std::uint64_t flow_bytes = 0, deny_bytes = 0;
     };
-    [[nodiscard]] Use use() const { return {flow_positions_.unread(), deny_positions_.unread()}; }
+    [[nodiscard]] Use use() const { return {flows_.unread(), denials_.unread()}; }
 
 private:
-    // Where reader and writers are: the first two pages of a ring (kernel/bpf/ringbuf.c).
-    class Positions {
-    public:
-        Positions() = default;
-        explicit Positions(int ring);
-        Positions(Positions&& other) noexcept;
-        Positions& operator=(Positions&& other) noexcept;
-        ~Positions();
-        [[nodiscard]] std::uint64_t unread() const; // 0 also where it cannot be known
-    private:
-        void* consumer_ = nullptr;
-        void* producer_ = nullptr;
-    };
-    Rings() = default;
-    static int on_record(void* self, void* data, std::size_t size);
-    [[nodiscard]] Result<std::size_t> drain();
+    Rings(RingReader flows, RingReader denials) : flows_(std::move(flows)), denials_(std::move(denials)) {}
+    [[nodiscard]] Result<std::size_t> drain(const Datapath::EventSink& sink);
 
-    Ring flows_, denials_;
-    Positions flow_positions_, deny_positions_;
-    const Datapath::EventSink* sink_ = nullptr; // during a consume()
-    std::uint64_t delivered_ = 0;
+    RingReader flows_, denials_;
 };
 
 } // namespace bulkhead::agent

@@ -10,6 +10,8 @@
 
 #include <fmt/ranges.h>
 
+#include <malloc.h>
+
 #include <csignal>
 #include <filesystem>
 
@@ -315,6 +317,8 @@ void Agent::second_passed()
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
+    if (std::exchange(left_memory_behind_, false))
+        ::malloc_trim(0); // what a large policy took to be read would stay with us for good
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
         notify_watchdog();
     notify_status(summary());
@@ -333,6 +337,7 @@ void Agent::reload_folder_soon()
 void Agent::reload_folder(bool say_again)
 {
     auto compiled = folder_policy_.compile(config_.policy_dir, own_workload());
+    left_memory_behind_ = true;
     if (!compiled) {
         refuse(compiled.error(), config_.policy_dir, say_again);
         return;
@@ -381,6 +386,7 @@ void Agent::on_view(std::shared_ptr<const PolicyView> view)
 {
     events_->with([&](FlowAssembler& assembler) { assembler.set_policy(std::move(view)); });
     refresh_host();
+    left_memory_behind_ = true;
     loop_->post([this] { walk_sockets(); }); // when the switch is over
 }
 

@@ -127,6 +127,7 @@ private:
     FolderPolicy folder_policy_;
     std::optional<FolderWatch> folder_watch_;
     bool reload_planned_ = false;
+    bool left_memory_behind_ = false; // a policy was read
     bool started_ = false; // the audit record of the start is written
 
     std::unique_ptr<Spool> spool_;          // thread-safe

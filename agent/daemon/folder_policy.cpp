@@ -71,14 +71,15 @@ Result<wire::HostState> FolderPolicy::compile(const std::vector<policy::SourceFi
 
 bool folder_changed_since(const std::string& folder, const std::string& saved)
 {
-    struct stat then{};
+    struct stat then {};
     if (::stat(saved.c_str(), &then) != 0)
         return true;
     const auto changed = [&then](const std::string& path) {
-        struct stat now{};
+        struct stat now {};
         if (::stat(path.c_str(), &now) != 0)
             return true;
-        return std::pair(now.st_ctim.tv_sec, now.st_ctim.tv_nsec) >= std::pair(then.st_ctim.tv_sec, then.st_ctim.tv_nsec);
+        return std::pair(now.st_ctim.tv_sec, now.st_ctim.tv_nsec) >=
+               std::pair(then.st_ctim.tv_sec, then.st_ctim.tv_nsec);
     };
     std::error_code error;
     std::filesystem::directory_iterator entry(folder, error);

@@ -138,8 +138,8 @@ TEST(FolderPolicy, TellsWhetherAFolderMayHaveChangedSinceAFileWasWritten)
     EXPECT_TRUE(folder_changed_since(folder, saved)) << "written";
     save();
     EXPECT_FALSE(folder_changed_since(folder, saved));
-    std::filesystem::last_write_time(folder + "/one.yaml", std::filesystem::file_time_type::clock::now() -
-                                                               std::chrono::hours(24));
+    std::filesystem::last_write_time(folder + "/one.yaml",
+                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(24));
     EXPECT_TRUE(folder_changed_since(folder, saved)) << "written, and the time set back, as cp -p does";
     save();
     std::filesystem::rename(folder + "/one.yaml", folder + "/two.yaml");

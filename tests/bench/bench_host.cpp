@@ -33,7 +33,12 @@ BenchHost::~BenchHost()
 
 void BenchHost::realise(const policy::PlaneImage& image, agent::FacetTable facets)
 {
-    take(datapath_->realise({&image, &image, std::move(facets)}));
+    realise(image, image, std::move(facets));
+}
+
+void BenchHost::realise(const policy::PlaneImage& active, const policy::PlaneImage& shadow, agent::FacetTable facets)
+{
+    take(datapath_->realise({&active, &shadow, std::move(facets)}));
 }
 
 void enter_cgroup(const std::string& cgroup)

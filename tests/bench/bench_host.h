@@ -39,6 +39,7 @@ public:
     [[nodiscard]] agent::Datapath& datapath() { return *datapath_; }
     // Both planes.
     void realise(const policy::PlaneImage& image, agent::FacetTable facets = {});
+    void realise(const policy::PlaneImage& active, const policy::PlaneImage& shadow, agent::FacetTable facets = {});
 
 private:
     agent::DatapathOptions options_;

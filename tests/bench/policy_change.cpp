@@ -87,12 +87,15 @@ private:
     std::vector<Cpu> cpus_;
 };
 
-int run(const char* cgroup, std::size_t entries, int rounds)
+// `planes`: 1, where nothing is tested, or 2.
+int run(const char* cgroup, std::size_t entries, int rounds, int planes)
 {
     go_first();
     BenchHost host(cgroup);
     const auto image = synthetic_plane(entries, entries, {IpAddress::parse("10.88.0.2").value()}, 5000);
-    host.realise(image);
+    const policy::PlaneImage nothing;
+    const auto& shadow = planes == 1 ? nothing : image;
+    host.realise(image, shadow);
     std::vector<double> change_ms, late_ms, idle_ms;
     LatenessWatch watch;
     for (int i = 0; i < rounds; ++i) {
@@ -101,7 +104,7 @@ int run(const char* cgroup, std::size_t entries, int rounds)
         std::this_thread::sleep_for(settle);
         idle_ms.push_back(watch.worst_ms());
         const auto began = now_ns();
-        host.realise(image);
+        host.realise(image, shadow);
         change_ms.push_back(static_cast<double>(now_ns() - began) / 1e6);
         std::this_thread::sleep_for(settle);
         late_ms.push_back(watch.worst_ms());
@@ -119,9 +122,9 @@ int run(const char* cgroup, std::size_t entries, int rounds)
 
 int main(int argc, char** argv)
 {
-    if (argc != 4) {
-        std::fputs("usage: bench_policy_change CGROUP ENTRIES ROUNDS\n", stderr);
+    if (argc != 5) {
+        std::fputs("usage: bench_policy_change CGROUP ENTRIES ROUNDS PLANES\n", stderr);
         return 2;
     }
-    return bulkhead::bench::run(argv[1], std::strtoul(argv[2], nullptr, 10), std::atoi(argv[3]));
+    return bulkhead::bench::run(argv[1], std::strtoul(argv[2], nullptr, 10), std::atoi(argv[3]), std::atoi(argv[4]));
 }

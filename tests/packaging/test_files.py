@@ -95,6 +95,106 @@ class ControllerUnit(unittest.TestCase):
         self.assertEqual(words(settings, "Service", "CapabilityBoundingSet"), [])
 
 
+class MaintainerScripts(unittest.TestCase):
+    """They are run as they are in the tree, on a file system of their own and with programs that only say what was asked."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        for path in ("bin", "etc/bulkhead", "run/systemd/system", "sys/fs/bpf"):
+            (self.root / path).mkdir(parents=True)
+        self.program("ischroot", "exit 1")
+        self.program("deb-systemd-invoke")
+        self.program("bulkheadd")
+
+    def program(self, name, then="exit 0"):
+        path = self.root / "bin" / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.root}/asked\n{then}\n')
+        path.chmod(0o755)
+
+    def asked(self):
+        """What programs were asked, and forgets it."""
+        log = self.root / "asked"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [line.strip() for line in lines if not line.startswith("ischroot")]
+
+    def pin(self, path="sys/fs/bpf/bulkhead"):
+        (self.root / path / "host/maps").mkdir(parents=True)
+        (self.root / path / "host/maps/bh_control").touch()
+
+    def run_script(self, name, *arguments):
+        text = (TREE / "packaging/debian" / name).read_text().replace("@READABLE_SINCE@", "0.1.0")
+        text = re.sub(r"(?<![\w/])/(etc|run|sys|var)/", rf"{self.root}/\1/", text)
+        script = self.root / name
+        script.write_text(text)
+        return subprocess.run(["sh", str(script), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False, env={"PATH": f"{self.root}/bin:{os.environ['PATH']}"})
+
+    def test_removal_detaches_with_the_options_of_the_unit(self):
+        self.pin()
+        self.program("bulkheadd", f"rm -r {self.root}/sys/fs/bpf/bulkhead")
+        (self.root / "etc/bulkhead/agent.env").write_text('BULKHEAD_OPTIONS="--cgroup /sys/fs/cgroup/a --label x=*"\n')
+        done = self.run_script("bulkhead-agent.prerm", "remove")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertEqual(self.asked(), ["bulkheadd --detach --cgroup /sys/fs/cgroup/a --label x=*"])
+
+    def test_nothing_pinned_is_nothing_to_detach(self):
+        (self.root / "sys/fs/bpf/bulkhead/host").mkdir(parents=True)
+        done = self.run_script("bulkhead-agent.prerm", "remove")
+        self.assertEqual((done.returncode, self.asked()), (0, []), done.stdout)
+
+    def test_the_program_stays_while_the_kernel_enforces_by_its_pins(self):
+        self.pin()
+        for then in ("exit 0", "exit 5"):  # "nothing is attached": those of another cgroup; refused: an agent runs
+            self.program("bulkheadd", then)
+            done = self.run_script("bulkhead-agent.prerm", "remove")
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("still enforces", done.stdout)
+
+    def test_pins_are_looked_for_where_the_configuration_puts_them(self):
+        self.pin("elsewhere")
+        other = self.root / "other.yaml"
+        usual = self.root / "etc/bulkhead/agent.yaml"
+        for path, options in ((usual, ""), (other, f"--config {other}"), (other, f"--guard never --config={other}")):
+            with self.subTest(options):
+                path.write_text(f'hostname: a\npin_dir: "{self.root}/elsewhere" # for a reason\n')
+                (self.root / "etc/bulkhead/agent.env").write_text(f"BULKHEAD_OPTIONS={options}\n")
+                done = self.run_script("bulkhead-agent.prerm", "remove")
+                self.assertEqual(done.returncode, 1, done.stdout)
+                self.assertEqual(self.asked(), [f"bulkheadd --detach {options}".strip()])
+                path.unlink()
+
+    def test_in_a_chroot_nothing_is_detached(self):
+        self.pin()
+        self.program("ischroot")
+        done = self.run_script("bulkhead-agent.prerm", "remove")
+        self.assertEqual((done.returncode, self.asked()), (0, []), done.stdout)
+
+    def test_a_newer_version_mends_a_script_that_fails_and_an_older_one_does_not_overrule_it(self):
+        for script in ("bulkhead-agent.prerm", "bulkhead-controller.prerm"):
+            for arguments, code in ((("1.0", "2.0"), 0), (("2.0", "1.0"), 1), (("2.0",), 1)):
+                done = self.run_script(script, "failed-upgrade", *arguments)
+                self.assertEqual(done.returncode, code, (script, arguments, done.stdout))
+
+    def test_a_controller_that_is_removed_is_stopped_and_one_that_is_upgraded_is_not(self):
+        for arguments, asked in ((["remove"], ["deb-systemd-invoke stop bulkhead-controller.service"]), (["upgrade", "9"], [])):
+            done = self.run_script("bulkhead-controller.prerm", *arguments)
+            self.assertEqual((done.returncode, self.asked()), (0, asked), done.stdout)
+
+    def test_purge_leaves_nothing_but_what_others_have_put_there(self):
+        for path in ("var/lib/bulkhead/spool", "run/bulkhead"):
+            (self.root / path).mkdir(parents=True)
+        for name in ("agent.env", "join-token", "join-token.new"):
+            (self.root / "etc/bulkhead" / name).touch()
+        self.assertEqual(self.run_script("bulkhead-agent.postrm", "remove").returncode, 0)
+        self.assertTrue((self.root / "etc/bulkhead/agent.env").exists())
+        self.assertEqual(self.run_script("bulkhead-agent.postrm", "purge").returncode, 0)
+        self.assertFalse((self.root / "var/lib/bulkhead").exists())
+        self.assertFalse((self.root / "etc/bulkhead").exists())
+
+
 class Configuration(unittest.TestCase):
     """The configuration files of the packages are what the programs accept, and say nothing but the defaults."""
 

@@ -261,6 +261,17 @@ class StateFormats(unittest.TestCase):
         self.assertIn(f"bulkhead_version {self.version}}}", (TREE / "packaging/rpm/bulkhead.spec").read_text())
 
 
+class Scripts(unittest.TestCase):
+    def test_a_release_empties_no_folder_of_somebody_else(self):
+        with tempfile.TemporaryDirectory() as folder:
+            kept = pathlib.Path(folder) / "kept"
+            kept.touch()
+            done = run(TREE / "scripts/release", "--output", folder)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("something else than a release", done.stdout)
+            self.assertTrue(kept.exists())
+
+
 class Documents(unittest.TestCase):
     def test_the_page_of_bulkheadctl_names_every_command(self):
         program = BUILD / "cli/bulkheadctl"

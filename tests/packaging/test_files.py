@@ -3,7 +3,9 @@
 import os
 import pathlib
 import re
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 import unittest
@@ -22,7 +24,7 @@ def run(*command):
 def unit(name):
     """Section and key to all of its values, in order: keys may be repeated."""
     settings, section = {}, None
-    for line in (UNITS / name).read_text().splitlines():
+    for line in (UNITS / name).read_text().replace("\\\n", " ").splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif line and not line.startswith("#"):
@@ -79,6 +81,31 @@ class AgentUnit(unittest.TestCase):
         self.assertEqual(words(self.unit, "Service", "ExecStop"), [])
         self.assertEqual(words(self.unit, "Service", "ExecStopPost"), [])
         self.assertEqual(words(self.unit, "Service", "RuntimeDirectoryPreserve"), ["yes"])
+
+    def test_nothing_that_cannot_be_prepared_keeps_it_from_starting(self):
+        for command in self.unit["Service", "ExecStartPre"]:
+            self.assertRegex(command, r"^-\+/usr/bin/nsenter --target 1 --mount ")
+        for path in words(self.unit, "Service", "ReadWritePaths"):
+            self.assertRegex(path, "^-")
+        # With these, systemd itself gives up before the program has a say.
+        for key in ("StateDirectory", "LogsDirectory", "CacheDirectory", "BindPaths", "WorkingDirectory"):
+            self.assertEqual(words(self.unit, "Service", key), [], key)
+
+    def prepare_state_folder(self, root):
+        command, = (line for line in self.unit["Service", "ExecStartPre"] if "/var/lib/bulkhead" in line)
+        command = command.replace("/var/lib/bulkhead", f"{root}/state").replace(" -o root -g root", "")
+        return run(*shlex.split(command.removeprefix("-+/usr/bin/nsenter --target 1 --mount ")))
+
+    def test_makes_its_state_folder_and_sets_aside_what_is_in_its_place(self):
+        with tempfile.TemporaryDirectory() as folder:
+            state = pathlib.Path(folder) / "state"
+            for before in (lambda: None, lambda: state.chmod(0o755), lambda: (state.rmdir(), state.write_text("x"))):
+                before()
+                done = self.prepare_state_folder(folder)
+                self.assertEqual(done.returncode, 0, done.stdout)
+                self.assertEqual(state.stat().st_mode, stat.S_IFDIR | 0o700)
+            self.assertIn("damaged", done.stdout)
+            self.assertEqual((state.parent / "state.damaged").read_text(), "x")
 
     def test_sees_the_processes_and_files_that_it_judges(self):
         for key in ("ProtectProc", "ProcSubset", "PrivateTmp", "PrivateUsers", "PrivateNetwork", "User"):

@@ -5,7 +5,8 @@ families, namespaces, and a file system that is read-only.
 usage: as_unit.py UNIT WRITABLE_FOLDER -- PROGRAM [ARGUMENT...]
 
 Read from the unit file itself: CapabilityBoundingSet, SystemCallFilter, RestrictAddressFamilies, RestrictNamespaces,
-MemoryDenyWriteExecute, ReadWritePaths; ProtectSystem=strict is taken for granted. WRITABLE_FOLDER stands for StateDirectory and RuntimeDirectory.
+MemoryDenyWriteExecute, ReadWritePaths that are mount points; ProtectSystem=strict is taken for granted. WRITABLE_FOLDER
+stands for the state folder and RuntimeDirectory.
 """
 import ctypes
 import os
@@ -139,7 +140,8 @@ def protect_files(settings, writable):
     checked(libc.mount(writable.encode(), writable.encode(), None, MS_BIND | MS_REC, None), f"bind {writable}")
     set_read_only("/", True, True)
     set_read_only("/proc", False, False)
-    for path in [writable, *" ".join(settings.get("ReadWritePaths", [])).split()]:
+    named = [word.lstrip("-+") for word in " ".join(settings.get("ReadWritePaths", [])).split()]
+    for path in [writable, *filter(os.path.ismount, named)]:
         set_read_only(path, False, path == writable)
 
 

@@ -53,7 +53,11 @@ Status write_file_atomically(const std::string& path, std::string_view bytes, mo
         ::unlink(temporary.c_str());
         return fail_errno(error, "rename " + temporary);
     }
-    const std::string folder = std::filesystem::path(path).parent_path().string();
+    return sync_folder(std::filesystem::path(path).parent_path().string());
+}
+
+Status sync_folder(const std::string& folder)
+{
     const UniqueFd directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory || ::fsync(directory.get()) != 0)
         return fail_errno(errno, "fsync " + folder);

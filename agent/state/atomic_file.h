@@ -14,6 +14,9 @@ namespace bulkhead::agent {
 // file or the new one. On error the old one is untouched and the temporary file is gone.
 [[nodiscard]] Status write_file_atomically(const std::string& path, std::string_view bytes, mode_t mode);
 
+// A rename lasts when the folder is on the disk.
+[[nodiscard]] Status sync_folder(const std::string& folder);
+
 // nullopt when there is no such file.
 [[nodiscard]] Result<std::optional<std::string>> read_file_if_there(const std::string& path);
 

@@ -115,7 +115,7 @@ Status PolicyState::rename(const char* from, const char* to) const
     const std::string path = dir_ + "/" + from;
     if (::rename(path.c_str(), (dir_ + "/" + to).c_str()) != 0)
         return fail_errno(errno, "rename " + path);
-    return {};
+    return sync_folder(dir_); // the controller is told that this policy is in force: a power cut must not take it back
 }
 
 // The old file gets a second name before it loses its first, so at no moment is there neither. Where that cannot be

@@ -48,7 +48,7 @@ void Agent::look_at_state_dir()
 bool Agent::something_before() const
 {
     std::error_code ignored; // what cannot be seen is not there
-    for (const char* name : {"/policy.pb", "/policy.previous.pb"})
+    for (const char* name : {"/policy.pb", "/policy.previous.pb", "/quarantine.pb"})
         if (std::filesystem::exists(config_.state_dir + name, ignored))
             return true;
     return std::filesystem::exists(config_.pin_dir + "/" + instance_name(cgroup_), ignored);

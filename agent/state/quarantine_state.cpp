@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace bulkhead::agent {
@@ -64,12 +65,15 @@ Result<Quarantine> decode_quarantine(const std::string& bytes)
 
 Result<Quarantine> QuarantineState::load()
 {
-    BULKHEAD_TRY(const auto bytes, read_file_if_there(path_));
-    if (!bytes)
+    const auto bytes = read_file_if_there(path_);
+    if (bytes && !*bytes)
         return Quarantine{};
-    auto quarantine = decode_quarantine(*bytes);
+    auto quarantine = bytes ? decode_quarantine(**bytes) : tl::unexpected(bytes.error());
     if (quarantine)
         return quarantine;
+    // Only what is seen to be there is damage: a folder that may not be looked into says nothing.
+    if (struct stat found{}; !bytes && ::lstat(path_.c_str(), &found) != 0)
+        return tl::unexpected(bytes.error());
     return fail(ErrorKind::invalid, "{}: {}; {}", path_, quarantine.error().message, set_aside(path_));
 }
 

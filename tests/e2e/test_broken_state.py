@@ -89,6 +89,15 @@ class BrokenState(AppTest):
             self.enforced(second_port=True)
             self.assertIn("not enrolled", " ".join(self.agent.status()["warnings"]))
 
+    def test_lost_credentials_do_not_lift_a_quarantine_at_a_boot(self):
+        self.reboot()
+        for name in ("agent.pem", "policy.pb", "policy.previous.pb"):
+            (self.agent.state / name).unlink()
+        (self.agent.state / "quarantine.pb").write_bytes(b"rubbish")  # what it said is lost, that it stood is not
+        with self.started_by():
+            self.assertFalse(self.guest.probe("tcp", self.app.ip4, 7000)["ok"])
+            self.assertIn("not enrolled", " ".join(self.agent.status()["warnings"]))
+
     def test_a_read_only_disk_at_boot(self):
         self.reboot()
         with self.started_by(*self.read_only()):

@@ -135,6 +135,19 @@ TEST_F(BrokenState, ADamagedQuarantineFileHoldsTheHostInQuarantineAlsoAfterTheNe
     }
 }
 
+TEST_F(BrokenState, AQuarantineFileThatIsThereAndCannotBeReadHoldsTheHostToo)
+{
+    live_once();
+    reboot();
+    dir.folder("quarantine.pb");
+    for (const char* boot_id : {next_boot, "and another"}) {
+        Life life(kernel, dir.path(), boot_id);
+        ASSERT_TRUE(life.resume());
+        EXPECT_TRUE(life.enforcer.quarantined());
+        reboot();
+    }
+}
+
 TEST_F(BrokenState, AFileInThePlaceOfTheStateFolderIsSetAside)
 {
     const auto state = dir.file("state", "rubbish");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/command_line.h"
 
+#include "common/core/log.h"
 #include "common/core/version.h"
 
 #include <CLI/CLI.hpp>
@@ -161,13 +162,19 @@ void make_absolute(AgentConfig& config)
     }
 }
 
-// The file that the configuration names is there from before the enrolment to some time after it.
-Result<std::string> read_configured_token(const std::string& path)
+// The file that the configuration names is there from before the enrolment to some time after it. A host that is
+// enrolled needs none, so one that cannot be read is no reason not to enforce; a host that is not will say that it has
+// none.
+Result<std::string> read_configured_token(const std::string& path, bool only_check)
 {
     std::error_code error;
     if (path.empty() || (!std::filesystem::exists(path, error) && !error))
         return std::string();
-    return read_file(path);
+    auto text = read_file(path);
+    if (text || only_check)
+        return text;
+    log_warning("there is no join token: {}", text.error().message);
+    return std::string();
 }
 
 Result<std::string> read_join_token(const Flags& flags, const AgentConfig& config)
@@ -182,7 +189,7 @@ Result<std::string> read_join_token(const Flags& flags, const AgentConfig& confi
     } else if (const char* environment = std::getenv("BULKHEAD_JOIN")) {
         token = environment;
     } else {
-        BULKHEAD_TRY(token, read_configured_token(config.join_file));
+        BULKHEAD_TRY(token, read_configured_token(config.join_file, flags.check));
     }
     const auto begin = token.find_first_not_of(" \t\r\n");
     if (begin == std::string::npos)

@@ -54,7 +54,13 @@ void Agent::on_connected(bool connected)
 void Agent::on_enrolment_refused(const Error& error)
 {
     loop_->post([this, error] {
-        log_error("the controller {} refuses to enrol this host: {}", config_.controller, error.message);
+        const auto why =
+            fmt::format("the controller {} refuses to enrol this host: {}", config_.controller, error.message);
+        log_error("{}", why);
+        if (enforcer_->plane_in_force()) { // which needs somebody to look after it
+            uplink_error_ = why + " (mend: start this agent with a new token)";
+            return;
+        }
         fatal_ = error;
         loop_->stop();
     });

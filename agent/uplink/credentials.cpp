@@ -29,7 +29,7 @@ Result<std::optional<Credentials>> load_credentials(const std::string& state_dir
         return std::nullopt;
     const auto split = agent->find(certificate_begins);
     if (split == std::string::npos)
-        return fail(ErrorKind::invalid, "{}/agent.pem holds no certificate (mend: remove it and enrol again)",
+        return fail(ErrorKind::invalid, "{}/agent.pem holds no certificate (mend: enrol again, with a new token)",
                     state_dir);
     auto credentials = assemble(agent->substr(0, split), agent->substr(split), *ca);
     if (!credentials)

@@ -220,12 +220,14 @@ private:
     std::thread thread_; // last: it uses all of the above
 };
 
-// None: enrol. With a certificate that is too old to renew, a token is what it was given for.
+// None: enrol. With a certificate that is too old to renew, or one that is damaged, a token is what it was given for.
 Result<std::optional<Credentials>> credentials_to_use(const UplinkOptions& options)
 {
-    BULKHEAD_TRY(auto credentials, load_credentials(options.state_dir));
-    if (credentials && system_clock::now() >= credentials->not_after && !options.join_token.empty())
-        credentials.reset();
+    auto credentials = load_credentials(options.state_dir);
+    if (options.join_token.empty())
+        return credentials;
+    if (!credentials || (*credentials && system_clock::now() >= (*credentials)->not_after))
+        return std::nullopt;
     return credentials;
 }
 
@@ -249,6 +251,8 @@ Result<std::unique_ptr<Uplink>> start_uplink(const UplinkOptions& options, Uplin
 {
     BULKHEAD_CHECK(check_uplink(options));
     BULKHEAD_TRY(auto credentials, credentials_to_use(options));
+    if (const auto held = load_credentials(options.state_dir); !held)
+        log_warning("this host is enrolled anew: {}", held.error().message);
     if (credentials && !options.join_token.empty())
         log_info("already enrolled as {}: the join token is not used", credentials->agent_id);
     return std::make_unique<RunningUplink>(options, std::move(credentials), host, spool);

@@ -98,6 +98,20 @@ class BrokenState(AppTest):
             self.assertFalse(self.guest.probe("tcp", self.app.ip4, 7000)["ok"])
             self.assertIn("not enrolled", " ".join(self.agent.status()["warnings"]))
 
+    def test_a_token_that_is_refused_does_not_end_an_agent_that_enforces(self):
+        self.reboot()
+        self.controller.start()
+        token = self.controller.token()
+        bad = token[:20] + ("B" if token[20] == "A" else "A") + token[21:]  # in the middle of the secret
+        (self.agent.state / "agent.pem").write_bytes(b"rubbish")
+        with self.started_by("env", f"BULKHEAD_JOIN={bad}"):
+            wait_until(lambda: "refuses to enrol" in " ".join(self.agent.status()["warnings"]), 20, "a warning")
+            self.enforced(second_port=True)
+        with self.started_by("env", f"BULKHEAD_JOIN={token}"):  # a good one mends it
+            wait_until(lambda: self.controller.agent_status("app").get("connected"), 20, "connected")
+            self.assertEqual(self.agent.status()["warnings"], [])
+            self.controller.stop()
+
     def test_a_read_only_disk_at_boot(self):
         self.reboot()
         with self.started_by(*self.read_only()):

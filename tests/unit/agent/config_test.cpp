@@ -178,7 +178,7 @@ TEST(CommandLine, TheJoinTokenComesFromAFlagAFileOrTheEnvironment)
     EXPECT_EQ((*invoke({"--check"}))->join_token, "");
 }
 
-TEST(CommandLine, TheJoinFileOfTheConfigurationMayBeGone)
+TEST(CommandLine, TheJoinFileOfTheConfigurationMayBeGoneOrUnreadable)
 {
     const TempDir dir;
     const auto token = dir.file("token", "secret-of-file\n");
@@ -187,8 +187,10 @@ TEST(CommandLine, TheJoinFileOfTheConfigurationMayBeGone)
     EXPECT_EQ((*invoke({"--config", config.c_str(), "--join", "secret-of-flag"}))->join_token, "secret-of-flag");
     std::filesystem::remove(token);
     EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "");
+    // What an enrolled host does not need does not keep it from enforcing.
     std::filesystem::create_directory(token);
-    EXPECT_FALSE(invoke({"--config", config.c_str()}));
+    EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "");
+    EXPECT_FALSE(invoke({"--config", config.c_str(), "--check"}));
     const auto relative = dir.file("relative.yaml", "join_file: token\n");
     EXPECT_FALSE(invoke({"--config", relative.c_str()}));
 }

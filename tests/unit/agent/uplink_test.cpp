@@ -258,6 +258,16 @@ TEST_F(UplinkTest, AnExpiredCertificateNeedsTheToken)
     EXPECT_EQ(controller.enrolments.size(), 2U);
 }
 
+TEST_F(UplinkTest, ADamagedCertificateGivesWayToATokenAndToNothingElse)
+{
+    dir.file("agent.pem", "rubbish");
+    dir.file("ca.pem", "rubbish");
+    EXPECT_FALSE(check_uplink({controller.address(), dir.path(), "web-1", {}, ""}));
+    const auto uplink = start(controller.token());
+    EXPECT_TRUE(controller.wait([&] { return !controller.hellos.empty(); }));
+    EXPECT_EQ(enrolled_agent_id(dir.path()), "agent-1");
+}
+
 TEST_F(UplinkTest, EndsSoonWhateverTheControllerDoes)
 {
     auto uplink = start(controller.token());

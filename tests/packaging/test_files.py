@@ -213,7 +213,7 @@ class MaintainerScripts(unittest.TestCase):
     def test_purge_leaves_nothing_but_what_others_have_put_there(self):
         for path in ("var/lib/bulkhead/spool", "run/bulkhead"):
             (self.root / path).mkdir(parents=True)
-        for name in ("agent.env", "join-token", "join-token.new"):
+        for name in ("agent.env", "join-token", "join-token.x7Ka02"):
             (self.root / "etc/bulkhead" / name).touch()
         self.assertEqual(self.run_script("bulkhead-agent.postrm", "remove").returncode, 0)
         self.assertTrue((self.root / "etc/bulkhead/agent.env").exists())

@@ -9,10 +9,14 @@ from .bulkhead import REPOSITORY, program
 from .lab import Host, Result
 
 SYSTEMCTL = """#!/bin/sh
-# start or restart NAME.service; everything else is agreed to.
-case $1 in start | restart) ;; *) exit 0 ;; esac
-name=${2%.service}
+# start or restart NAME.service, or whether it is-failed; everything else is agreed to.
 here=$(dirname "$0")
+case $1 in
+  start | restart) ;;
+  is-failed) [ ! -e "/proc/$(cat "$here/${3%.service}.pid")/exe" ]; exit ;;
+  *) exit 0 ;;
+esac
+name=${2%.service}
 if [ -e "$here/$name.pid" ]; then
   pid=$(cat "$here/$name.pid")
   [ "$1" = restart ] || [ ! -e "/proc/$pid" ] || exit 0
@@ -44,11 +48,11 @@ class Services:
             f"socket: {self.dir}/agent.sock\n")
         host.lab.on_close(self._end)
 
-    def setup(self, *arguments, stdin=None) -> Result:
+    def setup(self, *arguments, stdin=None, **more) -> Result:
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.dir / "home"),
                        "XDG_CONFIG_HOME": "", "BULKHEAD_SETUP_ETC": str(self.etc),
                        "BULKHEAD_SETUP_CONTROLLER_STATE": f"{self.dir}/controller",
-                       "BULKHEAD_SETUP_AGENT_STATE": f"{self.dir}/agent"}
+                       "BULKHEAD_SETUP_AGENT_STATE": f"{self.dir}/agent", **more}
         return self.host.run(REPOSITORY / "packaging/setup/bulkhead-setup", *arguments, daemon=True, timeout=60,
                              env=environment, stdin=stdin)
 

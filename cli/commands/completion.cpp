@@ -54,7 +54,7 @@ _bulkheadctl() {
     -o | --output) words='table json yaml' ;;
     --verdict) words='allowed denied would-deny' ;;
     --direction) words='inbound outbound forwarded local' ;;
-    --config | --socket | --input-file) words= ;;
+    --config | --socket | --input-file | --file | --log | --agent-config) words= ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
   if [[ $current != -* ]] && [[ -z $words || $path == *' validate' || $path == *' apply' ]]; then
@@ -86,7 +86,7 @@ _bulkheadctl() {
     -o|--output) offered=(table json yaml) ;;
     --verdict) offered=(allowed denied would-deny) ;;
     --direction) offered=(inbound outbound forwarded local) ;;
-    --config|--socket|--input-file) _files; return ;;
+    --config|--socket|--input-file|--file|--log|--agent-config) _files; return ;;
     *) offered=(${=next[$at]}) ;;
   esac
   compadd -- $offered

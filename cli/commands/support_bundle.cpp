@@ -28,25 +28,20 @@ struct BundleOptions {
     std::uint32_t lines = 2000, limit = 1000;
 };
 
-Result<std::string> file_text(const std::string& path)
+Result<std::string> text_or_why(std::optional<std::string> text, const std::string& path)
 {
-    auto text = whole_file(path);
     if (!text)
         return fail_errno(errno, path);
     return std::move(*text);
 }
 
+// Also of a program that is not content: systemctl status is not, when the unit has failed.
 Result<std::string> output_of(const std::vector<std::string>& argv)
 {
-    auto text = run_program(argv);
-    if (!text)
+    auto ended = run_program(argv);
+    if (!ended || (ended->code != 0 && ended->output.empty()))
         return fail(ErrorKind::failed, "'{}' failed, or is not there", fmt::join(argv, " "));
-    return std::move(*text);
-}
-
-std::string document_text(const Json& document)
-{
-    return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    return std::move(ended->output);
 }
 
 void remove_secrets(YAML::Node node)
@@ -67,7 +62,7 @@ void remove_secrets(YAML::Node node)
 // Written anew from what it means, without its comments; one that cannot be read could not be cleaned either.
 Result<std::string> clean_config(const std::string& path)
 {
-    BULKHEAD_TRY(const auto text, file_text(path));
+    BULKHEAD_TRY(const auto text, text_or_why(whole_file(path), path));
     try {
         auto root = YAML::Load(text);
         remove_secrets(root);
@@ -176,15 +171,14 @@ void collect(const BundleOptions& options, Context& context, const AgentPlace& p
     bundle.add("kernel.txt", kernel_facts());
     bundle.add("doctor.txt", findings_text(context, place));
     bundle.add("agent.yaml", clean_config(place.config));
-    bundle.add("status.json", status.map([](const auto& one) { return document_text(status_document(one)); }));
-    bundle.add("maps.json", ask_for_maps(context, options.limit).map([](const auto& maps) {
-        return document_text(maps_document(maps));
-    }));
+    bundle.add_document("status.json", status.map([](const auto& one) { return status_document(one); }));
+    bundle.add_document("maps.json",
+                        ask_for_maps(context, options.limit).map([](const auto& maps) { return maps_document(maps); }));
     bundle.add("state-folder.txt", folder_listing(place.state_dir));
     bundle.add("pins.txt", folder_listing(place.pin_dir));
     bundle.add("log.txt", options.log.empty() ? output_of({"journalctl", "--no-pager", "-u", "bulkheadd", "-n",
                                                            std::to_string(options.lines)})
-                                              : file_text(options.log));
+                                              : text_or_why(end_of_file(options.log), options.log));
     bundle.add("unit.txt", output_of({"systemctl", "status", "--no-pager", "--full", "bulkheadd"}));
     bundle.add("interfaces.txt", output_of({"ip", "-details", "address"}));
 }
@@ -199,7 +193,7 @@ int run_support_bundle(const BundleOptions& options, Context& context)
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
     utsname name{};
     ::uname(&name);
-    const auto folder = fmt::format("bulkhead-support-{}-{}", name.nodename, seconds);
+    const auto folder = bundle_folder(name.nodename, seconds);
     const auto path = options.file.empty() ? folder + ".tar.gz" : options.file;
     if (std::error_code ignored; std::filesystem::exists(path, ignored)) // before a minute's work
         return report(context,

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace bulkhead::cli {
@@ -38,7 +39,27 @@ Status write_new(const std::string& path, std::string_view bytes)
     return ::fsync(file.get()) == 0 ? Status{} : give_up(errno);
 }
 
+void remove_secrets(Json& node)
+{
+    if (node.is_object())
+        for (const auto& [key, value] : node.items())
+            if (names_a_secret(key) && value.is_string())
+                value = "[removed]";
+            else
+                remove_secrets(value);
+    else if (node.is_array())
+        for (auto& item : node)
+            remove_secrets(item);
+}
+
 } // namespace
+
+std::string bundle_folder(std::string host, std::int64_t unix_seconds)
+{
+    constexpr std::size_t longest = 48; // names in an archive have 99 bytes (tar.h)
+    std::replace(host.begin(), host.end(), '/', '-');
+    return fmt::format("bulkhead-support-{}-{}", host.substr(0, longest), unix_seconds);
+}
 
 void Bundle::add(const std::string& name, const Result<std::string>& content)
 {
@@ -46,6 +67,15 @@ void Bundle::add(const std::string& name, const Result<std::string>& content)
         files_.emplace_back(name, filter_.clean(*content));
     else
         missing_.push_back(filter_.clean(fmt::format("{}: {}", name, content.error().message)));
+}
+
+void Bundle::add_document(const std::string& name, Result<Json> document)
+{
+    if (!document)
+        return add(name, tl::unexpected(document.error()));
+    remove_secrets(*document);
+    files_.emplace_back(name,
+                        filter_.clean_known(document->dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));
 }
 
 Status Bundle::write(const std::string& path, std::int64_t unix_seconds) const

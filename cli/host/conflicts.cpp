@@ -85,7 +85,7 @@ Finding judge_filter(const std::string& check, const Refusals& found, const std:
 Finding check_nftables(const HostPaths& paths)
 {
     // Rules of iptables-nft are in it, too.
-    if (const auto ruleset = paths.run({"nft", "list", "ruleset"}))
+    if (const auto ruleset = paths.output_of({"nft", "list", "ruleset"}))
         return judge_filter("nftables", count_nft(*ruleset), "nft list ruleset");
     return {Grade::unseen, "nftables", "cannot be listed: nft is not installed, or this shell may not", "run as root"};
 }
@@ -97,7 +97,7 @@ Findings check_iptables(const HostPaths& paths)
         const auto tables = first_line(fmt::format("{}/proc/net/{}_tables_names", paths.root, family));
         if (!tables) // no such tables, or none that this shell may see
             continue;
-        if (const auto saved = paths.run({program}))
+        if (const auto saved = paths.output_of({program}))
             findings.push_back(judge_filter(fmt::format("{}tables", family), count_iptables(*saved), program));
         else
             findings.push_back({Grade::unseen, fmt::format("{}tables", family),

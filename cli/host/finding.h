@@ -20,10 +20,14 @@ using Findings = std::vector<Finding>;
 // Where to look; a test points it at a tree of its own, and brings its own programs.
 struct HostPaths {
     std::string root; // prefix of every path; empty on a real host
-    std::function<std::optional<std::string>(const std::vector<std::string>&)> run = run_program;
+    std::function<std::optional<ProgramEnd>(const std::vector<std::string>&)> run = run_program;
+
+    // What a program said that ended well.
+    [[nodiscard]] std::optional<std::string> output_of(const std::vector<std::string>& argv) const;
 };
 
 [[nodiscard]] std::optional<std::string> first_line(const std::string& path);
-[[nodiscard]] std::optional<std::string> whole_file(const std::string& path); // at most 4 MiB of it
+[[nodiscard]] std::optional<std::string> whole_file(const std::string& path);  // at most the first 4 MiB of it
+[[nodiscard]] std::optional<std::string> end_of_file(const std::string& path); // at most the last 4 MiB of it
 
 } // namespace bulkhead::cli

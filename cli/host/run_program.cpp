@@ -34,7 +34,9 @@ std::optional<pid_t> spawn(const std::vector<std::string>& argv, int out)
     ::posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
     ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     pid_t child = 0;
-    const int error = ::posix_spawnp(&child, words.front(), &actions, nullptr, words.data(), environ);
+    int error = ::posix_spawnp(&child, words.front(), &actions, nullptr, words.data(), environ);
+    if (error == ENOENT) // su(1), and a user's own shell, leave it out of PATH
+        error = ::posix_spawn(&child, ("/usr/sbin/" + argv.front()).c_str(), &actions, nullptr, words.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     return error == 0 ? std::optional(child) : std::nullopt;
 }
@@ -54,14 +56,15 @@ bool read_all(int fd, std::string& text)
             continue;
         if (count <= 0)
             return count == 0;
-        if (text.size() < most)
-            text.append(block, static_cast<std::size_t>(count));
+        text.append(block, static_cast<std::size_t>(count));
+        if (text.size() > 2 * most)
+            text.erase(0, text.size() - most);
     }
 }
 
 } // namespace
 
-std::optional<std::string> run_program(const std::vector<std::string>& argv)
+std::optional<ProgramEnd> run_program(const std::vector<std::string>& argv)
 {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0)
@@ -79,9 +82,11 @@ std::optional<std::string> run_program(const std::vector<std::string>& argv)
     int status = 0;
     while (::waitpid(*child, &status, 0) < 0 && errno == EINTR) {
     }
-    if (!ended || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    if (!ended || !WIFEXITED(status))
         return std::nullopt;
-    return text;
+    if (text.size() > most)
+        text.erase(0, text.size() - most);
+    return ProgramEnd{WEXITSTATUS(status), std::move(text)};
 }
 
 } // namespace bulkhead::cli

@@ -7,8 +7,13 @@
 
 namespace bulkhead::cli {
 
-// Standard output of a program that ended well, at most 4 MiB of it; nullopt: it is not there, failed, or took longer
-// than ten seconds. Its standard error is thrown away.
-[[nodiscard]] std::optional<std::string> run_program(const std::vector<std::string>& argv);
+struct ProgramEnd {
+    int code = 0;
+    std::string output; // standard output, the last 4 MiB of it
+};
+
+// nullopt: it is not there, was killed, or took longer than ten seconds. Looked for in PATH and in /usr/sbin. Its
+// standard error is thrown away.
+[[nodiscard]] std::optional<ProgramEnd> run_program(const std::vector<std::string>& argv);
 
 } // namespace bulkhead::cli

@@ -103,7 +103,7 @@ void SecretFilter::learn(std::string_view text)
     }
 }
 
-std::string SecretFilter::clean(std::string_view text) const
+std::string SecretFilter::clean_known(std::string_view text) const
 {
     std::string whole(text);
     for (auto [begin, end] = key_block(whole, 0); begin != std::string::npos;
@@ -113,6 +113,12 @@ std::string SecretFilter::clean(std::string_view text) const
         whole.replace(at, end_of_token(whole, at) - at, removed);
     for (const auto& secret : known_)
         replace_all(whole, secret);
+    return whole;
+}
+
+std::string SecretFilter::clean(std::string_view text) const
+{
+    const auto whole = clean_known(text);
     std::string cleaned;
     for (std::size_t begin = 0; begin < whole.size();) {
         const auto end = std::min(whole.find('\n', begin), whole.size());

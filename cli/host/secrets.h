@@ -17,6 +17,8 @@ public:
     // Remembers what is secret in the text of a file: the lines of private keys, join tokens.
     void learn(std::string_view text);
     [[nodiscard]] std::string clean(std::string_view text) const;
+    // Leaves the values of keys alone: in a document, a line is no key and its value.
+    [[nodiscard]] std::string clean_known(std::string_view text) const;
 
 private:
     std::vector<std::string> known_;

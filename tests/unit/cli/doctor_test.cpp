@@ -27,9 +27,9 @@ protected:
     // Without programs to run, unless a test gives their output.
     HostPaths paths()
     {
-        return {root(), [this](const std::vector<std::string>& argv) -> std::optional<std::string> {
+        return {root(), [this](const std::vector<std::string>& argv) -> std::optional<ProgramEnd> {
                     const auto found = programs.find(argv.front());
-                    return found == programs.end() ? std::nullopt : std::optional(found->second);
+                    return found == programs.end() ? std::nullopt : std::optional(ProgramEnd{exit_code, found->second});
                 }};
     }
     static Finding find_in(const Findings& findings, const std::string& check)
@@ -46,6 +46,7 @@ protected:
     }
     std::string state(const std::string& name = {}) { return root() + "/var/lib/bulkhead" + name; }
     std::map<std::string, std::string> programs;
+    int exit_code = 0; // of all of them
 };
 
 TEST_F(Doctor, GoodHostIsGood)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/host/secrets.h"
+#include "cli/host/bundle.h"
+#include "cli/host/run_program.h"
 #include "cli_session.h"
 
 #include "common/tls/tls.h"
@@ -101,6 +102,56 @@ TEST_F(SupportBundle, IsMadeWithoutAnAgent)
     const auto file = (base / "bundle.tar.gz").string();
     ASSERT_EQ(bundle(file).code, 0);
     EXPECT_THAT(unpacked(file), HasSubstr("status.json: cannot reach the agent"));
+}
+
+TEST_F(SupportBundle, KeepsDocumentsWholeWhateverTheirNamesAre)
+{
+    auto& table = *agent.maps.add_tables();
+    table.set_name("rules");
+    table.add_lines("pay/token-api: allow tcp/443");
+    (*agent.status.mutable_labels())["secret"] = "squirrel";
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    const auto text = unpacked(file);
+    EXPECT_THAT(text, HasSubstr("\"pay/token-api: allow tcp/443\""));
+    EXPECT_THAT(text, HasSubstr("\"secret\": \"[removed]\""));
+}
+
+TEST_F(SupportBundle, HoldsTheEndOfALongLog)
+{
+    std::ofstream log(base / "log");
+    for (int i = 0; i < 100'000; ++i)
+        log << "line " << i << " of a log that is longer than what goes into a bundle\n";
+    log << "the last line\n" << std::flush;
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    EXPECT_THAT(unpacked(file), HasSubstr("the last line\n"));
+}
+
+TEST(BundleFolder, FitsIntoAnArchiveWithTheLongestFile)
+{
+    constexpr std::size_t room = 99;
+    EXPECT_LT((bundle_folder(std::string(64, 'h'), 4'000'000'000) + "/state-folder.txt").size(), room);
+    EXPECT_EQ(bundle_folder("web-1", 7), "bulkhead-support-web-1-7");
+    EXPECT_EQ(bundle_folder("../x", 7), "bulkhead-support-..-x-7");
+}
+
+TEST(RunProgram, TellsHowItEndedAndFindsWhatOnlyRootHasInItsPath)
+{
+    const auto failed = run_program({"sh", "-c", "echo said; exit 3"});
+    ASSERT_TRUE(failed);
+    EXPECT_EQ(failed->code, 3);
+    EXPECT_EQ(failed->output, "said\n");
+    EXPECT_FALSE(run_program({"no-such-program-anywhere"}));
+    EXPECT_FALSE(run_program({"sh", "-c", "kill -9 $$"}));
+    const auto long_one = run_program({"sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo end"});
+    ASSERT_TRUE(long_one);
+    EXPECT_EQ(long_one->output.size(), 4U << 20);
+    EXPECT_TRUE(long_one->output.ends_with("end\n"));
+    const std::string path = std::getenv("PATH");
+    ::setenv("PATH", "/nowhere", 1);
+    EXPECT_TRUE(run_program({"chroot", "--version"}));
+    ::setenv("PATH", path.c_str(), 1);
 }
 
 TEST(SecretFilter, LeavesTheRestAlone)

@@ -22,13 +22,26 @@ using std::chrono::system_clock;
 
 constexpr std::uint64_t least_bytes = 64ULL << 20; // a policy is small; the spool is what grows
 constexpr std::uint64_t least_inodes = 1000;
+constexpr const char* enrol_again = "make a token ('bulkheadctl agent token create'), then 'bulkhead-setup join "
+                                    "HOST:PORT', or start bulkheadd with --join";
 constexpr const char* certificate_begins = "-----BEGIN CERTIFICATE-----";
 
-Finding check_config(const AgentPlace& place)
+// The agent knows best what it accepts. It reads its policy folder, too, which needs its privileges.
+bool agent_refuses(const HostPaths& paths, const AgentPlace& place)
 {
+    if (!place.config_is_there || ::geteuid() != 0)
+        return false;
+    const auto ended = paths.run({"bulkheadd", "--check", "--config", paths.root + place.config});
+    return ended && ended->code != 0;
+}
+
+Finding check_config(const HostPaths& paths, const AgentPlace& place)
+{
+    const auto mend = fmt::format("bulkheadd --check --config {}", place.config);
     if (!place.trouble.empty())
-        return {Grade::bad, "configuration", fmt::format("{}: {}", place.config, place.trouble),
-                fmt::format("bulkheadd --check --config {}", place.config)};
+        return {Grade::bad, "configuration", fmt::format("{}: {}", place.config, place.trouble), mend};
+    if (agent_refuses(paths, place))
+        return {Grade::bad, "configuration", place.config + ", or what it names, is not valid", mend};
     return {Grade::good, "configuration", place.config_is_there ? place.config : "none: defaults", ""};
 }
 
@@ -42,6 +55,11 @@ Finding check_state_dir(const std::string& path, const std::string& name)
     if (!S_ISDIR(found.st_mode))
         return {Grade::bad, "state folder", name + " is no folder: the agent sets it aside when it starts",
                 fmt::format("mv {} {}.aside", name, name)};
+    if (::geteuid() == 0 && found.st_uid != 0)
+        return {Grade::bad, "state folder",
+                fmt::format("{} belongs to user {}: the agent cannot write there, or somebody else can", name,
+                            found.st_uid),
+                "chown -R root:root " + name};
     if ((found.st_mode & 077U) != 0)
         return {Grade::warning, "state folder",
                 fmt::format("{} is open to others (mode {:04o})", name, found.st_mode & 07777U), "chmod 0700 " + name};
@@ -52,8 +70,8 @@ Finding check_state_dir(const std::string& path, const std::string& name)
                 fmt::format("{} cannot be written to ({}): no policy, record or certificate is kept", name,
                             std::strerror(errno)),
                 "mount -o remount,rw the file system it is on, or give the folder back to its owner"};
-    std::string damaged;
     std::error_code ignored; // what went meanwhile is gone
+    std::string damaged = std::filesystem::exists(path + ".damaged", ignored) ? name + ".damaged" : "";
     for (const auto& entry : std::filesystem::directory_iterator(path, ignored))
         if (entry.path().extension() == ".damaged")
             damaged += (damaged.empty() ? "" : ", ") + entry.path().filename().string();
@@ -89,16 +107,14 @@ Finding judge_certificate(const std::string& pem, const std::string& name, syste
 {
     const auto facts = tls::inspect_certificate(pem);
     if (!facts)
-        return {Grade::bad, "certificate", fmt::format("{}: {}", name, facts.error().message),
-                "remove it and enrol again: bulkheadd --join TOKEN"};
+        return {Grade::bad, "certificate", fmt::format("{}: {}", name, facts.error().message), enrol_again};
     const auto until = format_rfc3339(facts->not_after);
     if (now < facts->not_before)
         return {Grade::bad, "certificate",
                 fmt::format("{} is not valid before {}: the clock is behind", name, format_rfc3339(facts->not_before)),
                 "set the clock"};
     if (now >= facts->not_after)
-        return {Grade::bad, "certificate", fmt::format("{} ended at {}", name, until),
-                "make a token ('bulkheadctl agent token create') and start bulkheadd with --join TOKEN"};
+        return {Grade::bad, "certificate", fmt::format("{} ended at {}", name, until), enrol_again};
     const auto life = facts->not_after - facts->not_before;
     const auto days = std::chrono::duration_cast<std::chrono::hours>(facts->not_after - now).count() / 24;
     if (now > facts->not_before + life / 6 * 5) // renewed at two thirds, when all is well
@@ -116,13 +132,26 @@ void check_credentials(const std::string& root, const AgentPlace& place, system_
     else if (errno == EACCES)
         findings.push_back({Grade::unseen, "certificate", path + " may not be read by this user", "run as root"});
     else if (!place.controller.empty())
-        findings.push_back({Grade::bad, "certificate", "this host is not enrolled",
-                            "make a token ('bulkheadctl agent token create') and start bulkheadd with --join TOKEN"});
+        findings.push_back({Grade::bad, "certificate", "this host is not enrolled", enrol_again});
     const auto pem = whole_file(root + path);
     if (!pem)
         return;
     const auto split = pem->find(certificate_begins);
     findings.push_back(judge_certificate(split == std::string::npos ? std::string() : pem->substr(split), path, now));
+}
+
+// Tokens let a host in, and are there to be forgotten.
+void check_tokens(const std::string& root, const AgentPlace& place, Findings& findings)
+{
+    const auto environment = (std::filesystem::path(place.config).parent_path() / "agent.env").string();
+    for (const auto& path : {place.join_file, environment}) {
+        struct stat found {};
+        if (!path.empty() && ::stat((root + path).c_str(), &found) == 0 && S_ISREG(found.st_mode) &&
+            (found.st_mode & 077U) != 0)
+            findings.push_back({Grade::warning, "join token",
+                                fmt::format("{} is open to others (mode {:04o})", path, found.st_mode & 07777U),
+                                "chmod 0600 " + path});
+    }
 }
 
 // Files are written as time goes by: one from the future says that the clock went back.
@@ -165,7 +194,7 @@ bool anything_pinned(const HostPaths& paths, const AgentPlace& place)
 
 Findings check_agent_files(const HostPaths& paths, const AgentPlace& place, system_clock::time_point now)
 {
-    Findings findings{check_config(place)};
+    Findings findings{check_config(paths, place)};
     const auto state = paths.root + place.state_dir;
     findings.push_back(check_state_dir(state, place.state_dir));
     findings.push_back(check_room(state, place.state_dir));
@@ -175,6 +204,7 @@ Findings check_agent_files(const HostPaths& paths, const AgentPlace& place, syst
     if (std::filesystem::exists(state, ignored))
         findings.push_back(check_steps(state, now));
     check_credentials(paths.root, place, now, findings);
+    check_tokens(paths.root, place, findings);
     return findings;
 }
 

@@ -37,7 +37,8 @@ AgentPlace find_agent(const HostPaths& paths, const std::string& config)
         if (root.IsMap())
             for (const auto& [key, value] : {std::pair("state_dir", &place.state_dir),
                                              {"pin_dir", &place.pin_dir},
-                                             {"controller", &place.controller}})
+                                             {"controller", &place.controller},
+                                             {"join_file", &place.join_file}})
                 take(root, key, *value);
         else if (!root.IsNull())
             place.trouble = "no map of keys and values";

@@ -11,6 +11,7 @@ struct AgentPlace {
     std::string state_dir = "/var/lib/bulkhead";
     std::string pin_dir = "/sys/fs/bpf/bulkhead";
     std::string controller;       // HOST:PORT; empty: none
+    std::string join_file;        // or empty
     bool config_is_there = false; // else all of the above are defaults
     std::string trouble;          // why the file could not be read
 };

@@ -87,7 +87,13 @@ Finding check_nftables(const HostPaths& paths)
     // Rules of iptables-nft are in it, too.
     if (const auto ruleset = paths.output_of({"nft", "list", "ruleset"}))
         return judge_filter("nftables", count_nft(*ruleset), "nft list ruleset");
-    return {Grade::unseen, "nftables", "cannot be listed: nft is not installed, or this shell may not", "run as root"};
+    const auto four = paths.output_of({"iptables-nft-save"}), six = paths.output_of({"ip6tables-nft-save"});
+    if (four && six)
+        return judge_filter("nftables", count_iptables(*four + *six), "iptables-nft-save");
+    if (::geteuid() != 0)
+        return {Grade::unseen, "nftables", "cannot be listed by this user", "run as root"};
+    return {Grade::unseen, "nftables", "cannot be listed: there is no nft",
+            "apt install nftables, then run this again"};
 }
 
 Findings check_iptables(const HostPaths& paths)

@@ -67,6 +67,8 @@ TEST_F(Doctor, EachLackHasItsMend)
     put("proc/self/status", "CapEff:\t0000000000000000\n");
     EXPECT_EQ(find("BTF").grade, Grade::bad);
     EXPECT_EQ(find("cgroup v2").grade, Grade::bad);
+    // Want of privileges is this shell's, and no fault of the host.
+    EXPECT_EQ(find("privileges").grade, ::geteuid() == 0 ? Grade::warning : Grade::unseen);
     for (const char* check : {"BTF", "cgroup v2", "bpffs", "BPF JIT", "privileges"}) {
         EXPECT_NE(find(check).grade, Grade::good) << check;
         EXPECT_FALSE(find(check).mend.empty()) << check;
@@ -128,6 +130,15 @@ TEST_F(Doctor, FindsPacketFiltersThatRefuse)
     EXPECT_THAT(find_in(check_conflicts(paths()), "iptables").what, HasSubstr("1 rules and 1 chain policies"));
 }
 
+TEST_F(Doctor, FindsRulesOfIptablesWhereThereIsNoNft)
+{
+    programs["iptables-nft-save"] = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
+    programs["ip6tables-nft-save"] = "*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
+    EXPECT_THAT(find_in(check_conflicts(paths()), "nftables").what, HasSubstr("0 rules and 1 chain policies"));
+    exit_code = 1; // a program that fails has listed nothing
+    EXPECT_EQ(find_in(check_conflicts(paths()), "nftables").grade, Grade::unseen);
+}
+
 TEST_F(Doctor, FindsOtherProgramsAndAgents)
 {
     EXPECT_EQ(judge_programs(std::nullopt).grade, Grade::unseen);
@@ -165,6 +176,51 @@ TEST_F(Doctor, LooksAtTheConfigurationAndWhereItPoints)
     EXPECT_THAT(find_in(agent_files(), "certificate").what, HasSubstr("not enrolled"));
     put("etc/bulkhead/agent.yaml", "state_dir: [\n");
     EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::bad);
+}
+
+TEST_F(Doctor, AsksTheAgentWhetherItAcceptsItsConfiguration)
+{
+    if (::geteuid() != 0)
+        GTEST_SKIP() << "needs root: only root is let into all that the configuration names";
+    put("etc/bulkhead/agent.yaml", "contoller: ctl:7443\n");
+    EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::good); // nobody to ask
+    programs["bulkheadd"] = "";
+    EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::good);
+    exit_code = 3;
+    EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::bad);
+    EXPECT_THAT(find_in(agent_files(), "configuration").mend, HasSubstr("bulkheadd --check"));
+}
+
+TEST_F(Doctor, WarnsOfTokensThatOthersCanRead)
+{
+    put("etc/bulkhead/agent.yaml", "controller: ctl:7443\njoin_file: /etc/token\n");
+    const auto tokens = [this] {
+        std::string text;
+        for (const auto& finding : agent_files())
+            text += finding.check == "join token" ? finding.what + "\n" : "";
+        return text;
+    };
+    EXPECT_EQ(tokens(), "");
+    for (const char* path : {"etc/token", "etc/bulkhead/agent.env"}) {
+        put(path, "x");
+        ::chmod((root() + "/" + path).c_str(), 0640);
+    }
+    EXPECT_THAT(tokens(),
+                testing::AllOf(HasSubstr("/etc/token is open"), HasSubstr("/etc/bulkhead/agent.env is open")));
+    ::chmod((root() + "/etc/token").c_str(), 0600);
+    EXPECT_THAT(tokens(), testing::Not(HasSubstr("/etc/token")));
+}
+
+TEST_F(Doctor, LooksAtTheOwnerOfTheStateFolderAndAtWhatWasSetAsideOfIt)
+{
+    put("var/lib/bulkhead/x", "x");
+    ::chmod(state().c_str(), 0700);
+    put("var/lib/bulkhead.damaged", "x");
+    EXPECT_THAT(find_in(agent_files(), "state folder").what, HasSubstr("bulkhead.damaged"));
+    if (::chown(state().c_str(), 1, 1) != 0)
+        GTEST_SKIP() << "needs root: chown(2)";
+    EXPECT_EQ(find_in(agent_files(), "state folder").grade, Grade::bad);
+    EXPECT_THAT(find_in(agent_files(), "state folder").mend, HasSubstr("chown"));
 }
 
 TEST_F(Doctor, LooksAtTheAgeOfTheCertificateAndAtWhoMayReadTheKey)

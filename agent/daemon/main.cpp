@@ -7,6 +7,7 @@
 #include "common/tls/tls.h"
 
 #include <iostream>
+#include <malloc.h>
 
 namespace {
 
@@ -27,6 +28,10 @@ Status carry_out(const agent::Invocation& invocation)
 
 int main(int argc, char** argv)
 {
+    // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as much
+    // as was ever freed at once, in every thread's arena (mallopt(3)).
+    ::mallopt(M_ARENA_MAX, 2);
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
     tls::require_tls13();
     agent::block_signals();
     const auto invocation = agent::read_invocation(argc, argv, std::cout);

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import debs
+
 HERE = Path(__file__).resolve().parent
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DISK = "3G"  # sparse
@@ -211,10 +213,6 @@ def exclusively(cache):
         yield
 
 
-def all_names():
-    return [f"{release}:{kernel}" for release, kernels in RELEASES.items() for kernel in kernels]
-
-
 def get(cache, name):
     """The image, from the cache or made now."""
     release, kernel = parse(name)
@@ -225,19 +223,23 @@ def get(cache, name):
             raise SystemExit(f"vm: {error}; see {log.name}") from error
 
 
+def dependencies_of(cache, name):
+    """The folder with what the packages depend on and the image has not; see get_dependencies()."""
+    release, _ = parse(name)
+    return cache / release / "dependencies"
+
+
 def get_dependencies(cache, name, packages):
-    """The folder with what the packages depend on and the image has not."""
     release, _ = parse(name)
     archive = Archive(cache, release)
     if not list((archive.folder / "state/lists").glob("*Packages*")):
         archive.update()
-    folder = cache / release / "dependencies"
+    folder = dependencies_of(cache, name)
     folder.mkdir(exist_ok=True)
     (folder / "partial").mkdir(exist_ok=True)
     run("apt-get", "-q", "install", "-y", "--no-install-recommends", "--download-only",
         "-o", f"Dir::State::status={cache / release / 'root/var/lib/dpkg/status'}",
-        "-o", f"Dir::Cache::archives={folder}", *sorted(packages.glob("bulkhead-*.deb")),
+        "-o", f"Dir::Cache::archives={folder}", *debs.of(packages),
         env=archive.environment, stdout=subprocess.DEVNULL)  # fmt: skip
     for package in folder.glob("bulkhead-*.deb"):
         package.unlink()
-    return folder

@@ -10,9 +10,17 @@ import subprocess
 import time
 from pathlib import Path
 
-BOOT_SECONDS = 300  # emulated, on a machine that does other things besides
+BOOT_SECONDS = 600  # emulated, on a machine that does other things besides
 MEMORY = "1536M"
 CPUS = 2
+
+
+def wait_for(condition, what, timeout=120):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.5)
 
 
 class Answer:
@@ -29,9 +37,10 @@ class Answer:
 
 
 class Machine:
-    """Boots an image (see images.py) of which nothing is changed: what is written goes when the machine does."""
+    """Boots an image (see images.py) of which nothing is changed: what is written goes when the machine does. Machines that
+    run at the same time have numbers of their own."""
 
-    def __init__(self, image, folder, tap=None, kernel_options="", disks=()):
+    def __init__(self, image, folder, tap=None, kernel_options="", disks=(), number=1):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.console = self.folder / "console.log"
@@ -53,7 +62,7 @@ class Machine:
             arguments += ["-drive", f"file={disk},format=raw,if=virtio,readonly=on"]
         if tap:
             arguments += ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no",
-                          "-device", "virtio-net-pci,netdev=net,mac=52:54:00:77:00:01,romfile="]  # fmt: skip
+                          "-device", f"virtio-net-pci,netdev=net,mac=52:54:00:77:00:{number:02x},romfile="]  # fmt: skip
         with open(self.folder / "qemu.log", "wb") as log:
             # The temporary disk is as large as what is written to it, and deleted from the beginning.
             self._process = subprocess.Popen(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other end of the machine's cable: this process's network namespace, which the runner made for it alone."""
+"""What the machines are cabled to: a bridge in this process's network namespace, which the runner made for it alone."""
 
 import selectors
 import socket
@@ -7,8 +7,9 @@ import subprocess
 import threading
 import time
 
-TAP = "bhvm"
-GUEST = {4: "10.99.0.1", 6: "fd99::1"}
+BRIDGE = "bhvm"
+GUEST = {4: "10.99.0.1", 6: "fd99::1"}  # of every machine that is not told otherwise
+SECOND_GUEST = {4: "10.99.0.4", 6: "fd99::4"}
 FRIEND = {4: "10.99.0.2", 6: "fd99::2"}  # whom the policy allows
 STRANGER = {4: "10.99.0.3", 6: "fd99::3"}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -18,26 +19,39 @@ def ip(arguments):
     subprocess.run(["ip", *arguments.split()], check=True)
 
 
-def open_tap():
+def open_bridge():
     ip("link set lo up")
-    ip(f"tuntap add {TAP} mode tap")
+    ip(f"link add {BRIDGE} type bridge mcast_snooping 0")
     for address in (FRIEND, STRANGER):
-        ip(f"addr add {address[4]}/24 dev {TAP}")
-        ip(f"addr add {address[6]}/64 dev {TAP} nodad")
-    ip(f"link set {TAP} up")
+        ip(f"addr add {address[4]}/24 dev {BRIDGE}")
+        ip(f"addr add {address[6]}/64 dev {BRIDGE} nodad")
+    ip(f"link set {BRIDGE} up")
 
 
-def close_tap():
-    ip(f"link del {TAP}")
+def close_bridge():
+    ip(f"link del {BRIDGE}")
 
 
-def connect(version, source, port, timeout=15):
+def add_cable(tap):
+    ip(f"tuntap add {tap} mode tap")
+    ip(f"link set {tap} up")
+
+
+def plug(tap):
+    ip(f"link set {tap} master {BRIDGE}")
+
+
+def remove_cable(tap):
+    ip(f"link del {tap}")
+
+
+def connect(version, source, port, timeout=15, guest=GUEST):
     """'ok', 'refused' or 'silence' of a TCP connection to the machine."""
     with socket.socket(FAMILY[version], socket.SOCK_STREAM) as tcp:
         tcp.settimeout(timeout)
         tcp.bind((source[version], 0))
         try:
-            tcp.connect((GUEST[version], port))
+            tcp.connect((guest[version], port))
             tcp.sendall(b"ping")
             return "ok" if tcp.recv(16) == b"ping" else "closed"
         except ConnectionRefusedError:
@@ -104,16 +118,16 @@ class Echo:
 class Knocker:
     """Asks for a TCP port of the machine, again and again, from two addresses at once, and remembers every answer."""
 
-    def __init__(self, version, port, sources):
+    def __init__(self, version, port, sources, timeout=0.5):
         self.answers = []  # (time, source, answer)
-        self._stop = threading.Event()
+        self._stop, self._timeout = threading.Event(), timeout
         self._threads = [threading.Thread(target=self._knock, args=[version, port, source]) for source in sources]
         for thread in self._threads:
             thread.start()
 
     def _knock(self, version, port, source):
         while not self._stop.is_set():
-            self.answers.append((time.monotonic(), source[version], connect(version, source, port, timeout=0.5)))
+            self.answers.append((time.monotonic(), source[version], connect(version, source, port, self._timeout)))
             self._stop.wait(0.05)
 
     def stop(self):
@@ -126,14 +140,15 @@ class Knocker:
         return [answer for _, address, answer in self.answers if address == source[version]]
 
 
-class HeldConnection:
-    """A TCP connection to the machine that says a line ten times a second and counts the answers."""
+class Held:
+    """A conversation with the machine that says a line ten times a second and counts the answers; the first that does
+    not come ends it."""
 
-    def __init__(self, version, source, port):
-        self._tcp = socket.socket(FAMILY[version], socket.SOCK_STREAM)
-        self._tcp.settimeout(60)
-        self._tcp.bind((source[version], 0))
-        self._tcp.connect((GUEST[version], port))
+    def __init__(self, kind, version, source, port):
+        self._socket = socket.socket(FAMILY[version], kind)
+        self._socket.settimeout(60)
+        self._socket.bind((source[version], 0))
+        self._socket.connect((GUEST[version], port))
         self.exchanged, self.failure = 0, None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._talk)
@@ -143,9 +158,9 @@ class HeldConnection:
         try:
             while not self._stop.is_set():
                 line = f"{self.exchanged:08d}".encode()
-                self._tcp.sendall(line)
-                if self._tcp.recv(len(line), socket.MSG_WAITALL) != line:
-                    raise OSError("the connection ended")
+                self._socket.send(line)
+                if self._socket.recv(len(line), socket.MSG_WAITALL) != line:
+                    raise OSError("another answer than was asked for")
                 self.exchanged += 1
                 self._stop.wait(0.1)
         except OSError as error:
@@ -154,4 +169,4 @@ class HeldConnection:
     def stop(self):
         self._stop.set()
         self._thread.join()
-        self._tcp.close()
+        self._socket.close()

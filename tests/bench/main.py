@@ -11,9 +11,10 @@ import flat
 import kernel
 import pair
 import rounds
+import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
-           "sessions": kernel.sessions}
+           "sessions": kernel.sessions, "start": start.run}
 
 
 def words(text):

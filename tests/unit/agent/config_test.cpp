@@ -189,7 +189,9 @@ TEST(CommandLine, TheJoinFileOfTheConfigurationMayBeGoneOrUnreadable)
     EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "");
     // What an enrolled host does not need does not keep it from enforcing.
     std::filesystem::create_directory(token);
-    EXPECT_EQ((*invoke({"--config", config.c_str()}))->join_token, "");
+    const auto without = invoke({"--config", config.c_str()});
+    ASSERT_TRUE(without && *without);
+    EXPECT_EQ((*without)->join_token, "");
     EXPECT_FALSE(invoke({"--config", config.c_str(), "--check"}));
     const auto relative = dir.file("relative.yaml", "join_file: token\n");
     EXPECT_FALSE(invoke({"--config", relative.c_str()}));

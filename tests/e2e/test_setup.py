@@ -22,6 +22,7 @@ class Setup(LabTest):
 
     def test_one_command_makes_a_controller_and_its_agent(self):
         self.assertTrue(self.agents()["ctl"]["connected"], self.made)
+        self.assertEqual(self.made.stderr, "", "nothing beside what there is to do")
         self.assertFalse((self.first.etc / "join-token").exists())
         self.assertIn("role=ctl", self.first.ctl("workload", "list").check().stdout)
 

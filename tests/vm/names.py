@@ -13,8 +13,11 @@ VARIANTS = {
 }
 # systemd 256 and later refuse to boot with the hierarchies of old.
 UNIFIED_ONLY = ("trixie",)
+QUICK_START = "quick-start"
 # Beside each kernel of each release.
-MORE = ("bookworm:6.1:nolsm", "bookworm:6.1:hybrid", "bookworm:5.10:lsm")
+MORE = (
+    "bookworm:6.1:nolsm", "bookworm:6.1:hybrid", "bookworm:5.10:lsm", "bookworm:6.1:quick-start", "trixie:6.12:quick-start",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +29,20 @@ class Setup:
         return ":".join((self.image, *self.variants))
 
     @property
+    def tests(self):
+        return "test_quick_start" if QUICK_START in self.variants else "test_host"
+
+    @property
     def kernel_options(self):
-        return " ".join(VARIANTS[variant] for variant in self.variants)
+        return " ".join(VARIANTS[variant] for variant in self.variants if variant in VARIANTS)
 
 
 def parse(name):
     release, *words = name.split(":")
-    kernel = words.pop(0) if words and words[0] not in VARIANTS else ""
+    kernel = words.pop(0) if words and words[0] not in (*VARIANTS, QUICK_START) else ""
     for word in words:
-        if word not in VARIANTS:
-            raise ValueError(f"no variant '{word}'; there are {', '.join(VARIANTS)}")
+        if word not in (*VARIANTS, QUICK_START):
+            raise ValueError(f"no variant '{word}'; there are {', '.join((*VARIANTS, QUICK_START))}")
     if {"lsm", "nolsm"} <= set(words):
         raise ValueError("'lsm' and 'nolsm' exclude each other")
     setup = Setup(":".join(images.parse(f"{release}:{kernel}")), tuple(words))

@@ -117,6 +117,18 @@ TEST_F(SupportBundle, KeepsDocumentsWholeWhateverTheirNamesAre)
     EXPECT_THAT(text, HasSubstr("\"secret\": \"[removed]\""));
 }
 
+TEST_F(SupportBundle, HoldsWhatIsSaidOfAUnitThatHasFailed)
+{
+    const auto systemctl = write("systemctl", "#!/bin/sh\necho 'Active: failed (Result: exit-code)'\nexit 3\n");
+    ::chmod(systemctl.c_str(), 0755);
+    const std::string path = std::getenv("PATH");
+    ::setenv("PATH", (base.string() + ":" + path).c_str(), 1);
+    const auto file = (base / "bundle.tar.gz").string();
+    EXPECT_EQ(bundle(file).code, 0);
+    ::setenv("PATH", path.c_str(), 1);
+    EXPECT_THAT(unpacked(file), HasSubstr("Active: failed"));
+}
+
 TEST_F(SupportBundle, HoldsTheEndOfALongLog)
 {
     std::ofstream log(base / "log");

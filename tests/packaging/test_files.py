@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is packaged, checked without building a package: the units, the sample configurations, the state formats."""
+import json
 import os
 import pathlib
 import re
@@ -289,6 +290,25 @@ class StateFormats(unittest.TestCase):
 
 
 class Scripts(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("dpkg-deb"), "dpkg is not installed")
+    def test_the_sbom_says_of_each_package_what_was_linked_into_it(self):
+        archive = next(pathlib.Path("/usr/lib").glob("*/libbpf.a"), None)
+        if not archive:
+            self.skipTest("libbpf-dev is not installed")
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for name in ("with", "without"):
+                (root / name / "DEBIAN").mkdir(parents=True)
+                (root / name / "DEBIAN/control").write_text(
+                    f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDepends: libc6 (>= 2)\nDescription: x\n")
+                self.assertEqual(run("dpkg-deb", "--build", str(root / name), str(root / f"{name}.deb")).returncode, 0)
+            (root / "archives").write_text(f"with {archive}\n")
+            done = subprocess.run([TREE / "scripts/sbom", "--archives", root / "archives", root / "with.deb", root / "without.deb"],
+                                  stdout=subprocess.PIPE, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
+        document = json.loads(done.stdout)
+        linked = [one["spdxElementId"] for one in document["relationships"] if one["relatedSpdxElement"] == "SPDXRef-linked-libbpf"]
+        self.assertEqual(linked, ["SPDXRef-with"])
+
     def test_a_release_empties_no_folder_of_somebody_else(self):
         with tempfile.TemporaryDirectory() as folder:
             kept = pathlib.Path(folder) / "kept"

@@ -232,8 +232,8 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
     }
     if (flow) {
         flow->cookie = departure->cookie;
-        flow->generation = departure->question.control.generation;
-        flow->settled = !bh_planes_look_at_processes(departure->question.control);
+        bh_settle_udp_flow(flow, departure->question.control.generation,
+                           !departure->answer.on_time && !bh_planes_look_at_processes(departure->question.control));
         bh_touch_udp_flow(flow, now);
     }
     if (begins && departure->question.loopback != BH_LOOPBACK_ADDRESS)
@@ -270,7 +270,7 @@ static __noinline int bh_may_answer(struct bh_departure* departure, const struct
 
 /*
  * Most datagrams. Who is asked has the lower port as a rule, so what goes to a higher one is an answer, and one look-up
- * finds it. What is not found here is looked at in full. key->remote is set.
+ * finds it. What is not found here, as between equal ports, is looked at in full. key->remote is set.
  */
 static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, struct bh_udp_flow_key* key)
 {

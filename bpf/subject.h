@@ -274,6 +274,7 @@ static __noinline int bh_judge_unsure(struct bh_question* question, const struct
     bh_judge(question, answer);
     question->classes = *possible;
     bh_judge(question, &suspicion);
+    answer->on_time |= suspicion.on_time;
     if (suspicion.shadow_verdict == BH_DENIED) {
         answer->shadow_verdict = BH_DENIED;
         answer->shadow_reason = suspicion.shadow_reason;

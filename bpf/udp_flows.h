@@ -67,8 +67,20 @@ static __always_inline int bh_udp_flow_settled(const struct bh_udp_flow* flow, s
 }
 
 /*
+ * What let a datagram pass is good for the next ones, unless it depends on the process, or on the time. In this order:
+ * another CPU may look between two of the stores.
+ */
+static __always_inline void bh_settle_udp_flow(struct bh_udp_flow* flow, __u32 generation, int settled)
+{
+    volatile struct bh_udp_flow* seen = flow;
+    seen->settled = 0;
+    seen->generation = generation;
+    seen->settled = settled;
+}
+
+/*
  * The short way of both doors: a datagram of a conversation that is under way, which the planes in force let pass
- * whoever takes part. No clock is read, and nothing written.
+ * whoever takes part. No clock is read but during a trial, and nothing written.
  */
 static __always_inline int bh_udp_flow_is_under_way(const struct bh_udp_flow* flow, struct bh_control control)
 {

@@ -36,6 +36,7 @@ struct bh_question {
 struct bh_answer {
     __u8 verdict, reason, shadow_verdict, shadow_reason;
     __u32 peer_class, shadow_peer_class;
+    __u32 on_time; /* an entry that was met has stages: it may be another verdict later, with the same planes */
 };
 
 /* A trial whose time is over leaves the decision to the pair that was in force before it. */
@@ -72,6 +73,14 @@ static __always_inline int bh_nothing_in_force(struct bh_control control)
     return control.active_slot == BH_SLOT_NONE && control.shadow_slot == BH_SLOT_NONE;
 }
 
+struct bh_plane_answer {
+    __u32 peer_class;
+    __u8 verdict;
+    __u8 reason;
+    __u8 on_time;
+    __u8 pad;
+};
+
 struct bh_findings {
     __u64 allow;
     __u64 deny;
@@ -104,18 +113,21 @@ __noinline __u32 bh_stage_of_now(__u32 slot, __u32 peer_class, __u32 port_protoc
     return 0;
 }
 
-static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32 slot, struct bh_entry_key* key)
+static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32 slot, struct bh_entry_key* key,
+                                                            struct bh_plane_answer* answer)
 {
     const struct bh_entry* entry = bpf_map_lookup_elem(entries, key);
     if (!entry || !entry->stages)
         return entry;
+    answer->on_time = 1;
     __u32 rest = key->port_class | (__u32)key->protocol << 16 | (__u32)key->direction << 24;
     key->direction += bh_stage_of_now(slot, key->peer_class, rest, entry->stages) << BH_STAGE_SHIFT;
     return bpf_map_lookup_elem(entries, key);
 }
 
 static __always_inline void bh_consider(void* entries, __u32 slot, const struct bh_question* question, __u32 peer_class,
-                                        __u16 port_class, struct bh_findings* findings)
+                                        __u16 port_class, struct bh_findings* findings,
+                                        struct bh_plane_answer* answer)
 {
     struct bh_entry_key key = {
         .peer_class = peer_class,
@@ -123,7 +135,7 @@ static __always_inline void bh_consider(void* entries, __u32 slot, const struct 
         .protocol = question->protocol,
         .direction = question->direction,
     };
-    const struct bh_entry* entry = bh_find_entry(entries, slot, &key);
+    const struct bh_entry* entry = bh_find_entry(entries, slot, &key, answer);
     if (!entry)
         return;
     findings->failsafe |= entry->failsafe;
@@ -133,13 +145,6 @@ static __always_inline void bh_consider(void* entries, __u32 slot, const struct 
         findings->deny |= entry->deny[i] & question->classes.word[i];
     }
 }
-
-struct bh_plane_answer {
-    __u32 peer_class;
-    __u8 verdict;
-    __u8 reason;
-    __u16 pad;
-};
 
 static __always_inline void bh_answer_plane(struct bh_plane_answer* answer, __u8 verdict, __u8 reason)
 {
@@ -216,6 +221,7 @@ __noinline int bh_judge_plane(const struct bh_question* question, __u32 slot, st
         return 0;
 
     answer->peer_class = BH_PEER_ANY;
+    answer->on_time = 0;
     bh_answer_plane(answer, BH_DENIED, BH_REASON_MALFORMED);
 
     const struct bh_plane_info* info = bpf_map_lookup_elem(&bh_plane_info, &slot);
@@ -237,18 +243,18 @@ __noinline int bh_judge_plane(const struct bh_question* question, __u32 slot, st
 
     if (!question->loopback) {
         if (shapes & BH_SHAPE_ANY_ANY)
-            bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings);
+            bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings, answer);
         if ((shapes & BH_SHAPE_ANY_PORT) && port_class != BH_PORT_ANY)
-            bh_consider(entries, slot, question, BH_PEER_ANY, port_class, &findings);
+            bh_consider(entries, slot, question, BH_PEER_ANY, port_class, &findings, answer);
     } else if (info->loopback == BH_DEFAULT_NONE) {
         bh_answer_plane(answer, BH_ALLOWED, BH_REASON_LOCAL);
         return 0;
     }
     if (peer_class != BH_PEER_ANY) {
         if (shapes & BH_SHAPE_PEER_ANY)
-            bh_consider(entries, slot, question, peer_class, BH_PORT_ANY, &findings);
+            bh_consider(entries, slot, question, peer_class, BH_PORT_ANY, &findings, answer);
         if ((shapes & BH_SHAPE_PEER_PORT) && port_class != BH_PORT_ANY)
-            bh_consider(entries, slot, question, peer_class, port_class, &findings);
+            bh_consider(entries, slot, question, peer_class, port_class, &findings, answer);
     }
 
     if (findings.failsafe)
@@ -293,12 +299,14 @@ static __always_inline void bh_judge(const struct bh_question* question, struct 
         answer->verdict = plane.verdict;
         answer->reason = plane.reason;
         answer->peer_class = plane.peer_class;
+        answer->on_time = plane.on_time;
     }
     if (question->control.shadow_slot != BH_SLOT_NONE) {
         bh_judge_plane(question, question->control.shadow_slot, &plane);
         answer->shadow_verdict = plane.verdict;
         answer->shadow_reason = plane.reason;
         answer->shadow_peer_class = plane.peer_class;
+        answer->on_time |= plane.on_time;
     }
     if (question->control.flags & BH_CONTROL_QUARANTINE)
         bh_blame_quarantine(answer);

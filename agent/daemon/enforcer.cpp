@@ -172,6 +172,7 @@ void Enforcer::tick()
 {
     look_at_quarantine();
     look_at_trial();
+    look_at_expiries();
     save_late();
     refresh_facets();
     const auto ended = sessions_.tick();
@@ -230,7 +231,26 @@ void Enforcer::judge_sessions()
 void Enforcer::show(std::shared_ptr<const PolicyView> view)
 {
     view_ = std::move(view);
+    expiry_ = next_expiry();
     hooks_.on_view(view_);
+}
+
+std::optional<WallTime> Enforcer::next_expiry() const
+{
+    std::optional<WallTime> next;
+    for (const auto& rule : view_->policy.rules)
+        if (rule.expires && *rule.expires > clock_.wall() && (!next || *rule.expires < *next))
+            next = rule.expires;
+    return next;
+}
+
+// The kernel ends rules on time for what is new; what is open is judged as after a change of policy.
+void Enforcer::look_at_expiries()
+{
+    if (!expiry_ || clock_.wall() < *expiry_)
+        return;
+    expiry_ = next_expiry();
+    judge_sessions();
 }
 
 // A full disk must not keep a policy from being enforced; it only cannot be known after a reboot then.

@@ -129,6 +129,8 @@ private:
     void commit(const Standing& standing, bool prepared);
     void save_late();
     void judge_sessions();
+    void look_at_expiries();
+    [[nodiscard]] std::optional<WallTime> next_expiry() const;
     void refresh_facets();
 
     // enforcer_trial.cpp
@@ -176,6 +178,7 @@ private:
     bool quarantined_ = false;
     std::vector<policy::HostRule> failsafes_;
     std::shared_ptr<const PolicyView> view_;
+    std::optional<WallTime> expiry_;                 // when the next rule of the view ends
     std::shared_ptr<const PolicyView> unknown_view_; // of planes that another agent left without words, or of none
     FacetTable facets_, fallback_facets_;
     std::chrono::nanoseconds realise_time_{0};

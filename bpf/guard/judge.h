@@ -230,7 +230,7 @@ static __noinline int bh_remember_exchange(struct bh_guard_work* work)
     exchange.generation = work->question.control.generation;
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
-    exchange.by_process = work->by_process;
+    exchange.judged_again = work->by_process || work->answer.on_time;
     bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
     return 0;
 }
@@ -270,8 +270,8 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
     int typed = !work->headless && (work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6);
     struct bh_exchange* exchange = bh_live_exchange(&work->key, work->now);
     if (exchange && (!typed || exchange->icmp_type == work->icmp_type)) {
-        /* What was let pass for its process is so for no other. */
-        if (exchange->by_process || exchange->generation != work->question.control.generation)
+        /* What was let pass for its process is so for no other, and what expires not for ever. */
+        if (exchange->judged_again || exchange->generation != work->question.control.generation)
             return BH_EXCHANGE_KNOWN;
         return BH_EXCHANGE_SETTLED;
     }

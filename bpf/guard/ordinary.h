@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The first test of the guard: TCP and UDP of sockets have their doors, and go. It runs for every packet of every
- * connection, so it is a handful of loads; from Linux 6.2 on no helper is called (a return costs what ten loads do,
+ * connection, so it is a handful of loads; from Linux 6.6 on no helper is called (a return costs what ten loads do,
  * where the processor has to be guarded against speculation).
  */
 #ifndef BULKHEAD_BPF_GUARD_ORDINARY_H
@@ -82,6 +82,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         struct tcphdr* tcp = transport;
         if ((void*)(tcp + 1) > end)
             return 0;
+        /* Only what begins can be from a forged source: the rest has the connection's. */
         return !tcp->syn || (!elsewhere && tcp->dest == peer_port && !bh_source_may_be_forged(socket));
     }
     struct udphdr* udp = transport;

@@ -105,8 +105,8 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
         flow = bh_find_udp_flow(key, BH_INBOUND);
     }
     if (flow) {
-        flow->generation = arrival->question.control.generation;
-        flow->settled = !arrival->by_process;
+        bh_settle_udp_flow(flow, arrival->question.control.generation,
+                           !arrival->by_process && !arrival->answer.on_time);
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
         bh_touch_udp_flow(flow, now);

@@ -20,7 +20,7 @@
 #endif
 
 /* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another layout. */
-#define BH_ABI_VERSION 2
+#define BH_ABI_VERSION 3
 
 /* Plane slots: a pair (active, shadow) in force, the pair that a trial falls back to, room to build the next pair. */
 #define BH_SLOTS 6
@@ -266,7 +266,7 @@ struct bh_udp_flow {
     __u64 cookie;    /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
     __u32 generation; /* of the planes that last let a datagram pass */
     __u8 direction;   /* who began */
-    __u8 settled;     /* that verdict did not look at processes: good for every datagram of this generation */
+    __u8 settled;     /* that verdict looked at no process and no clock: good for every datagram of this generation */
     __u8 answered;    /* the other side has sent something, too */
     __u8 pad;
     struct bh_subject subject;
@@ -297,7 +297,7 @@ struct bh_exchange {
     __u32 generation; /* of the planes that let it pass */
     __u8 direction;   /* enum bh_direction */
     __u8 icmp_type;   /* of the first packet */
-    __u8 by_process;  /* the sender's process was asked about */
+    __u8 judged_again; /* each packet is: it depended on the sender's process, or on the time */
     __u8 pad;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");

@@ -57,6 +57,13 @@ TestPolicy& TestPolicy::rule(policy::HostAction action, policy::Direction direct
     return *this;
 }
 
+TestPolicy& TestPolicy::expires_in(std::chrono::milliseconds time)
+{
+    policy_.rules.back().expires =
+        std::chrono::time_point_cast<WallTime::duration>(std::chrono::system_clock::now() + time);
+    return *this;
+}
+
 TestPolicy& TestPolicy::loopback(policy::Action action, std::uint8_t planes)
 {
     for (const auto plane : {policy::Plane::active, policy::Plane::shadow})

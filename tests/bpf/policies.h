@@ -4,6 +4,7 @@
 #include "agent/datapath/datapath.h"
 #include "common/policy/plane_image.h"
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,8 @@ public:
     {
         return rule(policy::HostAction::deny, direction, peers, service);
     }
+    // The last rule says nothing from then on.
+    TestPolicy& expires_in(std::chrono::milliseconds time);
     TestPolicy& loopback(policy::Action action, std::uint8_t planes = policy::both_planes);
     TestPolicy& process_classes(std::size_t count);
 

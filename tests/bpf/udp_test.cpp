@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 namespace bulkhead::test {
 namespace {
@@ -174,6 +176,40 @@ TEST_F(Udp, ForgottenConversationIsJudgedAnew)
         ASSERT_TRUE(datapath_->forget_udp_flow(key));
     ASSERT_EQ(reply_error(server, question, "two"), 0);
     EXPECT_EQ(receive(client).text, "");
+}
+
+// No policy changes, and no agent looks.
+TEST_F(Udp, AConversationDoesNotOutliveTheRuleThatAllowedIt)
+{
+    constexpr auto lasts = std::chrono::milliseconds(3000);
+    UniqueFd peer_server, client, server, friendly;
+    peer([&] {
+        peer_server = bound(SOCK_DGRAM, {"10.77.0.2", 53});
+        friendly = bound(SOCK_DGRAM, {"10.77.0.2", 0});
+    });
+    guarded([&] {
+        client = make_socket(AF_INET, SOCK_DGRAM);
+        server = bound(SOCK_DGRAM, {"10.77.0.1", 54});
+    });
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, refuse)
+                .allow(outbound, "10.77.0.2", "udp/53")
+                .expires_in(lasts)
+                .allow(inbound, "10.77.0.2", "udp/54")
+                .expires_in(lasts));
+    const auto expired = std::chrono::steady_clock::now() + lasts;
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}, "question"), 0);
+        ASSERT_EQ(receive(peer_server).text, "question");
+        ASSERT_EQ(send_to_error(friendly, {"10.77.0.1", 54}, "question"), 0);
+        ASSERT_EQ(receive(server).text, "question");
+    }
+    ASSERT_LT(std::chrono::steady_clock::now(), expired) << "this machine is too slow for the test";
+    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
+    EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}, "more"), EPERM);
+    (void)send_to_error(friendly, {"10.77.0.1", 54}, "more");
+    EXPECT_EQ(receive(server).text, "");
 }
 
 // A clock that is read here is behind what another CPU has written into the entry a moment later.

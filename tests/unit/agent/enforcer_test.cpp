@@ -281,5 +281,35 @@ TEST_F(EnforcerTest, FacetsAreRewrittenOnlyWhenTheyChange)
     EXPECT_EQ(kernel.facet_updates[0][0].key.value, 1000U);
 }
 
+TEST(Enforcer, LiveSessionsAreJudgedAgainWhenARuleEnds)
+{
+    const test::TempDir dir;
+    test::ScriptedDatapath kernel;
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    auto state = state_of(1);
+    state.policy.rules[0].expires = life.clock.wall() + std::chrono::seconds(60);
+    ASSERT_TRUE(life.enforcer.enforce(state, PolicySource::folder));
+    for (int i = 0; i < 5; ++i) { // the second look after a switch
+        life.clock.advance(std::chrono::seconds(1));
+        life.enforcer.tick();
+    }
+    const auto before = kernel.adoptions;
+    life.clock.advance(std::chrono::seconds(54));
+    life.enforcer.tick();
+    EXPECT_EQ(kernel.adoptions, before);
+    life.clock.advance(std::chrono::seconds(1));
+    life.enforcer.tick();
+    EXPECT_GT(kernel.adoptions, before);
+    for (int i = 0; i < 5; ++i) {
+        life.clock.advance(std::chrono::seconds(1));
+        life.enforcer.tick();
+    }
+    const auto after = kernel.adoptions;
+    life.clock.advance(std::chrono::seconds(60));
+    life.enforcer.tick();
+    EXPECT_EQ(kernel.adoptions, after) << "once";
+}
+
 } // namespace
 } // namespace bulkhead::agent

@@ -4,6 +4,7 @@
 #include "agent/daemon/environment.h"
 #include "agent/daemon/service_manager.h"
 #include "agent/sessions/late_session.h"
+#include "agent/state/atomic_file.h"
 #include "agent/state/locks.h"
 #include "common/core/log.h"
 #include "common/core/version.h"
@@ -21,6 +22,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto folder_settles = 100ms; // an editor's save is several events
+constexpr unsigned memory_settles = 3; // seconds without another policy
+constexpr const char* folder_seen_name = "/folder-seen";
 
 void log_each_line(const std::string& text)
 {
@@ -167,7 +170,7 @@ Status Agent::bring_into_force()
     if (!config_.policy_dir.empty()) {
         if (enforcer_->source() == PolicySource::folder)
             folder_policy_.remember(enforcer_->state());
-        if (saved_policy_is_the_folders()) // and the network waits for us
+        if (saved_policy_is_the_folders()) // and at boot the network waits for us
             reload_folder_soon();
         else
             reload_folder(true);
@@ -226,12 +229,24 @@ void Agent::watch_folder()
     reload_folder_soon(); // what changed between the first reading and the watch
 }
 
-// As far as times tell. It is read again all the same, when what is in force is.
+// By how the files look; they are read again all the same, once the agent is ready.
 bool Agent::saved_policy_is_the_folders() const
 {
-    return enforcer_->plane_in_force() && enforcer_->source() == PolicySource::folder && enforcer_->refusal().empty() &&
-           enforcer_->state().own_labels == config_.labels &&
-           !folder_changed_since(config_.policy_dir, saved_.current_path());
+    if (!enforcer_->plane_in_force() || enforcer_->source() != PolicySource::folder || !enforcer_->refusal().empty() ||
+        !enforcer_->damage().empty())
+        return false;
+    const auto seen = read_file_if_there(config_.state_dir + folder_seen_name);
+    return seen && *seen && !(*seen)->empty() && **seen == look_of(config_.policy_dir, own_workload());
+}
+
+void Agent::remember_folder(std::string look)
+{
+    if (look == folder_seen_ || enforcer_->unsaved())
+        return;
+    if (const auto kept = write_file_atomically(config_.state_dir + folder_seen_name, look, 0600); kept)
+        folder_seen_ = std::move(look);
+    else
+        log_debug("the next start reads {} before it is ready: {}", config_.policy_dir, kept.error().message);
 }
 
 Status Agent::run()
@@ -317,7 +332,7 @@ void Agent::second_passed()
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
-    if (std::exchange(left_memory_behind_, false))
+    if (trim_memory_in_ > 0 && --trim_memory_in_ == 0)
         ::malloc_trim(0); // what a large policy took to be read would stay with us for good
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
         notify_watchdog();
@@ -336,8 +351,9 @@ void Agent::reload_folder_soon()
 
 void Agent::reload_folder(bool say_again)
 {
+    auto look = look_of(config_.policy_dir, own_workload()); // first: what changes meanwhile is seen to have changed
     auto compiled = folder_policy_.compile(config_.policy_dir, own_workload());
-    left_memory_behind_ = true;
+    trim_memory_in_ = memory_settles;
     if (!compiled) {
         refuse(compiled.error(), config_.policy_dir, say_again);
         return;
@@ -354,6 +370,7 @@ void Agent::reload_folder(bool say_again)
         refuse(enforced.error(), config_.policy_dir, say_again);
         return;
     }
+    remember_folder(std::move(look));
     refresh_host();
     if (same && mends)
         log_info("{} is valid again, and what is in force already: version {}", config_.policy_dir, version);
@@ -386,7 +403,7 @@ void Agent::on_view(std::shared_ptr<const PolicyView> view)
 {
     events_->with([&](FlowAssembler& assembler) { assembler.set_policy(std::move(view)); });
     refresh_host();
-    left_memory_behind_ = true;
+    trim_memory_in_ = memory_settles;
     loop_->post([this] { walk_sockets(); }); // when the switch is over
 }
 

@@ -63,6 +63,7 @@ private:
     void reload_folder(bool say_again);
     void reload_folder_soon();
     [[nodiscard]] bool saved_policy_is_the_folders() const;
+    void remember_folder(std::string look);
     [[nodiscard]] OwnWorkload own_workload() const;
 
     // Policy from a controller (UplinkHost); called from the uplink's threads.
@@ -127,7 +128,8 @@ private:
     FolderPolicy folder_policy_;
     std::optional<FolderWatch> folder_watch_;
     bool reload_planned_ = false;
-    bool left_memory_behind_ = false; // a policy was read
+    unsigned trim_memory_in_ = 0; // seconds; a policy was read
+    std::string folder_seen_;     // as it looked when the policy in force was read from it
     bool started_ = false; // the audit record of the start is written
 
     std::unique_ptr<Spool> spool_;          // thread-safe

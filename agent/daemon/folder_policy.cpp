@@ -69,26 +69,27 @@ Result<wire::HostState> FolderPolicy::compile(const std::vector<policy::SourceFi
     return state;
 }
 
-bool folder_changed_since(const std::string& folder, const std::string& saved)
+std::string look_of(const std::string& folder, const OwnWorkload& own)
 {
-    struct stat then {};
-    if (::stat(saved.c_str(), &then) != 0)
-        return true;
-    const auto changed = [&then](const std::string& path) {
-        struct stat now {};
-        if (::stat(path.c_str(), &now) != 0)
-            return true;
-        return std::pair(now.st_ctim.tv_sec, now.st_ctim.tv_nsec) >=
-               std::pair(then.st_ctim.tv_sec, then.st_ctim.tv_nsec);
-    };
     std::error_code error;
-    std::filesystem::directory_iterator entry(folder, error);
-    if (error || changed(folder))
-        return true;
-    for (; entry != std::filesystem::directory_iterator(); entry.increment(error))
-        if (changed(entry->path()))
-            return true;
-    return static_cast<bool>(error);
+    const auto place = std::filesystem::canonical(folder, error);
+    std::vector<std::string> lines;
+    std::filesystem::directory_iterator entry(place, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        struct stat now {};
+        if (::stat(entry->path().c_str(), &now) != 0)
+            return {};
+        lines.push_back(fmt::format("{} {} {} {} {}.{:09} {}.{:09}", entry->path().filename().string(), now.st_dev,
+                                    now.st_ino, now.st_size, now.st_mtim.tv_sec, now.st_mtim.tv_nsec,
+                                    now.st_ctim.tv_sec, now.st_ctim.tv_nsec));
+    }
+    if (error)
+        return {};
+    std::sort(lines.begin(), lines.end());
+    std::string look = fmt::format("{}\n{}\n", place.string(), own.name);
+    for (const auto& [key, value] : own.labels)
+        look += fmt::format("{}={}\n", key, value);
+    return look + fmt::format("{}\n", fmt::join(lines, "\n"));
 }
 
 void FolderPolicy::remember(const wire::HostState& state)

@@ -35,8 +35,8 @@ private:
     policy::IdentityId last_ = 0;
 };
 
-// False when nothing in `folder` was written, renamed, added or removed after `saved` was written, by the times that the
-// kernel keeps and nobody sets (st_ctim, stat(2)). True also when it cannot be told.
-[[nodiscard]] bool folder_changed_since(const std::string& folder, const std::string& saved);
+// What the files of a folder look like from outside (name, inode, size, times), and for whom: while two looks are
+// equal, reading them again would give the same policy. Empty when it cannot be told.
+[[nodiscard]] std::string look_of(const std::string& folder, const OwnWorkload& own);
 
 } // namespace bulkhead::agent

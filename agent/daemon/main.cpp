@@ -29,7 +29,7 @@ Status carry_out(const agent::Invocation& invocation)
 int main(int argc, char** argv)
 {
     // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as much
-    // as was ever freed at once, in every thread's arena (mallopt(3)).
+    // as was ever freed at once, in every thread's arena (mallopt(3)). The second also keeps its threshold for mmap(2) small.
     ::mallopt(M_ARENA_MAX, 2);
     ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
     tls::require_tls13();

@@ -12,7 +12,9 @@
 #include <cstdio>
 #include <functional>
 #include <string_view>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 namespace bulkhead::agent {
 
@@ -39,8 +41,8 @@ int on_libbpf_message(libbpf_print_level level, const char* format, va_list argu
 
 class WarningsOfThisLoad {
 public:
-    WarningsOfThisLoad() { load_warnings = &text_; }
-    ~WarningsOfThisLoad() { load_warnings = nullptr; }
+    WarningsOfThisLoad() : before_(std::exchange(load_warnings, &text_)) {}
+    ~WarningsOfThisLoad() { load_warnings = before_; }
     WarningsOfThisLoad(const WarningsOfThisLoad&) = delete;
     WarningsOfThisLoad& operator=(const WarningsOfThisLoad&) = delete;
 
@@ -49,6 +51,7 @@ public:
 
 private:
     std::string text_;
+    std::string* before_;
 };
 
 // Of a function that is static by its debug information, the verifier follows each call with what the caller knows. By
@@ -118,11 +121,19 @@ Status load_in_teams(Skeleton& skeleton, bool follow)
     const auto in_first = [teams](std::string_view program) { return teams == 1 || !is_of_second_team(program); };
     Status second;
     std::thread beside;
-    if (teams == 2)
-        beside = std::thread([&] { second = load_team(*loaders[1], *skeleton, follow, is_of_second_team); });
+    const auto load_second = [&] { second = load_team(*loaders[1], *skeleton, follow, is_of_second_team); };
+    bool one_by_one = false;
+    try {
+        if (teams == 2)
+            beside = std::thread(load_second);
+    } catch (const std::system_error&) { // no thread is to be had
+        one_by_one = true;
+    }
     Status first = load_team(*loaders[0], *skeleton, follow, in_first);
     if (beside.joinable())
         beside.join();
+    if (one_by_one)
+        load_second();
     BULKHEAD_CHECK(first);
     BULKHEAD_CHECK(second);
     for (int i = 0; i < skeleton->skeleton->prog_cnt; ++i) {

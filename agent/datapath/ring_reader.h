@@ -46,7 +46,7 @@ public:
     using Sink = std::function<void(std::span<const std::byte>)>;
     [[nodiscard]] Result<std::size_t> read(const Sink& sink);
 
-    // For poll(2): readable when there is something to read, and a writer has asked for the reader to be woken.
+    // For poll(2): readable while there is something to read. Who sleeps already is woken by those writers that ask for it.
     [[nodiscard]] int fd() const { return ring_.get(); }
     // Bytes that wait to be read, headers and what is not complete yet among them.
     [[nodiscard]] std::uint64_t unread() const;

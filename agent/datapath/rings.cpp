@@ -28,6 +28,7 @@ Result<std::unique_ptr<Rings>> Rings::open(int flow_ring, int deny_ring)
 Result<std::size_t> Rings::drain(const Datapath::EventSink& sink)
 {
     std::size_t delivered = 0;
+    Status done; // one ring in trouble does not keep the other from being read
     for (RingReader* ring : {&flows_, &denials_}) {
         const auto read = ring->read([&](std::span<const std::byte> record) {
             bh_event event{};
@@ -40,8 +41,9 @@ Result<std::size_t> Rings::drain(const Datapath::EventSink& sink)
             sink(event);
         });
         if (!read)
-            return tl::unexpected(read.error());
+            done = tl::unexpected(read.error());
     }
+    BULKHEAD_CHECK(done);
     return delivered;
 }
 

@@ -100,11 +100,6 @@ std::optional<SavedPolicy> PolicyState::load_file(const std::string& name, std::
     return std::nullopt;
 }
 
-std::string PolicyState::current_path() const
-{
-    return dir_ + "/" + current_name;
-}
-
 Status PolicyState::prepare(const SavedPolicy& policy)
 {
     return write_file_atomically(dir_ + "/" + next_name, encode(policy), 0600);

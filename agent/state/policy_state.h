@@ -50,8 +50,6 @@ public:
     [[nodiscard]] Status confirm_trial();                    // the trial is the policy
     void drop_trial();
 
-    [[nodiscard]] std::string current_path() const;
-
 private:
     std::optional<SavedPolicy> load_file(const std::string& name, std::vector<std::string>& damage);
     [[nodiscard]] Status rename(const char* from, const char* to) const;

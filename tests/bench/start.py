@@ -29,7 +29,15 @@ def ready_ms(agent) -> float:
 
 
 def run(options):
+    pinned = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count()))  # nothing is measured beside it
+    try:
+        return measure(options)
+    finally:
+        os.sched_setaffinity(0, pinned)
+
+
+def measure(options):
     entries, targets = [], {}
     with BenchLab("start") as lab:
         pair = Pair(lab, "host")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent without a controller: its policy is a folder."""
 
+import re
 import signal
 
 from harness.bulkhead import Agent
@@ -87,6 +88,21 @@ class Standalone(LabTest):
             if self.agent.process.poll() is not None:
                 self.write(policy())
                 self.agent.start()
+
+    def test_what_changed_while_it_was_down_is_in_force_when_it_is_ready(self):
+        for after in ("a restart", "a boot"):
+            with self.subTest(after=after):
+                self.write(policy())
+                self.becomes(7001, False)
+                before = max(map(int, re.findall(r"policy version (\d+)", self.agent.log())))
+                self.agent.stop()
+                if after == "a boot":
+                    self.app.run(*self.agent.argv, "--detach", daemon=True).check()
+                self.write(policy(allow="  - {id: open, from: any, service: [tcp/7001]}"))
+                self.agent.start()
+                ready = re.findall(r"running: policy version (\d+)", self.agent.log())[-1]
+                self.assertGreater(int(ready), before, self.agent.log()[-2000:])
+                self.becomes(7001, True)
 
     def test_check_judges_a_configuration_without_touching_anything(self):
         before = self.agent.status()["generation"]

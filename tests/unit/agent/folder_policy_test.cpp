@@ -119,39 +119,38 @@ void let_a_tick_pass()
     std::this_thread::sleep_for(std::chrono::milliseconds(25));
 }
 
-TEST(FolderPolicy, TellsWhetherAFolderMayHaveChangedSinceAFileWasWritten)
+TEST(FolderPolicy, AFolderLooksAnotherWhenAnythingInItHasChanged)
 {
     const test::TempDir dir;
     const auto folder = dir.folder("policy");
-    const auto saved = dir / "policy.pb";
-    const auto save = [&] {
-        let_a_tick_pass();
-        dir.file("policy.pb", "saved");
+    dir.file("policy/one.yaml", "one");
+    const auto first = look_of(folder, web());
+    EXPECT_EQ(first, look_of(folder, web()));
+    EXPECT_NE(first, look_of(folder, {"other", web().labels, {}}));
+    EXPECT_NE(first, look_of(folder, {"web-1", {{"role", "api"}}, {}}));
+
+    auto last = first;
+    const auto changed = [&](const char* how) {
+        const auto now = look_of(folder, web());
+        EXPECT_NE(now, last) << how;
+        last = now;
         let_a_tick_pass();
     };
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "nothing was saved";
-    dir.file("policy/one.yaml", "one");
-    save();
-    EXPECT_FALSE(folder_changed_since(folder, saved));
-
-    dir.file("policy/one.yaml", "other");
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "written";
-    save();
-    EXPECT_FALSE(folder_changed_since(folder, saved));
+    let_a_tick_pass();
+    dir.file("policy/one.yaml", "two");
+    changed("written, as long as before");
     std::filesystem::last_write_time(folder + "/one.yaml",
                                      std::filesystem::file_time_type::clock::now() - std::chrono::hours(24));
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "written, and the time set back, as cp -p does";
-    save();
+    changed("its time set back, as cp -p does");
     std::filesystem::rename(folder + "/one.yaml", folder + "/two.yaml");
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "renamed";
-    save();
-    std::filesystem::remove(folder + "/two.yaml");
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "removed";
-    save();
+    changed("renamed");
+    dir.file("policy/new.yaml", "new");
+    changed("another");
+    std::filesystem::remove(folder + "/new.yaml");
+    changed("removed");
     std::filesystem::create_symlink("nowhere", folder + "/three.yaml");
-    save();
-    EXPECT_TRUE(folder_changed_since(folder, saved)) << "a link to what is not there";
-    EXPECT_TRUE(folder_changed_since(dir / "no folder", saved));
+    EXPECT_EQ(look_of(folder, web()), "") << "a link to what is not there";
+    EXPECT_EQ(look_of(dir / "no folder", web()), "");
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 #include "cli/host/bundle.h"
 #include "cli/host/examination.h"
 #include "cli/host/gzip.h"
+#include "cli/host/host_checks.h"
 #include "cli/peers/context_file.h"
 #include "common/core/clock.h"
 #include "common/core/version.h"
@@ -113,12 +114,7 @@ std::string kernel_facts()
     for (std::string line; std::getline(mounts, line);)
         if (line.find(" cgroup") != std::string::npos || line.find(" bpf ") != std::string::npos)
             text += line + "\n";
-    utsname name{};
-    ::uname(&name);
-    auto config = gunzip_file("/proc/config.gz");
-    if (!config)
-        config = whole_file(std::string("/boot/config-") + name.release);
-    std::istringstream options(config.value_or(""));
+    std::istringstream options(kernel_config("").value_or(""));
     for (std::string line; std::getline(options, line);)
         for (const char* part : {"BPF", "CGROUP", "INET_DIAG", "NET_CLS", "NET_SCH_INGRESS", "NETKIT", "LSM"})
             if (line.find(part) != std::string::npos) {

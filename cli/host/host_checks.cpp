@@ -70,13 +70,6 @@ Finding check_btf(const HostPaths& paths)
     return {Grade::bad, "BTF", "the kernel carries no type information", "use a kernel with CONFIG_DEBUG_INFO_BTF=y"};
 }
 
-std::optional<std::string> kernel_config(const HostPaths& paths)
-{
-    if (auto text = gunzip_file(paths.root + "/proc/config.gz"))
-        return text;
-    return whole_file(paths.root + "/boot/config-" + running_release());
-}
-
 struct KernelOption {
     const char* name;
     const char* without; // what is not possible then
@@ -95,9 +88,10 @@ constexpr KernelOption kernel_options[] = {
 
 Finding check_kernel_config(const HostPaths& paths)
 {
-    const auto config = kernel_config(paths);
+    const auto config = kernel_config(paths.root);
     if (!config)
-        return {Grade::unseen, "kernel config", "neither /proc/config.gz nor /boot/config-* of this kernel can be read",
+        return {Grade::unseen, "kernel config",
+                "no configuration of this kernel can be read, neither /proc/config.gz nor in /boot or /usr/lib/modules",
                 "the agent tries what it needs when it starts"};
     Finding finding{Grade::good, "kernel config", "", ""};
     const auto text = "\n" + *config;
@@ -193,6 +187,16 @@ Finding check_clock()
 }
 
 } // namespace
+
+std::optional<std::string> kernel_config(const std::string& root)
+{
+    if (auto text = gunzip_file(root + "/proc/config.gz"))
+        return text;
+    const auto release = running_release();
+    if (auto text = whole_file(root + "/boot/config-" + release))
+        return text;
+    return whole_file(root + "/usr/lib/modules/" + release + "/config"); // Debian, since Linux 7
+}
 
 Findings check_host(const HostPaths& paths)
 {

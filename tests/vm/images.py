@@ -194,6 +194,10 @@ def build(cache, release, kernel, log):
     for package in packages:
         extract(package, root)
     version = next((root / "usr/lib/modules").iterdir()).name
+    modules = root / "usr/lib/modules" / version
+    if (modules / "vmlinuz").exists():  # Debian's kernels since Linux 7 have all of theirs in one folder
+        shutil.copy(modules / "vmlinuz", root / f"boot/vmlinuz-{version}")
+        shutil.copy(modules / "config", root / f"boot/config-{version}")
     run("chroot", root, "depmod", version)
     run("chroot", root, "mkinitramfs", "-o", "/boot/initrd", version, stdout=log, stderr=log)
     shutil.move(next((root / "boot").glob("vmlinu[xz]-*")), image.kernel)

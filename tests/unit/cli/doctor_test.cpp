@@ -6,6 +6,7 @@
 
 #include <linux/bpf.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 namespace bulkhead::cli {
 namespace {
@@ -95,6 +96,10 @@ TEST_F(Doctor, SaysWhatTheKernelsConfigurationLacks)
     EXPECT_EQ(find("kernel config").grade, Grade::unseen);
     const std::string all = "CONFIG_BPF_SYSCALL=y\nCONFIG_CGROUP_BPF=y\nCONFIG_INET=y\nCONFIG_DEBUG_INFO_BTF=y\n"
                             "CONFIG_NET_CLS_ACT=y\nCONFIG_BPF_JIT=y\nCONFIG_INET_DIAG=m\n";
+    utsname kernel{};
+    ASSERT_EQ(::uname(&kernel), 0);
+    put("usr/lib/modules/" + std::string(kernel.release) + "/config", all + "CONFIG_INET_DIAG_DESTROY=y\n");
+    EXPECT_EQ(find("kernel config").grade, Grade::good) << find("kernel config").what;
     put("proc/config.gz", all + "CONFIG_INET_DIAG_DESTROY=y\n");
     EXPECT_EQ(find("kernel config").grade, Grade::good) << find("kernel config").what;
     put("proc/config.gz", all + "# CONFIG_INET_DIAG_DESTROY is not set\n");

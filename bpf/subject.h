@@ -260,21 +260,29 @@ static __always_inline void bh_classes_of_current(struct bh_control control, con
     classes->word[0] |= 1;
 }
 
+static __always_inline void bh_swap_classes(struct bh_class_vector* a, struct bh_class_vector* b)
+{
+#pragma unroll
+    for (int i = 0; i < BH_CLASS_WORDS; i++) {
+        __u64 word = a->word[i];
+        a->word[i] = b->word[i];
+        b->word[i] = word;
+    }
+}
+
 /*
  * The verdict where not all of the process is known: what is sure of it (question->classes) can allow, what may be of
- * it
- * (`possible`, a superset) can deny. question->classes are then those that decided.
+ * it (`possible`, a superset) can deny. question->classes are then those that decided. They are swapped, not copied: the
+ * frames of a door have to share 512 bytes, and each counts in steps of 32 (before Linux 6.11).
  */
-static __noinline int bh_judge_unsure(struct bh_question* question, const struct bh_class_vector* possible,
+static __noinline int bh_judge_unsure(struct bh_question* question, struct bh_class_vector* possible,
                                       struct bh_answer* answer)
 {
-    struct bh_class_vector sure = question->classes;
     struct bh_answer suspicion;
 
     bh_judge(question, answer);
-    question->classes = *possible;
+    bh_swap_classes(&question->classes, possible);
     bh_judge(question, &suspicion);
-    answer->on_time |= suspicion.on_time;
     if (suspicion.shadow_verdict == BH_DENIED) {
         answer->shadow_verdict = BH_DENIED;
         answer->shadow_reason = suspicion.shadow_reason;
@@ -284,7 +292,7 @@ static __noinline int bh_judge_unsure(struct bh_question* question, const struct
         answer->reason = suspicion.reason;
         return 0;
     }
-    question->classes = sure;
+    bh_swap_classes(&question->classes, possible);
     return 0;
 }
 

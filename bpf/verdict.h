@@ -34,9 +34,10 @@ struct bh_question {
 };
 
 struct bh_answer {
-    __u8 verdict, reason, shadow_verdict, shadow_reason;
+    __u8 verdict, reason, shadow_verdict;
+    __u8 shadow_reason : 7;
+    __u8 on_time : 1; /* an entry that was met has stages: it may be another verdict later, with the same planes */
     __u32 peer_class, shadow_peer_class;
-    __u32 on_time; /* an entry that was met has stages: it may be another verdict later, with the same planes */
 };
 
 /* A trial whose time is over leaves the decision to the pair that was in force before it. */

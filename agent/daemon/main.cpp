@@ -29,9 +29,11 @@ Status carry_out(const agent::Invocation& invocation)
 int main(int argc, char** argv)
 {
     // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as much
-    // as was ever freed at once, in every thread's arena (mallopt(3)). The second also keeps its threshold for mmap(2) small.
+    // as was ever freed at once, in every thread's arena (mallopt(3)). Setting one threshold fixes the other at 128 KiB,
+    // and each batch of records would be mapped and unmapped: so both are set.
     ::mallopt(M_ARENA_MAX, 2);
-    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    ::mallopt(M_TRIM_THRESHOLD, 2 << 20);
+    ::mallopt(M_MMAP_THRESHOLD, 2 << 20);
     tls::require_tls13();
     agent::block_signals();
     const auto invocation = agent::read_invocation(argc, argv, std::cout);

@@ -97,8 +97,9 @@ Result<std::size_t> RingReader::read(const Sink& sink)
 {
     std::size_t records = 0;
     auto consumed = shared<std::uint64_t>(consumer_.begin()).load(std::memory_order_relaxed);
-    const auto produced = shared<std::uint64_t>(producer_.begin()).load(std::memory_order_acquire);
-    while (consumed < produced) {
+    const auto produced = [&] { return shared<std::uint64_t>(producer_.begin()).load(std::memory_order_acquire); };
+    const auto once_round = consumed + size_;
+    for (auto end = produced(); consumed < once_round && (consumed < end || consumed < (end = produced()));) {
         BULKHEAD_CHECK(look_at(consumed, BPF_RINGBUF_HDR_SZ));
         const auto header = [&] { return data_.begin() + ((consumed & (size_ - 1)) - data_begins_); };
         const auto word = shared<std::uint32_t>(header()).load(std::memory_order_acquire);

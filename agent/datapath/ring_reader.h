@@ -41,8 +41,8 @@ public:
     // skipped, and said to be.
     [[nodiscard]] static Result<RingReader> open(int ring, std::size_t window = default_window);
 
-    // Reads what is complete and was there when it began, so that a ring that fills as fast as it is read keeps nobody
-    // waiting. Returns how many records. After an error the rest is still there.
+    // Reads what is complete, until there is nothing more, or once round: a ring that fills as fast as it is read keeps
+    // nobody waiting. Returns how many records. After an error the rest is still there.
     using Sink = std::function<void(std::span<const std::byte>)>;
     [[nodiscard]] Result<std::size_t> read(const Sink& sink);
 

@@ -17,7 +17,7 @@ namespace bulkhead::agent {
 
 namespace {
 
-constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is kept to the second
+constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is refreshed now and then (BH_UDP_REFRESH_TICKS)
 
 } // namespace
 

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 namespace bulkhead::test {
 namespace {
@@ -39,8 +41,7 @@ protected:
     }
 };
 
-INSTANTIATE_TEST_SUITE_P(, GuardTest, testing::Bool(),
-                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
+INSTANTIATE_TEST_SUITE_P(, GuardTest, testing::Bool(), [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
 
 TestPolicy closed()
 {
@@ -93,6 +94,21 @@ TEST_P(GuardTest, APingToOutsideIsRefusedAndNamesItsProcess)
     EXPECT_EQ(denied->subject.cgroup_id, world_->enforced.id());
     // What is outside of the enforced cgroup is not asked.
     outsider([&] { EXPECT_EQ(send_frame_ip("10.77.0.2", icmp_echo(8)), 0); });
+}
+
+TEST_P(GuardTest, AnExchangeDoesNotOutliveTheRuleThatAllowedIt)
+{
+    constexpr auto lasts = std::chrono::milliseconds(2000);
+    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "icmp/8").expires_in(lasts));
+    const auto expired = std::chrono::steady_clock::now() + lasts;
+    const auto arrives = [&] {
+        Sniffer sniffer(world_->wire.peer);
+        guarded([&] { (void)send_frame_ip("10.77.0.2", icmp_echo(7)); });
+        return sniffer.saw_protocol(IPPROTO_ICMP);
+    };
+    EXPECT_TRUE(arrives());
+    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
+    EXPECT_FALSE(arrives());
 }
 
 TEST_P(GuardTest, AnEchoRequestIsNoAnswerToOne)

@@ -104,6 +104,7 @@ public:
 
     Status prefixes();
     Status addresses(const AddressBook& book);
+    void single_addresses();
     [[nodiscard]] std::vector<std::vector<std::uint32_t>> classes_of_sets() const;
 
 private:
@@ -207,6 +208,26 @@ Status Classifier::addresses(const AddressBook& book)
     return {};
 }
 
+// A prefix of one address is an address: one step in the exact table, where a trie of many takes one for each level,
+// each a cache line of its own. A known address has its prefix in its class already.
+void Classifier::single_addresses()
+{
+    std::vector<std::int32_t> moved_to(image_.prefixes.size(), -1);
+    std::vector<PlaneImage::Prefix> wider;
+    for (std::size_t i = 0; i < image_.prefixes.size(); ++i) {
+        auto prefix = image_.prefixes[i];
+        if (prefix.key.prefixlen == 8 * sizeof(bh_address)) {
+            image_.exact.try_emplace(from_abi(prefix.key.address), prefix.peer_class);
+            continue;
+        }
+        if (prefix.parent >= 0) // comes before, and is wider
+            prefix.parent = moved_to[static_cast<std::size_t>(prefix.parent)];
+        moved_to[i] = static_cast<std::int32_t>(wider.size());
+        wider.push_back(prefix);
+    }
+    image_.prefixes = std::move(wider);
+}
+
 std::vector<std::vector<std::uint32_t>> Classifier::classes_of_sets() const
 {
     std::vector<std::vector<std::uint32_t>> classes(sets_.size());
@@ -224,6 +245,7 @@ Result<std::vector<std::vector<std::uint32_t>>> classify_peers(const std::vector
     Classifier classifier(sets, image);
     BULKHEAD_CHECK(classifier.prefixes());
     BULKHEAD_CHECK(classifier.addresses(addresses));
+    classifier.single_addresses();
     return classifier.classes_of_sets();
 }
 

@@ -14,7 +14,7 @@ namespace bulkhead::policy {
 // verdict came from. Immutable once lowered; safe to read from any thread.
 //
 // Peer classes partition addresses by the set of selectors (identities, prefixes) that match them: an exact table holds
-// the known addresses, a prefix table the rest, longest match. Port classes partition (direction, protocol, port). Only
+// the known addresses and prefixes of one address, a prefix table the rest, longest match. Port classes partition (direction, protocol, port). Only
 // prefixes that lie wholly inside loopback speak of loopback addresses.
 struct PlaneImage {
     struct KeyHash {

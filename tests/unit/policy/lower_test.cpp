@@ -115,6 +115,28 @@ TEST(Lower, AnAddressNeedsARowOnlyWhereItsPrefixDoesNotSayTheSame)
     EXPECT_EQ(image.peer_class(ip("192.0.2.2")), std::uint32_t{BH_PEER_ANY});
 }
 
+TEST(Lower, APrefixOfOneAddressIsAnAddress)
+{
+    HostPolicy policy;
+    PeerSet known = cidrs({"10.1.2.3"});
+    known.identities = {1};
+    policy.rules.push_back(rule("s/a", HostAction::allow, cidrs({"10.0.0.0/8", "10.1.2.0/24", "2001:db8::1"}), ssh));
+    policy.rules.push_back(rule("s/b", HostAction::deny, known, ssh));
+    policy.rules.push_back(rule("s/c", HostAction::deny, cidrs({"10.1.2.64/26"}), ssh));
+    const AddressBook book{{ip("10.1.2.3"), {1, "a"}}, {ip("192.0.2.1"), {2, "b"}}};
+    const auto image = lower(policy, Plane::active, book).value();
+    for (const auto& prefix : image.prefixes)
+        EXPECT_LT(prefix.key.prefixlen, 128U);
+    EXPECT_EQ(image.prefixes.size(), 2U); // 10.1.2.0/24 says what 10.0.0.0/8 does
+    EXPECT_EQ(image.exact.size(), 2U);
+    EXPECT_EQ(ask(image, policy, "10.1.2.3", 22).verdict, BH_DENIED);
+    EXPECT_EQ(ask(image, policy, "10.1.2.4", 22).reason, BH_REASON_RULE);
+    EXPECT_EQ(ask(image, policy, "10.1.2.4", 22).verdict, BH_ALLOWED);
+    EXPECT_EQ(ask(image, policy, "10.1.2.65", 22).verdict, BH_DENIED);
+    EXPECT_EQ(ask(image, policy, "2001:db8::1", 22).reason, BH_REASON_RULE);
+    EXPECT_EQ(ask(image, policy, "2001:db8::2", 22).reason, BH_REASON_NO_POLICY);
+}
+
 TEST(Lower, PrefixesThatSayNothingNewAreLeftOut)
 {
     HostPolicy policy;

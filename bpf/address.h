@@ -15,6 +15,10 @@
  */
 #define BH_KEEP_BRANCHES_APART() asm volatile("" ::: "memory")
 
+/* What the compiler is to put out of the way, so that the usual way is in few cache lines. */
+#define BH_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define BH_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
 #define BH_V4_MARK bpf_htonl(0x0000ffff)
 
 static __always_inline __u32* bh_words(struct bh_address* address)

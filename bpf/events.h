@@ -5,24 +5,36 @@
 
 #include "bpf/verdict.h"
 
-static __always_inline void bh_clear_event(struct bh_event* event, enum bh_event_type type)
+/* `size`: of the record, a constant. */
+static __always_inline void bh_clear_event(struct bh_event* event, __u32 size, enum bh_event_type type)
 {
-    __builtin_memset(event, 0, sizeof(*event));
+    __builtin_memset(event, 0, size);
     event->type = type;
     event->count = 1;
     event->time_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline struct bh_event* bh_reserve_flow_event(enum bh_event_type type)
+static __always_inline struct bh_event* bh_reserve_record(__u32 size, enum bh_event_type type)
 {
-    struct bh_event* event = bpf_ringbuf_reserve(&bh_flow_ring, sizeof(*event), 0);
-    if (!event) {
+    struct bh_event* event = bpf_ringbuf_reserve(&bh_flow_ring, size, 0);
+    if (BH_UNLIKELY(!event)) {
         bh_count(BH_COUNT_FLOW_LOST);
         return NULL;
     }
     bh_count(BH_COUNT_FLOW_EVENTS);
-    bh_clear_event(event, type);
+    bh_clear_event(event, size, type);
     return event;
+}
+
+static __always_inline struct bh_event* bh_reserve_flow_event(enum bh_event_type type)
+{
+    return bh_reserve_record(sizeof(struct bh_event), type);
+}
+
+/* Without process: `classes` and `subject` are not there. */
+static __always_inline struct bh_event* bh_reserve_brief_event(enum bh_event_type type)
+{
+    return bh_reserve_record(BH_BRIEF_EVENT, type);
 }
 
 /* Wake-ups cost more than all else at 45,000 connections a second; the reader polls. */

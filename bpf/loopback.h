@@ -9,9 +9,12 @@
 #include "bpf/address.h"
 #include "bpf/maps.h"
 
-/* Bits of enum bh_own_address; 0: nobody's that we know. */
+/* Bits of enum bh_own_address; 0: nobody's that we know, which not_own_addresses says of most without a look-up. */
 static __always_inline __u32 bh_own_address(const struct bh_address* address)
 {
+    __u32 bit = bh_own_filter_bit(address);
+    if (BH_LIKELY(not_own_addresses[bit / 64] >> bit % 64 & 1))
+        return 0;
     const __u8* marks = bpf_map_lookup_elem(&bh_own_addresses, address);
     return marks ? *marks : 0;
 }

@@ -28,7 +28,7 @@ __noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
     struct bh_event* event = bpf_ringbuf_reserve(&bh_deny_ring, sizeof(*event), 0);
     if (!event)
         return 0; /* told again in a second, if it still hears; and the agent looks by itself */
-    bh_clear_event(event, BH_EVENT_NAMESPACE);
+    bh_clear_event(event, sizeof(*event), BH_EVENT_NAMESPACE);
     event->cookie = netns;
     bh_subject_of_task(&event->subject, (struct task_struct*)bpf_get_current_task());
     bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);

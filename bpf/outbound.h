@@ -53,12 +53,12 @@ static __noinline int bh_judge_kernel_departure(struct bh_departure* departure)
 static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
     struct bh_question* question = &departure->question;
-    if (bh_is_loopback(&question->remote)) {
+    if (BH_UNLIKELY(bh_is_loopback(&question->remote))) {
         question->loopback = BH_LOOPBACK_ADDRESS;
         return;
     }
     __u32 marks = bh_own_address(&question->remote);
-    if (!marks)
+    if (BH_LIKELY(!marks))
         return;
     __u32 netns = departure->local.netns;
     struct bpf_sock* socket = ctx->sk;
@@ -76,10 +76,10 @@ static __always_inline void bh_judge_departure(struct bpf_sock_addr* ctx, struct
     bh_ask_about_loopback(ctx, departure);
     bh_subject_of_current(&departure->subject);
     int by_process = bh_planes_look_at_processes(question->control);
-    if (by_process && bh_is_kernel_thread(&departure->subject) && departure->sock) {
+    if (BH_UNLIKELY(by_process) && bh_is_kernel_thread(&departure->subject) && departure->sock) {
         bh_judge_kernel_departure(departure);
     } else {
-        if (by_process)
+        if (BH_UNLIKELY(by_process))
             bh_classes_of_current(question->control, &departure->subject, &question->classes);
         else
             bh_only_any_process(&question->classes);
@@ -112,7 +112,7 @@ static __always_inline void bh_tell_departure_denied(const struct bh_departure* 
 static __always_inline void bh_tell_departure(const struct bh_departure* departure)
 {
     struct bh_event* event = bh_reserve_flow_event(BH_EVENT_CONNECT);
-    if (!event)
+    if (BH_UNLIKELY(!event))
         return;
     bh_describe_departure(event, departure);
     bh_submit_flow_event(event);
@@ -138,7 +138,7 @@ static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_
     if (!socket)
         return;
     bh_read_local_end(socket, departure);
-    if (departure->local.port == 0)
+    if (BH_LIKELY(departure->local.port == 0))
         return;
     departure->sock = bh_kernel_socket(socket);
     departure->local.protocol = departure->question.protocol;
@@ -148,7 +148,7 @@ static __always_inline void bh_read_socket(struct bpf_sock_addr* ctx, struct bh_
 /* A TCP socket that was bound and now connects is a client: its port is no listener's. */
 static __always_inline void bh_bound_socket_connects(const struct bh_departure* departure)
 {
-    if (departure->local.port == 0 || departure->question.protocol != IPPROTO_TCP)
+    if (BH_LIKELY(departure->local.port == 0) || departure->question.protocol != IPPROTO_TCP)
         return;
     bh_leave_listener(&departure->local, departure->cookie);
 }
@@ -161,7 +161,7 @@ static __always_inline void bh_resolve_unspecified(struct bh_departure* departur
 {
     struct bh_address* remote = &departure->question.remote;
     const struct bh_address* local = &departure->local.address;
-    if (!bh_is_unspecified(remote))
+    if (BH_LIKELY(!bh_is_unspecified(remote)))
         return;
     if (bh_is_v4(remote) && bh_is_v4(local) && !bh_is_unspecified(local)) {
         *remote = *local;
@@ -189,15 +189,15 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     bh_read_socket(ctx, departure);
     question->control = bh_read_control();
-    if (bh_stays_here_freely(departure)) {
+    if (BH_UNLIKELY(bh_stays_here_freely(departure))) {
         bh_bound_socket_connects(departure);
         return BH_PASS;
     }
 
     bh_judge_departure(ctx, departure);
-    if (departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED)
+    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
         bh_tell_departure_denied(departure);
-    if (departure->answer.verdict == BH_DENIED)
+    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
         return BH_REFUSE; /* it stays bound, and may listen yet */
     bh_bound_socket_connects(departure);
     if (question->loopback != BH_LOOPBACK_ADDRESS) /* of which flows are not told */
@@ -286,7 +286,7 @@ static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, struc
         return heard && heard->answered && bh_udp_flow_is_under_way(heard, control);
     }
     const struct bh_udp_flow* begun = bh_find_udp_flow(key, BH_OUTBOUND);
-    return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bpf_get_socket_cookie(ctx);
+    return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bh_cookie_of(ctx, socket);
 }
 
 /* A datagram with an address of its own, both families. */

@@ -85,6 +85,18 @@ static __always_inline __u32 bh_netns_of_context_socket(const void* socket)
     return bh_netns_of(bh_kernel_socket(socket));
 }
 
+/* What a socket has been given already, as at its connect(2), need not be asked for. `context`: with `socket` in it. */
+static __always_inline __u64 bh_cookie_of(void* context, const void* socket)
+{
+    if (socket && bpf_rdonly_cast) {
+        const struct sock* sock = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock));
+        __u64 cookie = sock->__sk_common.skc_cookie.counter;
+        if (cookie)
+            return cookie;
+    }
+    return bpf_get_socket_cookie(context);
+}
+
 /* Of its namespace, by which one is told from another that had the same inode number before. 0: not known. */
 static __always_inline __u64 bh_netns_cookie_of(const struct sock* sock)
 {

@@ -36,13 +36,20 @@ static __always_inline int bh_task_is_typed(void)
     return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_tai_ns);
 }
 
-/* All but `comm`, through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
+/* Through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
 static __always_inline void bh_load_task(struct bh_subject* subject, struct task_struct* task)
 {
     /* Of a pointer that it trusts, the verifier looks for the name of each member's structure, with others put to it,
      * among all of the kernel's: half a millisecond each (btf_nested_type_is_trusted). What is cast it does not trust. */
-    if (bpf_rdonly_cast)
+    if (bpf_rdonly_cast) {
         task = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
+        const __u64* comm = (const void*)task + bpf_core_field_offset(struct task_struct, comm);
+        __u64* copy = (void*)subject->comm;
+        copy[0] = comm[0];
+        copy[1] = comm[1];
+    } else {
+        bpf_get_current_comm(subject->comm, sizeof(subject->comm));
+    }
     struct inode* inode = task->mm->exe_file->f_inode;
     subject->pid = task->tgid;
     subject->tid = task->pid;
@@ -55,11 +62,11 @@ static __always_inline void bh_load_task(struct bh_subject* subject, struct task
 /* Of the task that runs: for programs in its context and with its helpers (connect, sendmsg, bind). */
 static __always_inline void bh_subject_of_current(struct bh_subject* subject)
 {
-    bpf_get_current_comm(subject->comm, sizeof(subject->comm));
     if (bh_task_is_typed()) {
         bh_load_task(subject, bpf_get_current_task_btf());
         return;
     }
+    bpf_get_current_comm(subject->comm, sizeof(subject->comm));
     __u64 ids = bpf_get_current_pid_tgid();
     subject->pid = ids >> 32;
     subject->tid = (__u32)ids;

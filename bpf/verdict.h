@@ -118,7 +118,7 @@ static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32
                                                             struct bh_plane_answer* answer)
 {
     const struct bh_entry* entry = bpf_map_lookup_elem(entries, key);
-    if (!entry || !entry->stages)
+    if (!entry || BH_LIKELY(!entry->stages))
         return entry;
     answer->on_time = 1;
     __u32 rest = key->port_class | (__u32)key->protocol << 16 | (__u32)key->direction << 24;
@@ -229,20 +229,20 @@ __noinline int bh_judge_plane(const struct bh_question* question, __u32 slot, st
     void* peers = bpf_map_lookup_elem(&bh_plane_peers, &slot);
     void* ports = bpf_map_lookup_elem(&bh_plane_ports, &slot);
     void* entries = bpf_map_lookup_elem(&bh_plane_entries, &slot);
-    if (!info || !peers || !ports || !entries) {
+    if (BH_UNLIKELY(!info || !peers || !ports || !entries)) {
         bh_count(BH_COUNT_MALFORMED);
         return 0;
     }
     __u32 peer_class = bh_find_peer_class(question, slot, peers, info->has_prefixes, &missing);
     __u16 port_class = bh_find_port_class(question, ports, &missing);
-    if (missing) {
+    if (BH_UNLIKELY(missing)) {
         bh_count(BH_COUNT_MALFORMED);
         return 0;
     }
     answer->peer_class = peer_class;
     __u8 shapes = info->shapes[question->direction & 1][BH_PROTOCOL_GROUP(question->protocol)];
 
-    if (!question->loopback) {
+    if (BH_LIKELY(!question->loopback)) {
         if (shapes & BH_SHAPE_ANY_ANY)
             bh_consider(entries, slot, question, BH_PEER_ANY, BH_PORT_ANY, &findings, answer);
         if ((shapes & BH_SHAPE_ANY_PORT) && port_class != BH_PORT_ANY)
@@ -309,7 +309,7 @@ static __always_inline void bh_judge(const struct bh_question* question, struct 
         answer->shadow_peer_class = plane.peer_class;
         answer->on_time |= plane.on_time;
     }
-    if (question->control.flags & BH_CONTROL_QUARANTINE)
+    if (BH_UNLIKELY(question->control.flags & BH_CONTROL_QUARANTINE))
         bh_blame_quarantine(answer);
     bh_forget_values(answer, sizeof(*answer));
 }

@@ -4,6 +4,8 @@
 #include <bpf/bpf.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bitset>
 #include <cerrno>
 #include <cstring>
 
@@ -69,8 +71,29 @@ Status write(int map, const bh_address& key, std::uint8_t value)
 } // namespace
 
 OwnAddresses::OwnAddresses(::datapath& skeleton)
-    : marks_(bpf_map__fd(skeleton.maps.bh_own_addresses)), elsewhere_map_(bpf_map__fd(skeleton.maps.bh_own_elsewhere))
+    : marks_(bpf_map__fd(skeleton.maps.bh_own_addresses)), elsewhere_map_(bpf_map__fd(skeleton.maps.bh_own_elsewhere)),
+      absent_(skeleton.bss->not_own_addresses)
 {}
+
+// Every word is one store: the programs look at one bit, and what is not said to be absent is looked up.
+void OwnAddresses::may_be_there(const bh_address& key) const
+{
+    const auto bit = bh_own_filter_bit(&key);
+    std::atomic_ref<__u64>(absent_[bit / 64]).fetch_and(~(std::uint64_t{1} << bit % 64));
+}
+
+void OwnAddresses::note_absent() const
+{
+    std::bitset<BH_OWN_FILTER_BITS> present;
+    for (const auto& key : keys_of<bh_address>(marks_))
+        present.set(bh_own_filter_bit(&key));
+    for (std::size_t i = 0; i < absent_.size(); ++i) {
+        std::uint64_t absent = 0;
+        for (std::size_t bit = 0; bit < 64; ++bit)
+            absent |= std::uint64_t{present[64 * i + bit] ? 0U : 1U} << bit;
+        std::atomic_ref<__u64>(absent_[i]).store(absent);
+    }
+}
 
 // Brings the bits of `mask` of every address up to date; the others are somebody else's.
 Status OwnAddresses::mark(const Marks& wanted, std::uint8_t mask) const
@@ -79,9 +102,11 @@ Status OwnAddresses::mark(const Marks& wanted, std::uint8_t mask) const
     Status done;
     const auto set = [&](const IpAddress& address, std::uint8_t before, std::uint8_t bits) {
         const auto after = static_cast<std::uint8_t>((before & ~mask) | bits);
-        if (after != before)
-            if (auto written = write(marks_, to_key(address), after); !written && done)
-                done = std::move(written);
+        if (after == before)
+            return;
+        may_be_there(to_key(address));
+        if (auto written = write(marks_, to_key(address), after); !written && done)
+            done = std::move(written);
     };
     for (const auto& key : keys_of<bh_address>(marks_)) {
         std::uint8_t before = 0;
@@ -93,6 +118,7 @@ Status OwnAddresses::mark(const Marks& wanted, std::uint8_t mask) const
     }
     for (const auto& [address, bits] : missing)
         set(address, 0, bits);
+    note_absent();
     return done;
 }
 

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <set>
+#include <span>
 
 namespace bulkhead::agent {
 
@@ -27,7 +28,11 @@ private:
     using Marks = std::map<IpAddress, std::uint8_t>; // bits of enum bh_own_address
     [[nodiscard]] Status mark(const Marks& wanted, std::uint8_t mask) const;
 
+    void may_be_there(const bh_address& key) const;
+    void note_absent() const;
+
     int marks_, elsewhere_map_;
+    std::span<__u64, BH_OWN_FILTER_BITS / 64> absent_; // not_own_addresses; the kernel's programs read it
     Elsewhere elsewhere_;
     bool elsewhere_known_ = false; // what an agent before has written is put right once
 };

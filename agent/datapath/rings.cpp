@@ -32,11 +32,12 @@ Result<std::size_t> Rings::drain(const Datapath::EventSink& sink)
     for (RingReader* ring : {&flows_, &denials_}) {
         const auto read = ring->read([&](std::span<const std::byte> record) {
             bh_event event{};
-            if (record.size() != sizeof(event)) {
-                log_error("a ring holds a record of {} bytes, not {}: skipped", record.size(), sizeof(event));
+            if (record.size() != sizeof(event) && record.size() != BH_BRIEF_EVENT) {
+                log_error("a ring holds a record of {} bytes, neither {} nor {}: skipped", record.size(), sizeof(event),
+                          BH_BRIEF_EVENT);
                 return;
             }
-            std::memcpy(&event, record.data(), sizeof(event));
+            std::memcpy(&event, record.data(), record.size());
             ++delivered;
             sink(event);
         });

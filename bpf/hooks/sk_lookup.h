@@ -53,7 +53,7 @@ static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const s
     struct bh_question* question = &arrival->question;
     question->loopback = bh_loopback_of(&question->remote, arrival->netns);
     arrival->by_process = bh_planes_look_at_processes(question->control);
-    if (arrival->by_process && listener)
+    if (BH_UNLIKELY(arrival->by_process && listener))
         bh_judge_listener(question, listener, &arrival->answer);
     else
         bh_judge_anybody(question, &arrival->answer);
@@ -169,12 +169,12 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
     bh_judge_arrival(arrival, listener);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = flow && flow->generation == arrival->question.control.generation;
-    if (arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now)) {
+    if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now))) {
         arrival->answer.verdict = BH_DENIED;
         arrival->answer.reason = BH_REASON_FULL;
         bh_count_verdict(&arrival->answer, BH_INBOUND);
     }
-    if (arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told))
+    if (BH_UNLIKELY(arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told)))
         bh_tell_arrival_denied(arrival, listener);
     return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
 }

@@ -10,11 +10,15 @@
 #define BH_TCP_CLOSE 7
 #define BH_TCP_FIN_WAIT2 5
 
-/* The kernel's own structure, whose members are plain loads. */
+/* The kernel's own structure, whose members are plain loads; by a type alone where that is offered, without a call. */
 static __always_inline const struct tcp_sock* bh_tcp_socket(struct bpf_sock_ops* ctx)
 {
     struct bpf_sock* socket = ctx->sk;
-    return socket ? (const struct tcp_sock*)bpf_skc_to_tcp_sock(socket) : NULL;
+    if (!socket)
+        return NULL;
+    if (bpf_rdonly_cast)
+        return bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct tcp_sock));
+    return (const struct tcp_sock*)bpf_skc_to_tcp_sock(socket);
 }
 
 static __always_inline void bh_read_ends(struct bpf_sock_ops* ctx, struct bh_address* local, struct bh_address* remote)
@@ -32,7 +36,7 @@ static __always_inline void bh_read_ends(struct bpf_sock_ops* ctx, struct bh_add
 static __always_inline void bh_describe_connection(struct bh_event* event, struct bpf_sock_ops* ctx,
                                                    const struct bh_address* local, const struct bh_address* remote)
 {
-    event->cookie = bpf_get_socket_cookie(ctx);
+    event->cookie = bh_cookie_of(ctx, ctx->sk);
     event->local = *local;
     event->remote = *remote;
     event->local_port = ctx->local_port;
@@ -60,7 +64,7 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     const struct tcp_sock* tcp = bh_tcp_socket(ctx);
     if (tcp) {
         __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
-        if (bh_recall_acceptance(event, netns, question.control))
+        if (BH_LIKELY(bh_recall_acceptance(event, netns, question.control)))
             return;
         question.loopback = bh_loopback_of(remote, netns);
         listener = bh_find_listener(netns, local, event->local_port, IPPROTO_TCP);
@@ -80,11 +84,13 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
 {
     struct bh_address local, remote;
     bh_read_ends(ctx, &local, &remote);
-    if (bh_is_loopback(&remote))
+    if (BH_UNLIKELY(bh_is_loopback(&remote)))
         return;
     /* Asks for the close of this socket; whatever other programs asked for stays. */
     bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_ESTABLISHED);
+    /* CONNECT told who. */
+    struct bh_event* event = direction == BH_OUTBOUND ? bh_reserve_brief_event(BH_EVENT_ESTABLISHED)
+                                                      : bh_reserve_flow_event(BH_EVENT_ESTABLISHED);
     if (!event)
         return;
     bh_describe_connection(event, ctx, &local, &remote);
@@ -117,9 +123,9 @@ static __always_inline void bh_state_changed(struct bpf_sock_ops* ctx)
     if (ctx->args[1] != BH_TCP_CLOSE)
         return;
     bh_read_ends(ctx, &local, &remote);
-    if (bh_is_loopback(&remote)) /* another program asked for this callback */
+    if (BH_UNLIKELY(bh_is_loopback(&remote))) /* another program asked for this callback */
         return;
-    struct bh_event* event = bh_reserve_flow_event(BH_EVENT_CLOSE);
+    struct bh_event* event = bh_reserve_brief_event(BH_EVENT_CLOSE);
     if (!event)
         return;
     bh_describe_connection(event, ctx, &local, &remote);

@@ -20,7 +20,7 @@
 #endif
 
 /* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another layout. */
-#define BH_ABI_VERSION 3
+#define BH_ABI_VERSION 4
 
 /* Plane slots: a pair (active, shadow) in force, the pair that a trial falls back to, room to build the next pair. */
 #define BH_SLOTS 6
@@ -328,6 +328,16 @@ enum bh_own_address {
     BH_OWN_ELSEWHERE = 4, /* the same of followed namespaces, and of which: bh_own_elsewhere */
 };
 
+/* Which bit of not_own_addresses speaks of an address. */
+#define BH_OWN_FILTER_BITS 512
+static inline __u32 bh_own_filter_bit(const struct bh_address* address)
+{
+    __u32 words[4];
+    __builtin_memcpy(words, address->byte, sizeof(words));
+    __u32 mixed = (words[0] ^ words[1] ^ words[2] ^ words[3]) * 0x9e3779b1u;
+    return mixed >> 23;
+}
+
 struct bh_own_key { /* of bh_own_elsewhere */
     struct bh_address address;
     __u32 netns; /* inode number of the network namespace */
@@ -353,7 +363,7 @@ enum bh_event_type {
     BH_EVENT_NAMESPACE = 10, /* subject hears in a namespace that is not followed; its inode number is in cookie */
 };
 
-/* One record of bh_flow_ring or (BH_EVENT_DENY, BH_EVENT_NAMESPACE) bh_deny_ring. */
+/* One record of bh_flow_ring or (BH_EVENT_DENY, BH_EVENT_NAMESPACE) bh_deny_ring; or its first BH_BRIEF_EVENT bytes. */
 struct bh_event {
     __u64 time_ns; /* CLOCK_MONOTONIC (bpf_ktime_get_ns) */
     __u64 cookie;  /* socket cookie; 0: none (inbound before a socket exists) */
@@ -385,6 +395,9 @@ struct bh_event {
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_event) == 184, "layout");
+/* What tells of no process ends before it: every byte of a record is a byte of memory that no cache holds. */
+#define BH_BRIEF_EVENT offsetof(struct bh_event, classes)
+BH_ASSERT(BH_BRIEF_EVENT == 104, "layout");
 
 /* What a count of denials lumps together. */
 enum bh_several {

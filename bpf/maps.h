@@ -282,8 +282,8 @@ struct {
 /*
  * Denials and how often. Two tables: programs count in one while the agent reads the other, so that no count is lost
  * between a reading and a deletion. 16384 kinds each, allocated at load (5 MiB each); how many may come in a second is
- * bounded in denials.h, and what finds no place is counted in bh_denials_rest. Writers: kernel; the agent empties the
- * table that nobody counts in.
+ * bounded in denials.h, and what finds no place is counted in bh_denials_rest. Writers: kernel; the agent puts the tables
+ * into bh_denials, and empties the one that nobody counts in.
  */
 #define BH_DENIALS 16384
 struct bh_denials_inner {
@@ -297,7 +297,7 @@ struct {
     __uint(max_entries, 2);
     __type(key, __u32);
     __array(values, struct bh_denials_inner);
-} bh_denials SEC(".maps") = {.values = {&bh_denials_even, &bh_denials_odd}};
+} bh_denials SEC(".maps");
 
 /* Which of the two. Writer: agent. */
 struct {

@@ -57,10 +57,11 @@ bool forwards(const std::vector<Interface>& interfaces)
 
 } // namespace
 
-Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, const GuardOptions& options, int netns)
+Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare,
+                          const GuardOptions& options, int netns)
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    Guard guard(pins, skeleton, options, netns, std::move(watch));
+    Guard guard(pins, skeleton, std::move(spare), options, netns, std::move(watch));
     guard.kind_ =
         options.force_clsact ? TcKind::clsact : find_tc_kind(bpf_program__fd(skeleton.progs.bh_guard_in_ether));
     return guard;
@@ -74,19 +75,25 @@ bool Guard::wanted(const Interface& interface) const
     return names.empty() || std::find(names.begin(), names.end(), interface.name) != names.end();
 }
 
-std::vector<Guard::Side> Guard::sides(const Interface& interface) const
+Result<std::vector<Guard::Side>> Guard::sides(const Interface& interface) const
 {
+    const bool ethernet = interface.header == LinkHeader::ethernet;
+    if (!ethernet)
+        BULKHEAD_CHECK(spare_->load());
     const auto& programs = skeleton_->progs;
-    const int in = bpf_program__fd(interface.header == LinkHeader::ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
-    const int out = bpf_program__fd(interface.header == LinkHeader::ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
-    return {{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
+    const int in = bpf_program__fd(ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
+    const int out = bpf_program__fd(ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
+    return std::vector<Side>{{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
 }
 
 Status Guard::attach(const Interface& interface)
 {
     const bool guarded_before = std::any_of(guarded_.begin(), guarded_.end(),
                                             [&](const Interface& one) { return one.index == interface.index; });
-    for (const auto& [side, program, id] : sides(interface)) {
+    const auto both = sides(interface);
+    if (!both)
+        return tl::unexpected(Error(both.error()).within(fmt::format("guard interface {}", interface.name)));
+    for (const auto& [side, program, id] : *both) {
         mend_pin(interface, side);
         if (id != 0 && attached_program(kind_, pins_, interface.index, side) == id) {
             hold(interface, side);

@@ -5,6 +5,7 @@
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/interfaces.h"
 #include "agent/datapath/own_addresses.h"
+#include "agent/datapath/programs.h"
 #include "agent/datapath/tc_hook.h"
 
 #include <map>
@@ -19,7 +20,8 @@ namespace bulkhead::agent {
 class Guard {
 public:
     // Borrows the skeleton and the namespace's descriptor for its life. Attaches nothing by itself.
-    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, const GuardOptions& options, int netns);
+    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare,
+                              const GuardOptions& options, int netns);
 
     // Brings everything up to date: attaches where it is missing (also what another took away), forgets interfaces that
     // are gone, writes addresses. The error is that of the first interface that failed; all are tried.
@@ -36,9 +38,10 @@ public:
     [[nodiscard]] std::vector<std::string> interfaces() const;
 
 private:
-    Guard(PinFolder pins, ::datapath& skeleton, GuardOptions options, int netns, InterfaceWatch watch)
-        : pins_(std::move(pins)), skeleton_(&skeleton), options_(std::move(options)), netns_(netns),
-          watch_(std::move(watch)), own_addresses_(skeleton)
+    Guard(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare, GuardOptions options, int netns,
+          InterfaceWatch watch)
+        : pins_(std::move(pins)), skeleton_(&skeleton), spare_(std::move(spare)), options_(std::move(options)),
+          netns_(netns), watch_(std::move(watch)), own_addresses_(skeleton)
     {}
     struct Side {
         PacketSide side;
@@ -46,7 +49,7 @@ private:
         std::uint32_t id;
     };
     [[nodiscard]] bool wanted(const Interface& interface) const;
-    [[nodiscard]] std::vector<Side> sides(const Interface& interface) const;
+    [[nodiscard]] Result<std::vector<Side>> sides(const Interface& interface) const;
     Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
     Status follow_addresses();
     Status attach(const Interface& interface);
@@ -55,6 +58,7 @@ private:
 
     PinFolder pins_;
     ::datapath* skeleton_;
+    std::shared_ptr<SparePrograms> spare_;
     GuardOptions options_;
     int netns_;
     InterfaceWatch watch_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/programs.h"
 
+#include "agent/datapath/at_once.h"
 #include "agent/datapath/kernel_constants.h"
 #include "common/core/log.h"
 
@@ -12,7 +13,6 @@
 #include <cstdio>
 #include <functional>
 #include <string_view>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -83,10 +83,17 @@ Error load_failure(int error, const WarningsOfThisLoad& warnings)
     return failure;
 }
 
-// Half of what the verifier has to prove.
+// For interfaces without an Ethernet header, which most hosts have none of: a fifth of what the verifier has to prove.
+bool is_spare(std::string_view program)
+{
+    return program == "bh_guard_in_bare" || program == "bh_guard_out_bare";
+}
+
+// Half of the rest.
 bool is_of_second_team(std::string_view program)
 {
-    return program.starts_with("bh_guard_") || program == "bh_sk_lookup_elsewhere";
+    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sk_lookup_elsewhere" ||
+           program == "bh_sendmsg6";
 }
 
 // An object of its own over the maps of `maps`, with the programs of one team. libbpf loads an object's one by one, and
@@ -108,38 +115,54 @@ Status load_team(::datapath& team, const ::datapath& maps, bool follow,
     return {};
 }
 
-// The skeleton has its maps; its programs become those of the teams, which go when it goes.
-Status load_in_teams(Skeleton& skeleton, bool follow)
+// The programs of `skeleton` that are in a team become those of the team, which has to outlive their use.
+void take_over(::datapath& skeleton, const ::datapath& team, const std::function<bool(std::string_view)>& is_in)
 {
-    const unsigned teams = std::thread::hardware_concurrency() > 1 ? 2 : 1;
+    for (int i = 0; i < skeleton.skeleton->prog_cnt; ++i) {
+        const auto& program = skeleton.skeleton->progs[i];
+        if (is_in(program.name))
+            *program.prog = *team.skeleton->progs[i].prog;
+    }
+}
+
+Result<Skeleton> open_team()
+{
+    Skeleton team(::datapath::open());
+    if (!team)
+        return fail_errno(errno, "open the kernel programs");
+    return team;
+}
+
+// Each waits for a grace period of RCU, as every change of a map of maps does.
+std::vector<std::function<Status()>> put_in_denial_tables(const ::datapath& skeleton)
+{
+    const auto put = [outer = bpf_map__fd(skeleton.maps.bh_denials)](__u32 turn, const bpf_map* table) {
+        return [outer, turn, inner = bpf_map__fd(table)]() -> Status {
+            if (bpf_map_update_elem(outer, &turn, &inner, BPF_ANY) != 0)
+                return fail_errno(errno, "put the tables of denials in their place");
+            return {};
+        };
+    };
+    return {put(0, skeleton.maps.bh_denials_even), put(1, skeleton.maps.bh_denials_odd)};
+}
+
+// The skeleton has its maps; its programs become those of the teams, which go when it goes. `besides` is done meanwhile.
+Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<Status()>> besides)
+{
+    using IsIn = std::function<bool(std::string_view)>;
+    std::vector<IsIn> teams{[](std::string_view program) { return !is_spare(program); }};
+    if (std::thread::hardware_concurrency() > 1)
+        teams = {[](std::string_view program) { return !is_spare(program) && !is_of_second_team(program); },
+                 is_of_second_team};
     auto& loaders = skeleton.get_deleter().teams;
-    for (unsigned i = 0; i < teams; ++i) {
-        loaders.emplace_back(::datapath::open(), SkeletonDeleter{});
-        if (!loaders.back())
-            return fail_errno(errno, "open the kernel programs");
+    for (const auto& is_in : teams) {
+        BULKHEAD_TRY(Skeleton team, open_team());
+        besides.emplace_back([&team = *team, &skeleton, follow, &is_in] { return load_team(team, *skeleton, follow, is_in); });
+        loaders.emplace_back(std::move(team));
     }
-    const auto in_first = [teams](std::string_view program) { return teams == 1 || !is_of_second_team(program); };
-    Status second;
-    std::thread beside;
-    const auto load_second = [&] { second = load_team(*loaders[1], *skeleton, follow, is_of_second_team); };
-    bool one_by_one = false;
-    try {
-        if (teams == 2)
-            beside = std::thread(load_second);
-    } catch (const std::system_error&) { // no thread is to be had
-        one_by_one = true;
-    }
-    Status first = load_team(*loaders[0], *skeleton, follow, in_first);
-    if (beside.joinable())
-        beside.join();
-    if (one_by_one)
-        load_second();
-    BULKHEAD_CHECK(first);
-    BULKHEAD_CHECK(second);
-    for (int i = 0; i < skeleton->skeleton->prog_cnt; ++i) {
-        const auto& program = skeleton->skeleton->progs[i];
-        *program.prog = *loaders[in_first(program.name) ? 0 : 1]->skeleton->progs[i].prog;
-    }
+    BULKHEAD_CHECK(at_once(besides));
+    for (std::size_t i = 0; i < teams.size(); ++i)
+        take_over(*skeleton, *loaders[i], teams[i]);
     return {};
 }
 
@@ -168,8 +191,12 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     bpf_object__for_each_program(program, loaded.skeleton->obj) bpf_program__set_autoload(program, false);
     if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) // the maps
         return tl::unexpected(load_failure(error, warnings));
-    BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments));
-    if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
+    const bool new_maps = loaded.maps.kind != PinnedMaps::Kind::adopted;
+    BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments,
+                                 new_maps ? put_in_denial_tables(*loaded.skeleton)
+                                          : std::vector<std::function<Status()>>{}));
+    loaded.spare = std::make_shared<SparePrograms>(*loaded.skeleton, !features.pointer_arguments);
+    if (new_maps) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};
         const __u32 zero = 0;
@@ -180,6 +207,17 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 }
 
 } // namespace
+
+Status SparePrograms::load()
+{
+    if (team_)
+        return {};
+    BULKHEAD_TRY(Skeleton team, open_team());
+    BULKHEAD_CHECK(load_team(*team, maps_, follow_each_call_, is_spare));
+    take_over(maps_, *team, is_spare);
+    team_ = std::move(team);
+    return {};
+}
 
 void log_libbpf_messages()
 {

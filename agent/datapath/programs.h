@@ -20,13 +20,30 @@ struct ProgramSettings {
 // What libbpf says goes to the debug log from now on; its own way is standard error.
 void log_libbpf_messages();
 
+// The guard's programs for interfaces without an Ethernet header (tun, WireGuard, tunnels), which are loaded when the first
+// of these is there. Not thread-safe.
+class SparePrograms {
+public:
+    // `skeleton` has its maps, and outlives this; its programs of that name are those that are loaded here.
+    SparePrograms(::datapath& skeleton, bool follow_each_call) : maps_(skeleton), follow_each_call_(follow_each_call) {}
+
+    // Does nothing when they are loaded.
+    [[nodiscard]] Status load();
+
+private:
+    ::datapath& maps_;
+    bool follow_each_call_;
+    Skeleton team_;
+};
+
 struct LoadedPrograms {
     Skeleton skeleton;
     KernelFeatures features;
     PinnedMaps maps;
+    std::shared_ptr<SparePrograms> spare;
 };
 
-// Loads all programs over the pinned maps, or over new ones whose control word says "no plane" and which are not pinned
+// Loads all other programs over the pinned maps, or over new ones whose control word says "no plane" and which are not pinned
 // yet; so also beside pinned maps of another layout. Attaches nothing.
 [[nodiscard]] Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings);
 

@@ -427,6 +427,28 @@ TEST_P(ForwardingTest, APacketMustPassInAndOut)
     EXPECT_EQ(not_out->remote_port, 82);
 }
 
+TEST_P(ForwardingTest, AConnectionDoesNotOutliveTheRuleThatAllowedIt)
+{
+    constexpr auto lasts = std::chrono::milliseconds(2000);
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(closed().allow(inbound, "10.78.0.2", "tcp/80").allow(outbound, "10.77.0.2", "tcp/80").expires_in(lasts));
+    const auto expired = std::chrono::steady_clock::now() + lasts;
+    UniqueFd client;
+    run_in(*behind_, world_->elsewhere, [&] {
+        client = make_socket(AF_INET, SOCK_STREAM);
+        EXPECT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
+    });
+    const UniqueFd server = accepted(http_);
+    const auto arrives = [&] {
+        EXPECT_EQ(send_error(client), 0);
+        return !receive(server, std::chrono::milliseconds(700)).text.empty();
+    };
+    EXPECT_TRUE(arrives());
+    EXPECT_TRUE(arrives());
+    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
+    EXPECT_FALSE(arrives());
+}
+
 TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
 {
     bool translates = false;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/fixture.h"
 
+#include "tests/bpf/claim.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,20 +10,11 @@
 
 namespace bulkhead::test {
 
-namespace {
-
-std::string name()
-{
-    return "bulkhead-test-dp-" + std::to_string(::getpid());
-}
-
-} // namespace
-
 void BpfTest::SetUp()
 {
     if (::geteuid() != 0)
         GTEST_SKIP() << "needs root: makes cgroups and network namespaces and loads programs";
-    world_ = std::make_unique<World>(agent::find_cgroup2_root().value() + "/" + name());
+    world_ = std::make_unique<World>(Claim::of_this_process().cgroup());
     auto opened = open(options());
     ASSERT_TRUE(opened) << opened.error().message;
     datapath_ = std::move(*opened);
@@ -44,7 +37,7 @@ void BpfTest::TearDown()
 
 agent::DatapathOptions BpfTest::options(const std::string& instance) const
 {
-    return {world_->enforced.path(), "/sys/fs/bpf/" + name(), instance};
+    return {world_->enforced.path(), Claim::of_this_process().pins(), instance};
 }
 
 Result<std::unique_ptr<agent::Datapath>> BpfTest::open(const agent::DatapathOptions& options) const

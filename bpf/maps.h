@@ -75,7 +75,7 @@ struct {
  * (Sizes instead of types: clang emits only forward declarations for types this deep, and libbpf needs the size.)
  */
 
-/* Known address -> peer class. */
+/* Single address, known or in a rule -> peer class. */
 struct bh_peers_inner {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 1);
@@ -89,7 +89,7 @@ struct {
     __array(values, struct bh_peers_inner);
 } bh_plane_peers SEC(".maps");
 
-/* Prefix -> peer class of addresses that are not known one by one; asked only when plane_info.has_prefixes. */
+/* Wider prefix -> peer class of all other addresses; asked only when plane_info.has_prefixes. */
 struct bh_prefixes_inner {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -264,7 +264,7 @@ struct {
     __type(value, __u32);
 } bh_guard_asks SEC(".maps");
 
-/* Flow events; 8 MiB hold 60,000, nearly half a second at 45,000 connections a second. Writer: kernel; never wakes. */
+/* Flow events; 8 MiB hold 55,000 to 60,000, 0.4 seconds at 45,000 connections a second. Writer: kernel; never wakes. */
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 8 * 1024 * 1024);

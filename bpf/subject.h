@@ -36,20 +36,13 @@ static __always_inline int bh_task_is_typed(void)
     return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_tai_ns);
 }
 
-/* Through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
+/* All but `comm`, through a pointer that the verifier knows the type of; it takes a NULL on the way for a zero. */
 static __always_inline void bh_load_task(struct bh_subject* subject, struct task_struct* task)
 {
     /* Of a pointer that it trusts, the verifier looks for the name of each member's structure, with others put to it,
      * among all of the kernel's: half a millisecond each (btf_nested_type_is_trusted). What is cast it does not trust. */
-    if (bpf_rdonly_cast) {
+    if (bpf_rdonly_cast)
         task = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
-        const __u64* comm = (const void*)task + bpf_core_field_offset(struct task_struct, comm);
-        __u64* copy = (void*)subject->comm;
-        copy[0] = comm[0];
-        copy[1] = comm[1];
-    } else {
-        bpf_get_current_comm(subject->comm, sizeof(subject->comm));
-    }
     struct inode* inode = task->mm->exe_file->f_inode;
     subject->pid = task->tgid;
     subject->tid = task->pid;
@@ -59,11 +52,29 @@ static __always_inline void bh_load_task(struct bh_subject* subject, struct task
     subject->exe_device = inode->i_sb->s_dev;
 }
 
+/* Two loads instead of a call, where the type is had for nothing. */
+static __always_inline void bh_name_of_current(struct bh_subject* subject, struct task_struct* task)
+{
+    if (!bpf_rdonly_cast) {
+        bpf_get_current_comm(subject->comm, sizeof(subject->comm));
+        return;
+    }
+    /* A number to the compiler: as part of the load, libbpf would insist on the length that the name has here. */
+    __u64 at = bpf_core_field_offset(struct task_struct, comm);
+    asm volatile("" : "+r"(at));
+    const __u64* name = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct)) + at;
+    __u64* copy = (void*)subject->comm;
+    copy[0] = name[0];
+    copy[1] = name[1];
+}
+
 /* Of the task that runs: for programs in its context and with its helpers (connect, sendmsg, bind). */
 static __always_inline void bh_subject_of_current(struct bh_subject* subject)
 {
     if (bh_task_is_typed()) {
-        bh_load_task(subject, bpf_get_current_task_btf());
+        struct task_struct* task = bpf_get_current_task_btf();
+        bh_name_of_current(subject, task);
+        bh_load_task(subject, task);
         return;
     }
     bpf_get_current_comm(subject->comm, sizeof(subject->comm));

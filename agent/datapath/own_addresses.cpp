@@ -85,8 +85,13 @@ void OwnAddresses::may_be_there(const bh_address& key) const
 void OwnAddresses::note_absent() const
 {
     std::bitset<BH_OWN_FILTER_BITS> present;
-    for (const auto& key : keys_of<bh_address>(marks_))
+    bh_address key{}, next{};
+    for (const bh_address* previous = nullptr; bpf_map_get_next_key(marks_, previous, &next) == 0; previous = &key) {
+        key = next;
         present.set(bh_own_filter_bit(&key));
+    }
+    if (errno != ENOENT) // that was not all
+        return;
     for (std::size_t i = 0; i < absent_.size(); ++i) {
         std::uint64_t absent = 0;
         for (std::size_t bit = 0; bit < 64; ++bit)

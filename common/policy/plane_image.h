@@ -14,8 +14,8 @@ namespace bulkhead::policy {
 // verdict came from. Immutable once lowered; safe to read from any thread.
 //
 // Peer classes partition addresses by the set of selectors (identities, prefixes) that match them: an exact table holds
-// the known addresses and prefixes of one address, a prefix table the rest, longest match. Port classes partition (direction, protocol, port). Only
-// prefixes that lie wholly inside loopback speak of loopback addresses.
+// the known addresses and prefixes of one address, a prefix table the rest, longest match. Port classes partition
+// (direction, protocol, port). Only prefixes that lie wholly inside loopback speak of loopback addresses.
 struct PlaneImage {
     struct KeyHash {
         std::size_t operator()(const bh_entry_key& key) const noexcept;

@@ -3,12 +3,14 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 namespace bulkhead::test {
 namespace {
@@ -34,6 +36,23 @@ protected:
         outsider([&] { EXPECT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value())); });
     }
 };
+
+TEST_F(Walk, NamesTheOwnerNotWhoWalks)
+{
+    UniqueFd server;
+    guarded([&] { server = listening({"::", 8080}); });
+    ASSERT_EQ(::prctl(PR_SET_NAME, "who_owns"), 0); // of the leader of the threads, which owns the files
+    std::optional<agent::WalkedSocket> found;
+    std::thread walker([&] {
+        ASSERT_EQ(::prctl(PR_SET_NAME, "who_walks"), 0);
+        found = find(cookie_of(server));
+    });
+    walker.join();
+    (void)::prctl(PR_SET_NAME, "bpf_walk");
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->owner.pid, static_cast<__u32>(::getpid()));
+    EXPECT_STREQ(found->owner.comm, "who_owns");
+}
 
 TEST_F(Walk, FindsConnectionsListenersAndDatagramSocketsWithOwners)
 {

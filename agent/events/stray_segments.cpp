@@ -1,35 +1,111 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/events/stray_segments.h"
 
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <utility>
+
 namespace bulkhead::agent {
 namespace {
 
 constexpr auto keep_for = std::chrono::seconds(60); // TIME_WAIT on Linux, and then some retransmissions
+constexpr auto generation_lasts = std::chrono::seconds(5);
+constexpr std::size_t max_generation = 16384;
 constexpr std::size_t max_kept = 131072;
+
+// The last step of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): every bit of
+// what comes in moves half of those that go out.
+std::uint64_t mix(std::uint64_t word)
+{
+    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9ULL;
+    word = (word ^ word >> 27) * 0x94d049bb133111ebULL;
+    return word ^ word >> 31;
+}
+
+std::uint64_t random_word()
+{
+    std::random_device device;
+    return static_cast<std::uint64_t>(device()) << 32 | device();
+}
 
 } // namespace
 
+StraySegments::StraySegments() : secret_(random_word()) {}
+
+std::uint64_t StraySegments::digest(const FlowTuple& tuple) const
+{
+    std::uint64_t words[5];
+    std::memcpy(words, tuple.local.bytes.data(), 16);
+    std::memcpy(words + 2, tuple.remote.bytes.data(), 16);
+    words[4] = static_cast<std::uint64_t>(tuple.local_port) << 32 |
+               static_cast<std::uint64_t>(tuple.remote_port) << 16 | tuple.protocol;
+    std::uint64_t result = secret_;
+    for (const auto word : words)
+        result = mix(result ^ word) + secret_;
+    return std::max<std::uint64_t>(result, 1);
+}
+
+std::size_t StraySegments::Digests::slot_of(std::uint64_t digest) const
+{
+    std::size_t slot = digest & (slots_.size() - 1);
+    while (slots_[slot] != 0 && slots_[slot] != digest)
+        slot = (slot + 1) & (slots_.size() - 1);
+    return slot;
+}
+
+bool StraySegments::Digests::contains(std::uint64_t digest) const
+{
+    return slots_[slot_of(digest)] == digest;
+}
+
+bool StraySegments::Digests::insert(std::uint64_t digest)
+{
+    const auto slot = slot_of(digest);
+    if (slots_[slot] == digest)
+        return false;
+    slots_[slot] = digest;
+    ++size_;
+    if (size_ <= slots_.size() / 4 * 3)
+        return true;
+    const auto before = std::exchange(slots_, std::vector<std::uint64_t>(2 * slots_.size()));
+    for (const auto one : before)
+        if (one != 0)
+            slots_[slot_of(one)] = one;
+    return true;
+}
+
 void StraySegments::ended(const FlowTuple& tuple, MonotonicTime now)
 {
-    ended_[tuple] = now;
-    order_.emplace_back(now, tuple);
     expire(now);
+    if (generations_.empty() || now - generations_.back().first > generation_lasts ||
+        generations_.back().digests.size() >= max_generation)
+        generations_.push_back({now, now});
+    generations_.back().last = now;
+    if (generations_.back().digests.insert(digest(tuple)))
+        ++kept_;
+    while (kept_ > max_kept)
+        forget_oldest();
 }
 
 bool StraySegments::is_tail(const FlowTuple& tuple, MonotonicTime now) const
 {
-    const auto found = ended_.find(tuple);
-    return found != ended_.end() && now - found->second <= keep_for;
+    const auto wanted = digest(tuple);
+    return std::any_of(generations_.begin(), generations_.end(), [&](const Generation& generation) {
+        return now - generation.last <= keep_for && generation.digests.contains(wanted);
+    });
+}
+
+void StraySegments::forget_oldest()
+{
+    kept_ -= generations_.front().digests.size();
+    generations_.pop_front();
 }
 
 void StraySegments::expire(MonotonicTime now)
 {
-    while (!order_.empty() && (order_.size() > max_kept || now - order_.front().first > keep_for)) {
-        const auto found = ended_.find(order_.front().second);
-        if (found != ended_.end() && found->second == order_.front().first) // else it ended again, later
-            ended_.erase(found);
-        order_.pop_front();
-    }
+    while (!generations_.empty() && now - generations_.front().last > keep_for)
+        forget_oldest();
 }
 
 } // namespace bulkhead::agent

@@ -4,24 +4,52 @@
 #include "agent/events/flow_key.h"
 #include "common/core/clock.h"
 
+#include <cstdint>
 #include <deque>
-#include <unordered_map>
+#include <vector>
 
 namespace bulkhead::agent {
 
 // Outbound TCP connections that ended within the last minute. A segment that the peer sent before it knew of the end
 // finds no socket and so comes to the inbound door, which refuses it: that is the tail of a connection, not an attempt.
-// Only an exact match of both ends counts: all that whoever forges one could reach is a port that is closed again.
-// Bounded: under a storm of connections the oldest go first.
+// Only a match of both ends counts: all that whoever forges one could reach is a port that is closed again.
+//
+// Bounded, at some 3 MiB: under a storm of connections the oldest go first. What is kept of one is a digest of 64 bits with
+// a secret of this object, so that nobody can look for two that are alike.
 class StraySegments {
 public:
+    StraySegments();
+
     void ended(const FlowTuple& tuple, MonotonicTime now);
+    // True for a minute at least, and five seconds more at most.
     [[nodiscard]] bool is_tail(const FlowTuple& tuple, MonotonicTime now) const;
     void expire(MonotonicTime now);
 
 private:
-    std::unordered_map<FlowTuple, MonotonicTime, FlowHash> ended_;
-    std::deque<std::pair<MonotonicTime, FlowTuple>> order_;
+    // Open addressing; 0 is a free slot.
+    class Digests {
+    public:
+        bool insert(std::uint64_t digest); // false: it was there
+        [[nodiscard]] bool contains(std::uint64_t digest) const;
+        [[nodiscard]] std::size_t size() const { return size_; }
+
+    private:
+        [[nodiscard]] std::size_t slot_of(std::uint64_t digest) const; // where it is, or belongs
+        std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(64);
+        std::size_t size_ = 0;
+    };
+    // Those that ended within a few seconds, and are forgotten together.
+    struct Generation {
+        MonotonicTime first, last;
+        Digests digests{};
+    };
+
+    [[nodiscard]] std::uint64_t digest(const FlowTuple& tuple) const;
+    void forget_oldest();
+
+    std::uint64_t secret_;
+    std::deque<Generation> generations_;
+    std::size_t kept_ = 0; // in all generations
 };
 
 } // namespace bulkhead::agent

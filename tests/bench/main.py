@@ -11,10 +11,12 @@ import flat
 import kernel
 import pair
 import rounds
+import soak
 import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
            "sessions": kernel.sessions, "start": start.run}
+ONLY_WHEN_NAMED = {"soak": soak.run}
 
 
 def words(text):
@@ -30,15 +32,19 @@ def main():
     parser.add_argument("--cpu", type=int, default=0)
     parser.add_argument("--cases", type=words)
     parser.add_argument("--metrics", type=words)
+    parser.add_argument("--minutes", type=int, default=60)
     options = parser.parse_args()
+    known = BENCHES | ONLY_WHEN_NAMED
     for name in options.names:
-        if name not in BENCHES:
-            parser.error(f"no benchmark '{name}'; there are {', '.join(BENCHES)}")
+        if name not in known:
+            parser.error(f"no benchmark '{name}'; there are {', '.join(known)}")
+    if options.minutes < 1:
+        parser.error("--minutes takes a number from 1 on")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     pair.pin_this_process(options.cpu)
     for name in options.names or BENCHES:
         before = rounds.load_average()
-        entries = BENCHES[name](options)
+        entries = known[name](options)
         print(f"load average {before} before, {rounds.load_average()} after")
         rounds.save(options.output, name, entries)
     return 0

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 namespace bulkhead::agent {
 namespace {
 
@@ -31,6 +33,35 @@ TEST(StraySegments, TheOldestGoFirstWhenThereAreTooMany)
         strays.ended(tuple(i), 100s);
     EXPECT_FALSE(strays.is_tail(tuple(0), 100s));
     EXPECT_TRUE(strays.is_tail(tuple(131072), 100s));
+}
+
+TEST(StraySegments, BothEndsCount)
+{
+    StraySegments strays;
+    auto other = tuple(7);
+    strays.ended(other, 1s);
+    EXPECT_TRUE(strays.is_tail(tuple(7), 2s));
+    ++other.local_port;
+    EXPECT_FALSE(strays.is_tail(other, 2s));
+    other = tuple(7);
+    std::swap(other.local, other.remote);
+    EXPECT_FALSE(strays.is_tail(other, 2s));
+    other = tuple(7);
+    std::swap(other.local_port, other.remote_port);
+    EXPECT_FALSE(strays.is_tail(other, 2s));
+}
+
+TEST(StraySegments, AMinuteOfConnectionsIsKeptWhole)
+{
+    StraySegments strays;
+    for (std::uint32_t i = 0; i < 120'000; ++i)
+        strays.ended(tuple(i), std::chrono::milliseconds(i / 2));
+    for (std::uint32_t i = 0; i < 120'000; ++i)
+        ASSERT_TRUE(strays.is_tail(tuple(i), 60s)) << i;
+    for (std::uint32_t i = 120'000; i < 240'000; ++i)
+        ASSERT_FALSE(strays.is_tail(tuple(i), 60s)) << i;
+    strays.expire(121s);
+    EXPECT_FALSE(strays.is_tail(tuple(119'999), 121s));
 }
 
 } // namespace

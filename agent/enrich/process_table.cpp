@@ -16,7 +16,7 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::size_t max_processes = 16384;
+constexpr std::size_t max_bytes = 2U << 20; // of processes: some two thousand of those that had to do with the network last
 constexpr std::size_t max_programs = 4096;
 
 // A process that was read from /proc. exec() changes the program but neither pid nor start time, so the program belongs
@@ -27,6 +27,14 @@ struct Seen {
     ProcExecutable executable;
     std::string comm, command_line, cgroup, parent_exe;
     std::optional<std::uint32_t> login_uid;
+
+    // What it takes in memory, the two tables that it is in counted.
+    [[nodiscard]] std::size_t bytes() const
+    {
+        constexpr std::size_t tables = 128;
+        return sizeof(Seen) + tables + comm.capacity() + command_line.capacity() + cgroup.capacity() +
+               parent_exe.capacity() + executable.path.capacity();
+    }
 };
 
 // Where a program file was last seen running from: names the program of a process that died before it was looked at.
@@ -62,6 +70,7 @@ private:
     const Seen* look(const bh_subject& subject);
     Seen read(std::uint32_t pid, const ProcStat& stat) const;
     const Seen& remember(Seen seen);
+    void forget(std::uint32_t pid);
     void remember_program(const Seen& seen);
     std::string program_of(const bh_subject& subject, const Seen* seen) const;
     std::string cgroup_of(const bh_subject& subject, const Seen* seen);
@@ -72,6 +81,7 @@ private:
     std::optional<std::uint64_t> own_mounts_;
     std::map<ProgramKey, Program> programs_;
     std::list<Seen> recent_; // latest first
+    std::size_t bytes_ = 0;  // of those
     std::unordered_map<std::uint32_t, std::list<Seen>::iterator> by_pid_;
 };
 
@@ -94,15 +104,23 @@ Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat) const
 
 const Seen& ProcProcessTable::remember(Seen seen)
 {
-    if (const auto old = by_pid_.find(seen.pid); old != by_pid_.end())
-        recent_.erase(old->second);
+    forget(seen.pid);
     recent_.push_front(std::move(seen));
     by_pid_[recent_.front().pid] = recent_.begin();
-    if (recent_.size() > max_processes) {
-        by_pid_.erase(recent_.back().pid);
-        recent_.pop_back();
-    }
+    bytes_ += recent_.front().bytes();
+    while (bytes_ > max_bytes && recent_.size() > 1)
+        forget(recent_.back().pid);
     return recent_.front();
+}
+
+void ProcProcessTable::forget(std::uint32_t pid)
+{
+    const auto known = by_pid_.find(pid);
+    if (known == by_pid_.end())
+        return;
+    bytes_ -= known->second->bytes();
+    recent_.erase(known->second);
+    by_pid_.erase(known);
 }
 
 void ProcProcessTable::remember_program(const Seen& seen)

@@ -97,6 +97,29 @@ TEST(ProcessTable, StillNamesAProcessThatDied)
     EXPECT_EQ(processes->describe(subject).SerializeAsString(), alive.SerializeAsString());
 }
 
+TEST(ProcessTable, ForgetsThoseThatHadNothingToDoWithUsForLongest)
+{
+    const test::TempDir root;
+    const auto processes = make_process_table({root.path(), "/sys/fs/cgroup"});
+    const auto words = [&](std::uint32_t pid) {
+        bh_subject subject{};
+        subject.pid = pid;
+        return processes->describe(subject).cmdline();
+    };
+    constexpr std::uint32_t last = 2500; // a kilobyte each
+    for (std::uint32_t pid = 1; pid <= last; ++pid) {
+        const auto folder = std::to_string(pid);
+        root.file(folder + "/stat", folder + " (a) R 1 1 1 42 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 1\n");
+        root.file(folder + "/cmdline", std::string(1000, 'x'));
+        EXPECT_EQ(words(pid).size(), 1000U);
+        EXPECT_EQ(words(1).size(), 1000U);
+    }
+    std::filesystem::remove_all(root.path()); // they die, all of them
+    EXPECT_EQ(words(last).size(), 1000U);
+    EXPECT_EQ(words(1).size(), 1000U); // it was looked at all the time
+    EXPECT_EQ(words(2), "");
+}
+
 TEST(ProcessTable, NamesTheProgramOfAProcessItNeverSaw)
 {
     const auto processes = table();

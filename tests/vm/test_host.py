@@ -282,6 +282,7 @@ class HostTest(unittest.TestCase):
             done = self.install("previous", "--allow-downgrades")
             self.wait_for_agent()
         if debs.is_older(self.previous_version, readable_since("agent")):
+            self.vm.check("dpkg --configure -a", timeout=600)  # apt had unpacked the others; the refusal says so
             self.assert_refused(done, self.previous_version)
         else:
             done.check()

@@ -64,6 +64,14 @@ Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shar
     Guard guard(pins, skeleton, std::move(spare), options, netns, std::move(watch));
     guard.kind_ =
         options.force_clsact ? TcKind::clsact : find_tc_kind(bpf_program__fd(skeleton.progs.bh_guard_in_ether));
+    // What can fail for want of memory fails before the first program acts.
+    BULKHEAD_CHECK(in_namespace(netns, [&guard]() -> Status {
+        BULKHEAD_TRY(const auto present, guard.watch_.interfaces());
+        const bool needed = std::any_of(present.begin(), present.end(), [&guard](const Interface& one) {
+            return guard.wanted(one) && one.header != LinkHeader::ethernet;
+        });
+        return needed ? guard.spare_->load() : Status();
+    }));
     return guard;
 }
 
@@ -138,7 +146,10 @@ Status Guard::follow()
 
 Status Guard::follow_interfaces()
 {
-    BULKHEAD_TRY(const auto present, watch_.interfaces());
+    BULKHEAD_TRY(auto present, watch_.interfaces());
+    // The first of the others waits until its programs are loaded; these do not wait with it.
+    std::stable_partition(present.begin(), present.end(),
+                          [](const Interface& one) { return one.header == LinkHeader::ethernet; });
     skeleton_->bss->host_forwards = forwards(present) ? 1 : 0;
     skeleton_->bss->host_binds_anywhere =
         sysctl_is_set("ipv4/ip_nonlocal_bind") || sysctl_is_set("ipv6/ip_nonlocal_bind") ? 1 : 0;

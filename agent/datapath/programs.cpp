@@ -191,12 +191,11 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     bpf_object__for_each_program(program, loaded.skeleton->obj) bpf_program__set_autoload(program, false);
     if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) // the maps
         return tl::unexpected(load_failure(error, warnings));
-    const bool new_maps = loaded.maps.kind != PinnedMaps::Kind::adopted;
-    BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments,
-                                 new_maps ? put_in_denial_tables(*loaded.skeleton)
-                                          : std::vector<std::function<Status()>>{}));
+    // Also where they are, or were: whatever was done to the table of tables is mended.
+    BULKHEAD_CHECK(
+        load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));
     loaded.spare = std::make_shared<SparePrograms>(*loaded.skeleton, !features.pointer_arguments);
-    if (new_maps) {
+    if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};
         const __u32 zero = 0;

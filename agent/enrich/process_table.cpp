@@ -94,6 +94,7 @@ Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat) const
         seen.executable = std::move(*executable);
     seen.comm = files_.comm(pid);
     seen.command_line = files_.command_line(pid);
+    seen.command_line.shrink_to_fit(); // it was read into a buffer of the longest
     seen.cgroup = files_.cgroup(pid);
     seen.login_uid = files_.login_uid(pid);
     if (stat.ppid != 0)

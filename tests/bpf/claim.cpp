@@ -79,10 +79,11 @@ void remove_leftovers()
 Claim::Claim() : name_("bulkhead-test-dp-" + std::to_string(::getpid()))
 {
     remove_leftovers();
-    if (::mkdir(claims.c_str(), 0700) != 0 && errno != EEXIST)
-        throw std::system_error(errno, std::generic_category(), "make " + claims);
-    for (int i = 0; i < 10 && !lock_; ++i) // another may have removed the file before it was locked
+    for (int i = 0; i < 100 && !lock_; ++i) { // another may remove the folder or the file before it is locked
+        if (::mkdir(claims.c_str(), 0700) != 0 && errno != EEXIST)
+            throw std::system_error(errno, std::generic_category(), "make " + claims);
         lock_ = lock(claims + "/" + name_, O_CREAT, true);
+    }
     if (!lock_)
         throw std::runtime_error("cannot lock a file in " + claims);
 }

@@ -4,7 +4,9 @@
 #include "tests/bpf/sockets.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/ip.h>
@@ -191,6 +193,28 @@ bool pings(std::string_view address)
 {
     const std::string command = "ping -n -c 1 -W 1 " + std::string(address) + " >/dev/null 2>&1";
     return std::system(command.c_str()) == 0; // NOLINT(cert-env33-c): a real peer, with our own words
+}
+
+UniqueFd tunnel_device(const char* name)
+{
+    UniqueFd device(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    ifreq request{};
+    request.ifr_flags = IFF_TUN | IFF_NO_PI;
+    std::strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
+    if (device && ::ioctl(device.get(), TUNSETIFF, &request) != 0)
+        device = {};
+    return device;
+}
+
+bool ping_answered(const UniqueFd& tunnel)
+{
+    std::array<char, 2048> packet{};
+    pollfd waiting{tunnel.get(), POLLIN, 0};
+    while (::poll(&waiting, 1, 300) > 0)
+        if (const auto size = ::read(tunnel.get(), packet.data(), packet.size());
+            size >= 28 && packet[0] == 0x45 && packet[9] == IPPROTO_ICMP && packet[20] == 0)
+            return true;
+    return false;
 }
 
 Sniffer::Sniffer(const Netns& netns)

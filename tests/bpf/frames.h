@@ -37,6 +37,12 @@ inline constexpr std::uint8_t tcp_syn = TH_SYN;
 // ping(8), once.
 [[nodiscard]] bool pings(std::string_view address);
 
+// As of a VPN, in the calling thread's namespace: its other end writes and reads whole IP packets. Nothing where it cannot
+// be made.
+[[nodiscard]] UniqueFd tunnel_device(const char* name);
+// The answer to an IPv4 ping comes out within a moment.
+[[nodiscard]] bool ping_answered(const UniqueFd& tunnel);
+
 // Sees all that arrives in a namespace, from its making on.
 class Sniffer {
 public:

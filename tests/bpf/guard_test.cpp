@@ -2,16 +2,9 @@
 #include "tests/bpf/fixture.h"
 #include "tests/bpf/frames.h"
 
-#include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -236,30 +229,6 @@ TEST_P(GuardTest, AnInterfaceThatComesLaterIsGuarded)
     EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh9"});
 }
 
-// As of a VPN: its other end writes and reads whole IP packets. The test is skipped where it cannot be made.
-UniqueFd tunnel_device(const char* name)
-{
-    UniqueFd device(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-    ifreq request{};
-    request.ifr_flags = IFF_TUN | IFF_NO_PI;
-    std::strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
-    if (device && ::ioctl(device.get(), TUNSETIFF, &request) != 0)
-        device = {};
-    return device;
-}
-
-// An answer to a ping comes out within a moment.
-bool answers(const UniqueFd& device)
-{
-    std::array<char, 2048> packet{};
-    pollfd waiting{device.get(), POLLIN, 0};
-    while (::poll(&waiting, 1, 300) > 0)
-        if (const auto size = ::read(device.get(), packet.data(), packet.size());
-            size >= 28 && packet[0] == 0x45 && packet[9] == IPPROTO_ICMP && packet[20] == 0)
-            return true;
-    return false;
-}
-
 TEST_P(GuardTest, AnInterfaceWithoutAnEthernetHeaderIsGuarded)
 {
     UniqueFd tunnel;
@@ -271,7 +240,7 @@ TEST_P(GuardTest, AnInterfaceWithoutAnEthernetHeaderIsGuarded)
     const auto ping = ip_packet("10.79.0.2", "10.79.0.1", IPPROTO_ICMP, icmp_echo(5));
     const auto pings_through = [&] {
         EXPECT_EQ(::write(tunnel.get(), ping.data(), ping.size()), static_cast<ssize_t>(ping.size()));
-        return answers(tunnel);
+        return ping_answered(tunnel);
     };
     EXPECT_TRUE(pings_through());
     ASSERT_TRUE(datapath_->follow_interfaces());

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -37,7 +38,8 @@ void remove_cgroup(const fs::path& path)
     (void)::rmdir(path.c_str());
 }
 
-void remove_all_of(const std::string& name)
+// False: something of it is still in use, as a cgroup by a process that outlived its test.
+bool remove_all_of(const std::string& name)
 {
     std::error_code ignored;
     fs::remove_all(pin_root + "/" + name, ignored); // with the last reference, programs are detached
@@ -49,6 +51,8 @@ void remove_all_of(const std::string& name)
     }
     for (const auto& cgroup : cgroups)
         remove_cgroup(cgroup);
+    return !fs::exists(pin_root + "/" + name, ignored) &&
+           std::none_of(cgroups.begin(), cgroups.end(), [&](const fs::path& one) { return fs::exists(one, ignored); });
 }
 
 // Locked, and still the file of that name; else nothing, at once or when `wait` is over.
@@ -71,8 +75,8 @@ void remove_leftovers()
         const auto abandoned = lock(entry.path(), 0, false);
         if (!abandoned)
             continue;
-        remove_all_of(entry.path().filename().string());
-        (void)::unlink(entry.path().c_str());
+        if (remove_all_of(entry.path().filename().string())) // else the next tries again
+            (void)::unlink(entry.path().c_str());
     }
 }
 

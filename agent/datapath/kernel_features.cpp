@@ -5,7 +5,11 @@
 
 #include "probes.skel.h"
 
+#include <sys/utsname.h>
+
+#include <cstdio>
 #include <cstring>
+#include <tuple>
 
 namespace bulkhead::agent {
 
@@ -27,6 +31,15 @@ bool loads(const char* name)
 }
 
 } // namespace
+
+bool kernel_is_older_than(unsigned major, unsigned minor)
+{
+    utsname names{};
+    unsigned here_major = 0, here_minor = 0;
+    if (::uname(&names) != 0 || std::sscanf(names.release, "%u.%u", &here_major, &here_minor) != 2)
+        return false;
+    return std::tie(here_major, here_minor) < std::tie(major, minor);
+}
 
 KernelFeatures probe_kernel_features()
 {

@@ -15,6 +15,9 @@ struct KernelFeatures {
     bool operator==(const KernelFeatures&) const = default;
 };
 
+// By its own word, which a distribution's patches may have overtaken. False when it cannot be read.
+[[nodiscard]] bool kernel_is_older_than(unsigned major, unsigned minor);
+
 // All false also without the privileges to load programs.
 [[nodiscard]] KernelFeatures probe_kernel_features();
 

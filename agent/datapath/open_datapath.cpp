@@ -2,6 +2,7 @@
 // Loads the programs and puts them to their hooks, or finds those that are there.
 #include "agent/datapath/attachments.h"
 #include "agent/datapath/kernel_datapath.h"
+#include "agent/datapath/libbpf_messages.h"
 #include "agent/datapath/pins.h"
 #include "agent/datapath/programs.h"
 #include "common/core/log.h"

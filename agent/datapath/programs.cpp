@@ -3,14 +3,14 @@
 
 #include "agent/datapath/at_once.h"
 #include "agent/datapath/kernel_constants.h"
+#include "agent/datapath/libbpf_messages.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <functional>
 #include <string_view>
 #include <thread>
@@ -19,40 +19,6 @@
 namespace bulkhead::agent {
 
 namespace {
-
-// libbpf reports through one process-wide callback; what it warns of during a load becomes part of that load's error.
-thread_local std::string* load_warnings = nullptr;
-constexpr std::size_t max_warnings = 2048;
-
-int on_libbpf_message(libbpf_print_level level, const char* format, va_list arguments)
-{
-    char text[1024];
-    const int written = std::vsnprintf(text, sizeof(text), format, arguments);
-    if (written < 0)
-        return written;
-    std::string_view line(text);
-    while (line.ends_with('\n'))
-        line.remove_suffix(1);
-    log_debug("{}", line);
-    if (level == LIBBPF_WARN && load_warnings != nullptr && load_warnings->size() < max_warnings)
-        load_warnings->append(load_warnings->empty() ? "" : "; ").append(line);
-    return written;
-}
-
-class WarningsOfThisLoad {
-public:
-    WarningsOfThisLoad() : before_(std::exchange(load_warnings, &text_)) {}
-    ~WarningsOfThisLoad() { load_warnings = before_; }
-    WarningsOfThisLoad(const WarningsOfThisLoad&) = delete;
-    WarningsOfThisLoad& operator=(const WarningsOfThisLoad&) = delete;
-
-    // The first line says which program or map; a verifier's log that may follow is for the debug log.
-    [[nodiscard]] std::string first() const { return text_.substr(0, text_.find('\n')); }
-
-private:
-    std::string text_;
-    std::string* before_;
-};
 
 // Of a function that is static by its debug information, the verifier follows each call with what the caller knows. By
 // itself it would not prove one that takes pointers before Linux 5.12 (btf_check_func_arg_match).
@@ -75,10 +41,10 @@ void follow_each_call(const bpf_object* object)
     }
 }
 
-Error load_failure(int error, const WarningsOfThisLoad& warnings)
+Error load_failure(int error, const LibbpfWarnings& warnings)
 {
     auto failure = fail_errno(-error, "load the kernel programs").value();
-    failure.message += fmt::format(" ({})", warnings.first());
+    failure.message += fmt::format(" ({})", warnings.summary());
     failure.mend = "--log-level debug shows the kernel's own words";
     return failure;
 }
@@ -101,7 +67,7 @@ bool is_of_second_team(std::string_view program)
 Status load_team(::datapath& team, const ::datapath& maps, bool follow,
                  const std::function<bool(std::string_view)>& is_in)
 {
-    const WarningsOfThisLoad warnings;
+    const LibbpfWarnings warnings;
     for (int i = 0; i < maps.skeleton->map_cnt; ++i)
         if (const int error = bpf_map__reuse_fd(*team.skeleton->maps[i].map, bpf_map__fd(*maps.skeleton->maps[i].map));
             error != 0)
@@ -170,7 +136,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 {
     LoadedPrograms loaded;
     loaded.features = features;
-    const WarningsOfThisLoad warnings;
+    const LibbpfWarnings warnings;
     loaded.skeleton.reset(::datapath::open());
     if (!loaded.skeleton)
         return fail_errno(errno, "open the kernel programs");
@@ -211,6 +177,20 @@ Status SparePrograms::load()
 {
     if (team_)
         return {};
+    const auto now = std::chrono::steady_clock::now();
+    if (failure_ && now < again_at_)
+        return tl::unexpected(*failure_);
+    const auto loaded = load_anew();
+    if (loaded)
+        return {};
+    failure_ = loaded.error();
+    again_at_ = now + pause_;
+    pause_ = std::min(2 * pause_, longest_pause);
+    return loaded;
+}
+
+Status SparePrograms::load_anew()
+{
     BULKHEAD_TRY(Skeleton team, open_team());
     BULKHEAD_CHECK(load_team(*team, maps_, follow_each_call_, is_spare));
     take_over(maps_, *team, is_spare);
@@ -218,20 +198,18 @@ Status SparePrograms::load()
     return {};
 }
 
-void log_libbpf_messages()
-{
-    libbpf_set_print(on_libbpf_message);
-}
-
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
 {
     log_libbpf_messages();
     if (settings.only_oldest_features)
         return load_with({}, pins, settings);
+    // What a kernel has is found out by trying. Its version only says what to try first: a probe is for nothing on a new
+    // one, and on an old one it is a small part of what a whole load takes to fail.
+    if (kernel_is_older_than(5, 12))
+        return load_with(probe_kernel_features(), pins, settings);
     auto loaded = load_with(KernelFeatures::all(), pins, settings);
     if (loaded)
         return loaded;
-    // Which feature the kernel has not, if it is for that. Where it has them all, nothing needs to be asked.
     const auto features = probe_kernel_features();
     if (features == KernelFeatures::all())
         return loaded;

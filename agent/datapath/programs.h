@@ -5,6 +5,9 @@
 #include "agent/datapath/kernel_features.h"
 #include "agent/datapath/pins.h"
 
+#include <chrono>
+#include <optional>
+
 namespace bulkhead::agent {
 
 struct ProgramSettings {
@@ -17,9 +20,6 @@ struct ProgramSettings {
     bool only_oldest_features = false;
 };
 
-// What libbpf says goes to the debug log from now on; its own way is standard error.
-void log_libbpf_messages();
-
 // The guard's programs for interfaces without an Ethernet header (tun, WireGuard, tunnels), which are loaded when the first
 // of these is there. Not thread-safe.
 class SparePrograms {
@@ -27,13 +27,20 @@ public:
     // `skeleton` has its maps, and outlives this; its programs of that name are those that are loaded here.
     SparePrograms(::datapath& skeleton, bool follow_each_call) : maps_(skeleton), follow_each_call_(follow_each_call) {}
 
-    // Does nothing when they are loaded.
+    // Does nothing when they are loaded. What failed is tried again after a pause, which doubles up to a minute; until then
+    // the error is the same.
     [[nodiscard]] Status load();
 
 private:
+    static constexpr std::chrono::seconds longest_pause{60};
+    [[nodiscard]] Status load_anew();
+
     ::datapath& maps_;
     bool follow_each_call_;
     Skeleton team_;
+    std::optional<Error> failure_;
+    std::chrono::seconds pause_{2};
+    std::chrono::steady_clock::time_point again_at_;
 };
 
 struct LoadedPrograms {

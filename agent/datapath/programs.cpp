@@ -9,6 +9,8 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <functional>
@@ -55,7 +57,7 @@ bool is_spare(std::string_view program)
     return program == "bh_guard_in_bare" || program == "bh_guard_out_bare";
 }
 
-// Half of the rest.
+// Half of the rest, by the time that the verifier takes.
 bool is_of_second_team(std::string_view program)
 {
     return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sk_lookup_elsewhere" ||
@@ -132,6 +134,15 @@ Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<
     return {};
 }
 
+// A process with threads waits for all CPUs each time its table of descriptors grows (expand_fdtable in fs/file.c): so it
+// is made large enough before there are any. That it cannot be is no harm.
+void grow_descriptor_table()
+{
+    constexpr int enough = 1023; // the default limit less one
+    const UniqueFd any(::open("/", O_PATH | O_CLOEXEC));
+    const UniqueFd high(::fcntl(any.get(), F_DUPFD_CLOEXEC, enough));
+}
+
 Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder& pins, const ProgramSettings& settings)
 {
     LoadedPrograms loaded;
@@ -201,6 +212,7 @@ Status SparePrograms::load_anew()
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
 {
     log_libbpf_messages();
+    grow_descriptor_table();
     if (settings.only_oldest_features)
         return load_with({}, pins, settings);
     // What a kernel has is found out by trying. Its version only says what to try first: a probe is for nothing on a new

@@ -72,6 +72,11 @@ class AgentUnit(unittest.TestCase):
         for late in ("sysinit.target", "basic.target", "network.target", "network-online.target", "systemd-resolved.service"):
             self.assertNotIn(late, words(self.unit, "Unit", "After"))
 
+    def test_needs_nothing_below_tmp_while_the_boot_empties_it(self):
+        if "systemd-tmpfiles-setup.service" not in words(self.unit, "Unit", "After"):
+            for key in ("PrivateDevices", "PrivateTmp"):
+                self.assertNotIn("yes", words(self.unit, "Service", key))
+
     def test_a_host_whose_agent_does_not_start_comes_up_all_the_same(self):
         for key in ("RequiredBy", "BindsTo"):
             self.assertEqual(words(self.unit, "Install", key), [])

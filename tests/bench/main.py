@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import boot
 import datapath
 import flat
 import kernel
@@ -16,7 +17,7 @@ import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
            "sessions": kernel.sessions, "start": start.run}
-ONLY_WHEN_NAMED = {"soak": soak.run}
+ONLY_WHEN_NAMED = {"boot": boot.run, "soak": soak.run}
 
 
 def words(text):
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--cases", type=words)
     parser.add_argument("--metrics", type=words)
     parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument("--packages", type=Path)
     options = parser.parse_args()
     known = BENCHES | ONLY_WHEN_NAMED
     for name in options.names:

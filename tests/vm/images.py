@@ -141,9 +141,23 @@ def in_namespaces(*argv):
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
 
 
+def base_of(cache, release):
+    """The folder of get_base()."""
+    return cache / release / "root"
+
+
+def get_base(cache, release):
+    """The release's root file system without a kernel, from the cache or made now."""
+    with open(cache / f"{release}.log", "wb") as log:
+        try:
+            return build_base(cache, release, log)
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"vm: {error}; see {log.name}") from error
+
+
 def build_base(cache, release, log):
     """A folder with the release's root file system, without a kernel."""
-    base, stamp = cache / release / "root", cache / release / "root.recipe"
+    base, stamp = base_of(cache, release), cache / release / "root.recipe"
     wanted = recipe(release, "root")
     if stamp.exists() and stamp.read_text() == wanted:
         return base

@@ -126,7 +126,8 @@ Status Controller::Parts::load()
     BULKHEAD_TRY(stores, open_sqlite({database_path(config), 0}));
     BULKHEAD_TRY(inventory, Inventory::load(*stores.control, clock));
     BULKHEAD_TRY(book, PolicyBook::load(*stores.control, *inventory, clock));
-    distributor = std::make_unique<Distributor>(*book, *inventory, *stores.control, clock);
+    BULKHEAD_TRY(auto signer, tls::Signer::create(credentials->authority().key_pem));
+    distributor = std::make_unique<Distributor>(*book, *inventory, *stores.control, clock, std::move(signer));
     enroller = std::make_unique<Enroller>(*stores.control, *inventory, credentials->authority(), clock);
     enroller->on_enrolment([this](const std::vector<std::string>& replaced) {
         distributor->drop(replaced);

@@ -17,8 +17,9 @@ constexpr std::chrono::seconds answer_patience{30};
 
 } // namespace
 
-Distributor::Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock)
-    : book_(book), inventory_(inventory), store_(store), clock_(clock)
+Distributor::Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock,
+                         tls::Signer signer)
+    : book_(book), inventory_(inventory), store_(store), clock_(clock), signer_(std::move(signer))
 {
     book_.on_change([this] {
         const std::lock_guard lock(mutex_);
@@ -353,6 +354,7 @@ void Distributor::push_all()
 {
     world_ = book_.world();
     messages_.clear();
+    signatures_.clear();
     if (!world_)
         return;
     report_contests(*world_);

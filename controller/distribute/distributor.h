@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/core/clock.h"
+#include "common/tls/signature.h"
 #include "controller/distribute/agent_link.h"
 #include "controller/inventory/inventory.h"
 #include "controller/policy/policy_book.h"
@@ -27,7 +28,8 @@ namespace bulkhead::controller {
 // costs nobody anything.
 class Distributor {
 public:
-    Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock);
+    // Borrows all but the last for its life.
+    Distributor(PolicyBook& book, Inventory& inventory, ControlStore& store, const Clock& clock, tls::Signer signer);
     ~Distributor();
 
     void start();
@@ -106,25 +108,28 @@ private:
     void report_contests(const World& world);
     void push_all();
     void push(Session& session);
-    void send(Session& session, const State& target, const std::optional<TrialTerms>& trial);
+    void send(Session& session, const World& world, const State& target, const std::optional<TrialTerms>& trial);
     void send_confirmation(Session& session);
     void send_quarantine(const std::shared_ptr<AgentLink>& link, bool to_be_told);
     void look_after_silent();
     void look_after_quarantines();
     void flush_if_due();
-    [[nodiscard]] std::shared_ptr<const v1::ControllerMessage> message_for(const State& from, const State& to,
-                                                                           const std::optional<TrialTerms>& trial);
+    [[nodiscard]] std::shared_ptr<const v1::ControllerMessage>
+    message_for(const State& from, const World& world, const State& to, const std::optional<TrialTerms>& trial);
+    Result<std::string> signature_of(const World& world, const State& state);
 
     PolicyBook& book_;
     Inventory& inventory_;
     ControlStore& store_;
     const Clock& clock_;
+    const tls::Signer signer_;
     std::thread thread_;
 
     // The thread's own.
     std::map<std::string, Session> sessions_; // by agent id; only those that have said hello
     std::unordered_map<std::string, State> last_held_;
     std::map<std::pair<State, State>, Prepared> messages_;
+    std::unordered_map<State, std::string> signatures_;
     std::shared_ptr<const World> world_;
     std::set<ContestedAddress> contested_;
     Monotonic flushed_at_;

@@ -3,6 +3,7 @@
 #include "controller/distribute/distributor.h"
 
 #include "common/core/log.h"
+#include "common/wire/state_digest.h"
 #include "controller/store/audit.h"
 
 #include <algorithm>
@@ -46,17 +47,19 @@ void Distributor::push(Session& session)
         const auto base = on ? on->state_for(id) : nullptr;
         if (base && session.tells_standing && session.confirmed_version != on->policy_version &&
             base != session.refused) {
-            send(session, base, std::nullopt);
+            send(session, *on, base, std::nullopt);
             return;
         }
     }
     if (target != session.held && target != session.refused)
-        send(session, target, world_->trial);
+        send(session, *world_, target, world_->trial);
 }
 
-void Distributor::send(Session& session, const State& target, const std::optional<TrialTerms>& trial)
+// `target` is a state of `world`.
+void Distributor::send(Session& session, const World& world, const State& target,
+                       const std::optional<TrialTerms>& trial)
 {
-    const auto message = message_for(session.held, target, trial);
+    const auto message = message_for(session.held, world, target, trial);
     if (!message)
         return;
     session.sent = trial ? Sent::on_trial : Sent::for_good;
@@ -83,8 +86,8 @@ void Distributor::send_confirmation(Session& session)
 
 // Null: there is nothing to say. Agents with the same labels share the message, while what it says of the time that is
 // left is right.
-std::shared_ptr<const v1::ControllerMessage> Distributor::message_for(const State& from, const State& to,
-                                                                      const std::optional<TrialTerms>& trial)
+std::shared_ptr<const v1::ControllerMessage>
+Distributor::message_for(const State& from, const World& world, const State& to, const std::optional<TrialTerms>& trial)
 {
     const auto now = steady_clock::now();
     const auto [position, is_new] = messages_.try_emplace({from, to});
@@ -92,6 +95,13 @@ std::shared_ptr<const v1::ControllerMessage> Distributor::message_for(const Stat
     if (is_new) {
         auto update = from ? wire::delta_between(*from, *to) : wire::snapshot_of(*to);
         if (!from || !says_nothing(update, *from, *to)) {
+            auto signature = signature_of(world, to);
+            if (!signature) { // an agent would refuse it
+                log_error("policy version {} is not sent: {}", to->policy_version, signature.error().message);
+                messages_.erase(position);
+                return nullptr;
+            }
+            update.set_signature(*std::move(signature));
             auto message = std::make_shared<v1::ControllerMessage>();
             *message->mutable_update() = std::move(update);
             prepared.message = std::move(message);
@@ -104,6 +114,17 @@ std::shared_ptr<const v1::ControllerMessage> Distributor::message_for(const Stat
     message->mutable_update()->set_trial_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
     prepared = {std::move(message), now};
     return prepared.message;
+}
+
+// One for all agents that are to have this state, whatever they have.
+Result<std::string> Distributor::signature_of(const World& world, const State& state)
+{
+    if (const auto known = signatures_.find(state); known != signatures_.end())
+        return known->second;
+    BULKHEAD_TRY(auto signature,
+                 signer_.sign(wire::policy_signature_context, wire::state_digest(*state, world.inventory_digest)));
+    signatures_.emplace(state, signature);
+    return signature;
 }
 
 // Without a quarantine there is something to say only to an agent that knows of one.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/policy/world.h"
 
+#include "common/wire/state_digest.h"
+
 #include <algorithm>
 
 namespace bulkhead::controller {
@@ -34,6 +36,7 @@ public:
     {
         for (const auto& identity : world.identities)
             identities_[identity.id] = identity;
+        world.inventory_digest = wire::inventory_digest(identities_, world.addresses);
         // A host's rules follow from the documents and from who is who, not from addresses.
         reuse_ = previous != nullptr && previous->policy == world.policy && previous->identities == world.identities;
     }

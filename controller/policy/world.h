@@ -31,6 +31,7 @@ struct World {
     Composition composition;
     std::vector<policy::Identity> identities;
     policy::AddressBook addresses;
+    std::string inventory_digest; // of these identities and addresses, which all states have (common/wire)
     std::map<std::string, policy::IdentityId> identity_of;                                 // by workload
     std::unordered_map<policy::IdentityId, std::shared_ptr<const wire::HostState>> states; // those that agents need
     std::map<policy::IdentityId, std::string> failures;                                    // why there is no state

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/controller/running_controller.h"
 
+#include "common/tls/signature.h"
+#include "common/wire/state_digest.h"
+
 #include "common/net/ip.h"
 #include "common/wire/wire.h"
 
@@ -117,7 +120,7 @@ void set_deadline(grpc::ClientContext& context, int seconds)
 }
 
 AgentSession::AgentSession(const RunningController& controller, const EnrolledAgent& agent)
-    : stub_(controller.agents(agent))
+    : stub_(controller.agents(agent)), ca_(controller.ca())
 {
     set_deadline(context_, 20);
     stream_ = stub_->Session(&context_);
@@ -160,7 +163,27 @@ bool AgentSession::hello(const std::vector<std::string>& addresses, const v1::St
 
 bool AgentSession::read(v1::ControllerMessage& message)
 {
-    return stream_->Read(&message);
+    if (!stream_->Read(&message))
+        return false;
+    if (message.has_update())
+        expect_signed(message.update());
+    return true;
+}
+
+// Of a delta to something from before this session only the end is not known.
+void AgentSession::expect_signed(const v1::PolicyUpdate& update)
+{
+    EXPECT_NE(update.signature(), "");
+    if (!update.snapshot() && (!state_ || state_->generation != update.base_generation())) {
+        state_.reset();
+        return;
+    }
+    auto next = wire::apply_update(state_.value_or(wire::HostState{}), update);
+    ASSERT_TRUE(next) << next.error().message;
+    const auto verified =
+        tls::verify_signature(ca_, wire::policy_signature_context, wire::state_digest(*next), update.signature());
+    EXPECT_TRUE(verified) << verified.error().message;
+    state_ = std::move(*next);
 }
 
 bool AgentSession::answer(const v1::ControllerMessage& message)
@@ -191,7 +214,7 @@ bool AgentSession::tell(const v1::Standing& standing)
 bool AgentSession::read(v1::PolicyUpdate& update)
 {
     v1::ControllerMessage message;
-    if (!stream_->Read(&message) || !message.has_update())
+    if (!read(message) || !message.has_update())
         return false;
     update = message.update();
     return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/tls/tls.h"
+#include "common/wire/wire.h"
 #include "controller.grpc.pb.h"
 #include "controller/daemon/controller.h"
 #include "tests/unit/controller/temporary_dir.h"
@@ -9,6 +10,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace bulkhead::controller {
@@ -62,7 +64,7 @@ private:
 // Every call of a test ends, whatever goes wrong.
 void set_deadline(grpc::ClientContext& context, int seconds = 10);
 
-// One agent's session: says hello, then reads.
+// One agent's session: says hello, then reads. What it reads must be signed, as an agent would have it.
 class AgentSession {
 public:
     AgentSession(const RunningController& controller, const EnrolledAgent& agent);
@@ -81,10 +83,14 @@ public:
     grpc::Status finish();
 
 private:
+    void expect_signed(const v1::PolicyUpdate& update);
+
     std::unique_ptr<v1::Agents::Stub> stub_;
     grpc::ClientContext context_;
     std::unique_ptr<grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>> stream_;
     std::vector<std::string> addresses_; // of the last hello with a standing
+    std::string ca_;
+    std::optional<wire::HostState> state_; // after the last update whose base is known here
     bool finished_ = false;
 };
 

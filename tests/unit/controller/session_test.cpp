@@ -120,6 +120,35 @@ TEST_F(SessionTest, ARefusalIsReportedWithItsReasonAndTheNextUpdateIsWhole)
     EXPECT_EQ(agent_info("db").refusal(), "");
 }
 
+// That each is right is looked at by AgentSession. ECDSA never makes the same signature twice.
+TEST_F(SessionTest, AgentsOfOneStateShareItsSignatureWhateverTheyHave)
+{
+    const std::map<std::string, std::string> labels{{"app", "shop"}, {"role", "db"}};
+    const auto early = controller.enrol("early", labels);
+    const auto late = controller.enrol("late", labels);
+    const auto api = controller.enrol("api", {{"app", "shop"}, {"role", "api"}});
+    ASSERT_EQ(controller.apply(shop_policy).version(), 1U);
+    const auto read_and_answer = [](AgentSession& session) {
+        v1::PolicyUpdate update;
+        EXPECT_TRUE(session.read(update));
+        EXPECT_TRUE(session.answer(update));
+        return update;
+    };
+    AgentSession early_session(controller, early), late_session(controller, late), api_session(controller, api);
+    ASSERT_TRUE(early_session.hello({}));
+    EXPECT_TRUE(read_and_answer(early_session).snapshot());
+    ASSERT_EQ(controller.apply(std::string(shop_policy) + "#\n").version(), 2U);
+    const auto change = read_and_answer(early_session);
+    ASSERT_TRUE(late_session.hello({}));
+    const auto whole = read_and_answer(late_session);
+    ASSERT_TRUE(api_session.hello({}));
+    EXPECT_FALSE(change.snapshot());
+    EXPECT_TRUE(whole.snapshot());
+    EXPECT_EQ(change.generation(), whole.generation());
+    EXPECT_EQ(change.signature(), whole.signature());
+    EXPECT_NE(change.signature(), read_and_answer(api_session).signature());
+}
+
 TEST_F(SessionTest, AnAgentThatAsksForASnapshotGetsOne)
 {
     const auto db = controller.enrol("db");

@@ -296,6 +296,28 @@ TEST_F(TrialTest, AnAgentThatComesLateIsBroughtToWhatAllGoBackToFirst)
     EXPECT_LE(message.update().trial_ms(), 20'000U) << "what is left";
 }
 
+// Who is who depends on the policy, and so do the two signatures, which AgentSession looks at.
+TEST_F(TrialTest, WhatAllGoBackToIsSignedWithItsOwnIdentities)
+{
+    const auto db = controller.enrol("db", {{"app", "shop"}, {"role", "db"}});
+    controller.enrol("api", {{"app", "shop"}, {"role", "api"}});
+    controller.apply(edition(0));
+    auto names_a_workload = edition(1);
+    const std::string peer = "from: {segment: shop-api}";
+    names_a_workload.replace(names_a_workload.find(peer), peer.size(), "from: {workload: api}");
+    names_a_workload += "---\nversion: 1\nworkloads: [{name: api}]\n";
+    ASSERT_EQ(apply_trial(names_a_workload).version(), 2U);
+    AgentSession session(controller, db);
+    ASSERT_TRUE(session.hello({"10.0.0.1"}, v1::Standing()));
+    v1::ControllerMessage message;
+    for (const std::uint64_t version : {1U, 2U}) {
+        ASSERT_TRUE(session.read(message));
+        EXPECT_EQ(message.update().policy_version(), version);
+        ASSERT_TRUE(session.answer(message));
+    }
+    EXPECT_GT(message.update().upsert_identities_size(), 0) << "these two have not the same";
+}
+
 TEST_F(TrialTest, AnAgentThatWasAwayAtTheConfirmationGetsTheVersionForGood)
 {
     const auto db = controller.enrol("db", {{"app", "shop"}, {"role", "db"}});

@@ -72,7 +72,7 @@ private:
     std::optional<v1::PolicyResult> on_update(const v1::PolicyUpdate& update) override;
     std::optional<v1::PolicyResult> on_confirm(const v1::Confirm& confirm) override;
     void on_quarantine(const v1::QuarantineOrder& order) override;
-    void on_identity(const std::string& agent_id, bool enrolled_now) override;
+    void on_identity(const std::string& agent_id, const std::string& authority_pem, bool enrolled_now) override;
     void on_connected(bool connected) override;
     void on_enrolment_refused(const Error& error) override;
     v1::PolicyResult realise_update(const v1::PolicyUpdate& update);
@@ -118,6 +118,7 @@ private:
     const std::string join_token_;
     const std::string hostname_;
     std::string cgroup_, boot_id_, agent_id_;
+    std::string authority_pem_; // of the controller; before it is known there are no updates
     UniqueFd state_lock_, cgroup_lock_, signals_;
 
     std::unique_ptr<ControlLoop> loop_; // thread-safe
@@ -130,7 +131,7 @@ private:
     bool reload_planned_ = false;
     unsigned trim_memory_in_ = 0; // seconds; a policy was read
     std::string folder_seen_;     // as it looked when the policy in force was read from it
-    bool started_ = false; // the audit record of the start is written
+    bool started_ = false;        // the audit record of the start is written
 
     std::unique_ptr<Spool> spool_;          // thread-safe
     std::unique_ptr<RecordWriter> records_; // thread-safe

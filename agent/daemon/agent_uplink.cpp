@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/agent.h"
 
+#include "agent/daemon/signed_update.h"
 #include "common/core/log.h"
 #include "common/core/version.h"
 
@@ -33,10 +34,11 @@ std::optional<v1::PolicyResult> Agent::on_update(const v1::PolicyUpdate& update)
     return loop_->call([this, &update] { return realise_update(update); });
 }
 
-void Agent::on_identity(const std::string& agent_id, bool enrolled_now)
+void Agent::on_identity(const std::string& agent_id, const std::string& authority_pem, bool enrolled_now)
 {
-    loop_->post([this, agent_id, enrolled_now] {
+    loop_->post([this, agent_id, authority_pem, enrolled_now] {
         agent_id_ = agent_id;
+        authority_pem_ = authority_pem;
         refresh_host();
         if (enrolled_now)
             records_->audit("agent.enrol", config_.controller, "enrolled as " + agent_id);
@@ -126,7 +128,7 @@ v1::PolicyResult Agent::realise_update(const v1::PolicyUpdate& update)
     result.set_generation(update.generation());
     result.set_policy_version(update.policy_version());
     const bool ours = enforcer_->has_policy() && enforcer_->source() == PolicySource::controller;
-    auto next = wire::apply_update(ours ? enforcer_->state() : wire::HostState{}, update);
+    auto next = apply_signed_update(ours ? enforcer_->state() : wire::HostState{}, update, authority_pem_);
     const auto version_before = ours ? enforcer_->state().policy_version : 0;
     const bool trial_before = enforcer_->trial_until().has_value();
     if (!next && next.error().kind == ErrorKind::failed) { // a gap, no fault of the policy's
@@ -135,9 +137,10 @@ v1::PolicyResult Agent::realise_update(const v1::PolicyUpdate& update)
         return result;
     }
     const auto put_in_force = [&](wire::HostState state) {
-        return update.trial_ms() == 0 ? enforcer_->enforce(std::move(state), PolicySource::controller)
-                                      : enforcer_->try_out(std::move(state), PolicySource::controller,
-                                                           std::chrono::milliseconds(update.trial_ms()));
+        return update.trial_ms() == 0
+                   ? enforcer_->enforce(std::move(state), PolicySource::controller, update.signature())
+                   : enforcer_->try_out(std::move(state), PolicySource::controller,
+                                        std::chrono::milliseconds(update.trial_ms()), update.signature());
     };
     const auto enforced = next ? put_in_force(std::move(*next)) : Status(tl::unexpected(next.error()));
     if (!enforced) {

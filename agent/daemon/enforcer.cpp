@@ -43,28 +43,28 @@ bool Enforcer::plane_in_force() const
     return control.active_slot != BH_SLOT_NONE || control.shadow_slot != BH_SLOT_NONE || datapath_.pending_takeover();
 }
 
-Status Enforcer::enforce(wire::HostState next, PolicySource source)
+Status Enforcer::enforce(wire::HostState next, PolicySource source, std::string signature)
 {
     look_at_trial();
-    auto done = enforce_for_good(std::move(next), source);
+    auto done = enforce_for_good(std::move(next), source, std::move(signature));
     refusal_ = done ? std::string() : done.error().message;
     if (done)
         damage_.clear();
     return done;
 }
 
-Status Enforcer::enforce_for_good(wire::HostState next, PolicySource source)
+Status Enforcer::enforce_for_good(wire::HostState next, PolicySource source, std::string signature)
 {
     if (trial_ && next.policy_version == trial_->state.policy_version && same_meaning(next, trial_->state)) {
         if (keep_trial())
-            return relabel(*confirmed_, std::move(next), source);
+            return relabel(*confirmed_, std::move(next), source, std::move(signature));
         look_at_trial(); // its time was over this very moment
     }
     if (trial_ && confirmed_ && same_meaning(next, confirmed_->state))
         BULKHEAD_CHECK(end_trial());
     if (!trial_ && confirmed_ && same_meaning(next, confirmed_->state))
-        return relabel(*confirmed_, std::move(next), source);
-    return realise({std::move(next), source, failsafes_, std::nullopt});
+        return relabel(*confirmed_, std::move(next), source, std::move(signature));
+    return realise({std::move(next), source, std::move(signature), failsafes_, std::nullopt});
 }
 
 Status Enforcer::set_failsafes(std::vector<policy::HostRule> failsafes)
@@ -84,7 +84,7 @@ Status Enforcer::set_failsafes(std::vector<policy::HostRule> failsafes)
 // With the failsafes of now.
 Status Enforcer::realise_again(const Standing& what)
 {
-    return realise({what.state, what.source, failsafes_, what.until});
+    return realise({what.state, what.source, what.signature, failsafes_, what.until});
 }
 
 Status Enforcer::realise(Standing next)
@@ -150,9 +150,9 @@ void Enforcer::take_over(Standing next, bool prepared)
 }
 
 // Another version of the policy that means the same on this host: the records name it, the kernel need not know.
-Status Enforcer::relabel(Standing& standing, wire::HostState next, PolicySource source)
+Status Enforcer::relabel(Standing& standing, wire::HostState next, PolicySource source, std::string signature)
 {
-    if (next == standing.state && source == standing.source)
+    if (next == standing.state && source == standing.source && signature == standing.signature)
         return {};
     if (next.policy_version != standing.view->policy_version) {
         auto view = std::make_shared<PolicyView>(*standing.view);
@@ -164,6 +164,7 @@ Status Enforcer::relabel(Standing& standing, wire::HostState next, PolicySource 
     }
     standing.state = std::move(next);
     standing.source = source;
+    standing.signature = std::move(signature);
     commit(standing, save(standing, standing.view->generation));
     return {};
 }
@@ -253,11 +254,16 @@ void Enforcer::look_at_expiries()
     judge_sessions();
 }
 
+Status Enforcer::prepare(const Standing& standing, std::uint32_t kernel_generation)
+{
+    return stores_.policy.prepare({standing.source, kernel_generation, boot_id_, standing.state, standing.signature,
+                                   standing.failsafes, standing.until});
+}
+
 // A full disk must not keep a policy from being enforced; it only cannot be known after a reboot then.
 bool Enforcer::save(const Standing& standing, std::uint32_t kernel_generation)
 {
-    const auto prepared = stores_.policy.prepare(
-        {standing.source, kernel_generation, boot_id_, standing.state, standing.failsafes, standing.until});
+    const auto prepared = prepare(standing, kernel_generation);
     if (!prepared)
         log_error("policy version {} cannot be saved, so a reboot would bring back an older one: {}",
                   standing.state.policy_version, prepared.error().message);
@@ -283,9 +289,7 @@ void Enforcer::save_late()
 {
     if (!unsaved_ || !confirmed_ || ++ticks_unsaved_ % save_again_ticks != 0)
         return;
-    const auto generation = confirmed_->view->generation;
-    if (!stores_.policy.prepare(
-            {confirmed_->source, generation, boot_id_, confirmed_->state, confirmed_->failsafes, std::nullopt}))
+    if (!prepare(*confirmed_, confirmed_->view->generation))
         return;
     commit(*confirmed_, true);
     if (!unsaved_)

@@ -56,10 +56,12 @@ public:
 
     // A new policy, for good. On error nothing has changed and refusal() says why. The same policy again switches
     // nothing; one that means what is on trial confirms it.
-    [[nodiscard]] Status enforce(wire::HostState next, PolicySource source);
+    // A signature is kept with its policy, on disk, too; it was verified before. A folder's policy has none.
+    [[nodiscard]] Status enforce(wire::HostState next, PolicySource source, std::string signature = {});
     // A new policy for `window` from now, unless it is confirmed. More of the same version (the inventory changes) ends
     // when the version was to end; a version whose time is over is refused.
-    [[nodiscard]] Status try_out(wire::HostState next, PolicySource source, std::chrono::nanoseconds window);
+    [[nodiscard]] Status try_out(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,
+                                 std::string signature = {});
     // Refused when that version is neither on trial nor confirmed.
     [[nodiscard]] Status confirm(std::uint64_t policy_version);
     // Ends the trial at once. Refused when there is none.
@@ -109,6 +111,7 @@ private:
     struct Standing {
         wire::HostState state;
         PolicySource source = PolicySource::none;
+        std::string signature;                   // of the state
         std::vector<policy::HostRule> failsafes; // that it was realised with
         std::optional<MonotonicTime> until;      // of a trial
         std::shared_ptr<const PolicyView> view{};
@@ -117,14 +120,15 @@ private:
 
     // enforcer.cpp
     static void log_once(const Status& status, std::string& last, const char* what);
-    Status enforce_for_good(wire::HostState next, PolicySource source);
+    Status enforce_for_good(wire::HostState next, PolicySource source, std::string signature);
     Status realise(Standing next);
     Status realise_again(const Standing& what);
-    Status relabel(Standing& standing, wire::HostState next, PolicySource source);
+    Status relabel(Standing& standing, wire::HostState next, PolicySource source, std::string signature);
     Result<bool> switch_to(std::shared_ptr<PolicyView> view, Standing& next);
     void take_over(Standing next, bool prepared);
     void show(std::shared_ptr<const PolicyView> view);
     [[nodiscard]] std::shared_ptr<const PolicyView> empty_view(std::uint32_t generation) const;
+    Status prepare(const Standing& standing, std::uint32_t kernel_generation);
     bool save(const Standing& standing, std::uint32_t kernel_generation);
     void commit(const Standing& standing, bool prepared);
     void save_late();
@@ -134,7 +138,8 @@ private:
     void refresh_facets();
 
     // enforcer_trial.cpp
-    Status begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window);
+    Status begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,
+                       std::string signature);
     Status keep_trial();
     Status end_trial();
     void look_at_trial();

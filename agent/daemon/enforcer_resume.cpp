@@ -119,7 +119,7 @@ Status Enforcer::realise_saved(SavedPolicy saved, const Inheritance& inheritance
     failsafes_ = inheritance.failsafes;
     inherit(failsafes_, saved.failsafes, inheritance.inherited);
     log_info("enforcing the policy that was saved: version {}", saved.state.policy_version);
-    return realise({std::move(saved.state), saved.source, failsafes_, std::nullopt});
+    return realise({std::move(saved.state), saved.source, std::move(saved.signature), failsafes_, std::nullopt});
 }
 
 // No plane of ours is in force: a boot, the programs were taken away, or those of another version go on until the
@@ -177,7 +177,8 @@ Status Enforcer::adopt_confirmed(PolicyState::Loaded& loaded, std::uint32_t gene
     }
     BULKHEAD_TRY(auto view, build_view(saved->state, saved->failsafes));
     view->generation = generation;
-    confirmed_ = {std::move(saved->state), saved->source, std::move(saved->failsafes), std::nullopt, std::move(view)};
+    confirmed_ = {std::move(saved->state),     saved->source, std::move(saved->signature),
+                  std::move(saved->failsafes), std::nullopt,  std::move(view)};
     if (&saved == &loaded.next)
         commit(*confirmed_, true);
     else if (&saved == &loaded.trial)
@@ -199,7 +200,8 @@ Status Enforcer::adopt_trial(PolicyState::Loaded& loaded)
     BULKHEAD_TRY(auto view, build_view(saved->state, saved->failsafes));
     view->generation = trial.generation;
     view->fallback = fallback_view();
-    trial_ = {std::move(saved->state), saved->source, std::move(saved->failsafes), trial.until, std::move(view)};
+    trial_ = {std::move(saved->state),     saved->source, std::move(saved->signature),
+              std::move(saved->failsafes), trial.until,   std::move(view)};
     if (&saved == &loaded.next)
         commit(*trial_, true);
     return {};
@@ -216,7 +218,8 @@ Status Enforcer::resume_quarantined(PolicyState::Loaded& loaded, Inheritance inh
                       view.error().message);
             return;
         }
-        place = {std::move(saved.state), saved.source, std::move(saved.failsafes), until, std::move(*view)};
+        place = {std::move(saved.state),     saved.source, std::move(saved.signature),
+                 std::move(saved.failsafes), until,        std::move(*view)};
     };
     if (!loaded.current)
         loaded.current = policy_before();

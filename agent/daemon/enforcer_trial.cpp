@@ -14,25 +14,27 @@ std::optional<MonotonicTime> Enforcer::trial_until() const
     return trial_ ? trial_->until : std::nullopt;
 }
 
-Status Enforcer::try_out(wire::HostState next, PolicySource source, std::chrono::nanoseconds window)
+Status Enforcer::try_out(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,
+                         std::string signature)
 {
     look_at_trial();
-    auto done = begin_trial(std::move(next), source, window);
+    auto done = begin_trial(std::move(next), source, window, std::move(signature));
     refusal_ = done ? std::string() : done.error().message;
     return done;
 }
 
-Status Enforcer::begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window)
+Status Enforcer::begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,
+                             std::string signature)
 {
     if (!trial_ && lapsed_version_ != 0 && next.policy_version == lapsed_version_)
         return fail(ErrorKind::refused, "the trial of policy version {} is over on this host", lapsed_version_);
     const bool goes_on = trial_ && trial_->state.policy_version == next.policy_version;
     if (goes_on && same_meaning(next, trial_->state))
-        return relabel(*trial_, std::move(next), source);
+        return relabel(*trial_, std::move(next), source, std::move(signature));
     auto until = clock_.monotonic() + window;
     if (goes_on)
         until = std::min(until, *trial_->until);
-    return realise({std::move(next), source, failsafes_, until});
+    return realise({std::move(next), source, std::move(signature), failsafes_, until});
 }
 
 Status Enforcer::confirm(std::uint64_t policy_version)

@@ -2,6 +2,7 @@
 #include "agent/state/policy_state.h"
 
 #include "agent/state/atomic_file.h"
+#include "agent/state/authority.h"
 #include "agent/state/sealed_bytes.h"
 
 #include <cerrno>
@@ -13,7 +14,8 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::string_view magic = "BHPOL2\n";
+constexpr std::string_view magic = "BHPOL3\n";
+constexpr std::string_view magic_without_signature = "BHPOL2\n";
 constexpr std::string_view magic_without_trials = "BHPOL1\n";
 constexpr const char* current_name = "policy.pb";
 constexpr const char* next_name = "policy.next.pb";
@@ -27,9 +29,11 @@ tl::unexpected<Error> damaged(std::string_view why)
 
 } // namespace
 
+// A policy without a signature, a folder's or one from before there were any, keeps the format that has no place for
+// it. So none can be lost from the newer one.
 std::string encode(const SavedPolicy& policy)
 {
-    std::string out(magic);
+    std::string out(policy.signature.empty() ? magic_without_signature : magic);
     put_number(out, static_cast<std::uint8_t>(policy.source), 1);
     put_number(out, policy.kernel_generation, 4);
     put_block(out, policy.boot_id);
@@ -38,14 +42,17 @@ std::string encode(const SavedPolicy& policy)
     failsafes.rules = policy.failsafes;
     put_block(out, wire::to_wire(failsafes).SerializeAsString());
     put_number(out, policy.until ? static_cast<std::uint64_t>(policy.until->count()) : 0, 8);
+    if (!policy.signature.empty())
+        put_block(out, policy.signature);
     return seal(std::move(out));
 }
 
 Result<SavedPolicy> decode_saved_policy(const std::string& bytes)
 {
     const auto opening = std::string_view(bytes).substr(0, magic.size());
-    const bool older = opening == magic_without_trials;
-    if (opening != magic && !older)
+    const bool with_signature = opening == magic;
+    const bool with_trials = with_signature || opening == magic_without_signature;
+    if (!with_trials && opening != magic_without_trials)
         return damaged("not a policy file of this version");
     const auto body = unseal(bytes);
     if (!body || body->size() < magic.size())
@@ -58,9 +65,12 @@ Result<SavedPolicy> decode_saved_policy(const std::string& bytes)
     v1::PolicyUpdate update;
     v1::HostPolicy failsafes;
     const bool parsed = update.ParseFromString(reader.block()) && failsafes.ParseFromString(reader.block());
-    if (const auto until = older ? 0 : reader.number(8); until != 0)
+    if (const auto until = with_trials ? reader.number(8) : 0; until != 0)
         saved.until = MonotonicTime(until);
-    if (!reader.ok || !reader.rest.empty() || !parsed || source > static_cast<std::uint8_t>(PolicySource::controller))
+    if (with_signature)
+        saved.signature = reader.block();
+    if (!reader.ok || !reader.rest.empty() || !parsed || with_signature == saved.signature.empty() ||
+        source > static_cast<std::uint8_t>(PolicySource::controller))
         return damaged("its contents are malformed");
     saved.source = static_cast<PolicySource>(source);
     BULKHEAD_TRY(saved.state, wire::apply_update({}, update));
@@ -90,6 +100,15 @@ std::optional<SavedPolicy> PolicyState::load_file(const std::string& name, std::
     if (bytes && !*bytes)
         return std::nullopt;
     auto saved = bytes ? decode_saved_policy(**bytes) : tl::unexpected(bytes.error());
+    if (saved && !saved->signature.empty()) {
+        const auto verified = verify_saved_policy(dir_, saved->state, saved->signature);
+        // Without the certificate nobody can tell, and a host that enforces nothing is worse.
+        if (!verified && verified.error().kind != ErrorKind::refused)
+            damage.push_back(
+                fmt::format("{}: used, though its signature cannot be verified: {}", path, verified.error().message));
+        else if (!verified)
+            saved = damaged("it is not signed by the authority of this host's controller");
+    }
     if (saved)
         return std::move(*saved);
     // A file that is only not ours to read is still whole, and the next policy takes its place; a folder would stay.

@@ -20,6 +20,7 @@ struct SavedPolicy {
     std::uint32_t kernel_generation = 0; // of the switch that this belongs to
     std::string boot_id;                 // kernel generations of another boot mean nothing
     wire::HostState state;               // as it came, without failsafes
+    std::string signature;               // of the state, by the controller's authority; empty: none was given
     std::vector<policy::HostRule> failsafes;
     std::optional<MonotonicTime> until; // of a trial
 
@@ -29,15 +30,17 @@ struct SavedPolicy {
 // STATE/policy.pb, and STATE/policy.next.pb while a switch is under way: written before the switch with the generation
 // that it will have, and renamed after it. So, wherever a crash falls, one of the files describes what the kernel
 // enforces. A policy on trial is kept beside the other, in STATE/policy.trial.pb, until it is confirmed. What was
-// policy.pb before is kept as STATE/policy.previous.pb, for the day on which policy.pb cannot be read. Format in
-// docs/agent.md.
+// policy.pb before is kept as STATE/policy.previous.pb, for the day on which policy.pb cannot be read. A policy whose
+// signature is not by the authority of STATE/ca.pem (agent/state/authority.h) counts as one that cannot be read. Format
+// in docs/agent.md.
 class PolicyState {
 public:
     explicit PolicyState(std::string state_dir) : dir_(std::move(state_dir)) {}
 
     struct Loaded {
         std::optional<SavedPolicy> current, next, trial;
-        std::vector<std::string> damage; // one line for each file that was set aside as ".damaged"
+        // One line for each file that was set aside as ".damaged", or whose signature could not be verified.
+        std::vector<std::string> damage;
     };
     [[nodiscard]] Result<Loaded> load();
     // The policy before the current one; read only when there is no other.

@@ -2,6 +2,7 @@
 #include "agent/uplink/credentials.h"
 
 #include "agent/state/atomic_file.h"
+#include "agent/state/authority.h"
 #include "agent/uplink/uplink.h"
 #include "common/tls/tls.h"
 
@@ -41,7 +42,7 @@ Result<Credentials> save_credentials(const std::string& state_dir, const std::st
                                      const std::string& certificate_pem, const std::string& ca_pem)
 {
     BULKHEAD_TRY(auto credentials, assemble(key_pem, certificate_pem, ca_pem));
-    BULKHEAD_CHECK(write_file_atomically(state_dir + "/ca.pem", ca_pem, 0600));
+    BULKHEAD_CHECK(save_authority(state_dir, ca_pem));
     BULKHEAD_CHECK(write_file_atomically(state_dir + "/agent.pem", key_pem + certificate_pem, 0600));
     return credentials;
 }

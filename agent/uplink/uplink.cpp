@@ -70,7 +70,7 @@ private:
     {
         if (!credentials_ && !enrol_until_done())
             return;
-        host_.on_identity(credentials_->agent_id, false);
+        host_.on_identity(credentials_->agent_id, credentials_->ca_pem, false);
         while (!stop_.cancelled()) {
             const auto begun = steady_clock::now();
             connect_and_serve();
@@ -88,7 +88,7 @@ private:
             if (enrolled) {
                 log_info("enrolled at {} as {}", options_.controller, enrolled->agent_id);
                 credentials_ = std::move(*enrolled);
-                host_.on_identity(credentials_->agent_id, true);
+                host_.on_identity(credentials_->agent_id, credentials_->ca_pem, true);
                 backoff_.reset();
                 return true;
             }

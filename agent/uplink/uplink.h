@@ -23,7 +23,8 @@ public:
     virtual std::optional<v1::PolicyResult> on_confirm(const v1::Confirm& confirm) = 0;
     // What came of it is in the next status().
     virtual void on_quarantine(const v1::QuarantineOrder& order) = 0;
-    virtual void on_identity(const std::string& agent_id, bool enrolled_now) = 0;
+    // Before the first update. `authority_pem` is the certificate by which policies are verified.
+    virtual void on_identity(const std::string& agent_id, const std::string& authority_pem, bool enrolled_now) = 0;
     virtual void on_connected(bool connected) = 0;
     // The controller has refused to enrol this host, for good.
     virtual void on_enrolment_refused(const Error& error) = 0;

@@ -2,6 +2,7 @@
 """A host whose state folder or kernel is not as it should be: reachable, protected where that can be, and it says so."""
 
 import contextlib
+import hashlib
 import shutil
 
 from harness.bulkhead import Agent
@@ -70,6 +71,26 @@ class BrokenState(AppTest):
             wait_until(lambda: self.guest.probe("tcp", self.app.ip4, 7001)["ok"], 20, "the newest policy in force")
             self.assertEqual(self.agent.status()["warnings"], [])
             self.controller.stop()
+
+    def test_a_policy_that_was_changed_with_its_checksum_gives_way_to_the_one_before(self):
+        self.reboot()
+        path = self.agent.state / "policy.pb"
+        body = path.read_bytes()[:-32]
+        self.assertIn(b"/second", body)
+        body = body.replace(b"/second", b"/secund")
+        path.write_bytes(body + hashlib.sha256(body).digest())
+        with self.started_by():
+            self.enforced(second_port=False)
+            warnings = " ".join(self.agent.status()["warnings"])
+            self.assertIn("not signed by the authority", warnings)
+            self.assertIn("the one before it", warnings)
+
+    def test_without_the_certificate_that_verifies_it_the_policy_is_enforced_all_the_same(self):
+        self.reboot()
+        (self.agent.state / "ca.pem").unlink()
+        with self.started_by():
+            self.enforced(second_port=True)
+            self.assertIn("its signature cannot be verified", " ".join(self.agent.status()["warnings"]))
 
     def test_rubbish_in_every_file_neither_stops_the_agent_nor_the_kernel(self):
         for path in self.agent.state.rglob("*"):

@@ -142,7 +142,7 @@ TEST_F(EnforcerTest, KilledBetweenTheSwitchAndTheSaveItStillKnowsWhatIsInForce)
     }
     PolicyState saved(dir.path()); // the next switch, up to the kill
     ASSERT_TRUE(
-        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes(), std::nullopt}));
+        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), "", failsafes(), std::nullopt}));
     kernel.pin(2);
     Life second(kernel, dir.path());
     ASSERT_TRUE(second.resume());
@@ -159,7 +159,7 @@ TEST_F(EnforcerTest, KilledBeforeTheSwitchTheOldOneIsInForce)
     }
     PolicyState saved(dir.path());
     ASSERT_TRUE(
-        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), failsafes(), std::nullopt}));
+        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), "", failsafes(), std::nullopt}));
     Life second(kernel, dir.path()); // the kernel is still at 1
     ASSERT_TRUE(second.resume());
     EXPECT_EQ(second.enforcer.state(), state_of(1));

@@ -29,9 +29,11 @@ public:
     std::string secret = "the-secret";
     std::chrono::system_clock::time_point grant_time = std::chrono::system_clock::now();
     std::chrono::seconds lifetime{3600};
+    std::string ca_of_renewals;            // what a renewal says of it
     std::vector<v1::PolicyUpdate> updates; // sent after each Hello
     std::uint64_t fail_ingest_after = 0;   // batches; 0: never
 
+    [[nodiscard]] std::string ca() const { return authority_.certificate_pem; }
     [[nodiscard]] std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
     [[nodiscard]] std::string token() const
     {
@@ -117,6 +119,7 @@ private:
         grant_time = std::chrono::system_clock::now();
         lifetime = std::chrono::hours(1);
         reply->set_certificate_pem(certificate(request->csr_pem()));
+        reply->set_ca_pem(ca_of_renewals);
         note([&] { ++renewals; });
         return grpc::Status::OK;
     }

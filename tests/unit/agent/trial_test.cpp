@@ -272,7 +272,7 @@ TEST_F(TrialTest, KilledBetweenTheSwitchAndTheSaveItIsKnown)
     ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
     const auto until = life.clock.monotonic() + 60s;
     ASSERT_TRUE(life.saved.prepare(
-        {PolicySource::controller, kernel.next_generation(), boot, state_of(2, "web/two"), failsafes(), until}));
+        {PolicySource::controller, kernel.next_generation(), boot, state_of(2, "web/two"), "", failsafes(), until}));
     ASSERT_TRUE(kernel.realise({nullptr, nullptr, {}, 0, until}));
     auto& second = start();
     ASSERT_TRUE(second.resume());

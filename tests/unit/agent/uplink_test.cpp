@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/uplink/uplink.h"
 
+#include "agent/state/atomic_file.h"
 #include "agent/uplink/credentials.h"
 #include "tests/harness/temp_dir.h"
 #include "tests/unit/agent/fake_controller.h"
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <sys/stat.h>
 #include <thread>
 
@@ -52,10 +54,11 @@ public:
         const std::lock_guard lock(mutex);
         orders.push_back(order);
     }
-    void on_identity(const std::string& agent_id, bool enrolled_now) override
+    void on_identity(const std::string& agent_id, const std::string& authority_pem, bool enrolled_now) override
     {
         const std::lock_guard lock(mutex);
         identity = agent_id;
+        authority = authority_pem;
         enrolled = enrolled || enrolled_now;
     }
     void on_connected(bool) override {}
@@ -75,7 +78,7 @@ public:
     std::atomic<std::uint64_t> held{0};
     std::mutex mutex;
     std::vector<v1::QuarantineOrder> orders;
-    std::string identity;
+    std::string identity, authority;
     bool enrolled = false;
     std::optional<Error> refusal;
 };
@@ -113,6 +116,7 @@ TEST_F(UplinkTest, EnrolsOnceKeepsItsCertificateAndConnects)
         EXPECT_EQ(controller.enrolments.at(0).hostname(), "web-1");
         EXPECT_EQ(controller.enrolments.at(0).labels().at("role"), "web");
         EXPECT_EQ(host.identity, "agent-1");
+        EXPECT_EQ(host.authority, controller.ca());
         EXPECT_TRUE(host.enrolled);
         struct stat found {};
         ASSERT_EQ(::stat((dir / "agent.pem").c_str(), &found), 0);
@@ -241,6 +245,16 @@ TEST_F(UplinkTest, RenewsItsCertificateInTimeAndConnectsWithTheNewOne)
     ASSERT_TRUE(credentials && *credentials);
     EXPECT_GT((*credentials)->not_after, std::chrono::system_clock::now() + 50min);
     EXPECT_EQ((*credentials)->agent_id, "agent-1");
+}
+
+TEST_F(UplinkTest, TheAuthorityBeforeIsKept)
+{
+    const auto other = tls::make_authority(std::chrono::system_clock::now(), 1h)->certificate_pem;
+    dir.file("ca.pem", other);
+    const auto uplink = start(controller.token());
+    ASSERT_TRUE(controller.wait([&] { return !controller.hellos.empty(); }));
+    EXPECT_EQ(**read_file_if_there(dir / "ca.pem"), controller.ca());
+    EXPECT_EQ(**read_file_if_there(dir / "ca.previous.pem"), other);
 }
 
 TEST_F(UplinkTest, AnExpiredCertificateNeedsTheToken)

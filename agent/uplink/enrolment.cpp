@@ -5,6 +5,8 @@
 #include "common/tls/tls.h"
 #include "controller.grpc.pb.h"
 
+#include <unistd.h>
+
 namespace bulkhead::agent {
 namespace {
 
@@ -21,8 +23,11 @@ Result<Credentials> enrol(const UplinkOptions& options, Cancellation& cancellati
     BULKHEAD_TRY(const auto ca, tls::fetch_ca(options.controller, token.ca_fingerprint, ca_timeout));
     BULKHEAD_TRY(const auto key, tls::make_key_and_request(options.hostname));
 
-    // The token may be good for one use only: find out before that this folder can be written to.
-    BULKHEAD_CHECK(write_file_atomically(options.state_dir + "/ca.pem", ca, 0600));
+    // The token may be good for one use only: find out before that this folder can be written to. Not with ca.pem, by
+    // which a saved policy is verified: this controller may refuse.
+    const auto trial = options.state_dir + "/ca.next.pem";
+    BULKHEAD_CHECK(write_file_atomically(trial, ca, 0600));
+    ::unlink(trial.c_str());
 
     v1::EnrolRequest request;
     request.set_token_secret(token.secret);
@@ -52,8 +57,9 @@ Result<Credentials> renew(const UplinkOptions& options, const Credentials& curre
     v1::EnrolReply reply;
     if (const auto status = v1::Agents::NewStub(channel)->Renew(&context, request, &reply); !status.ok())
         return tl::unexpected(to_error(status, "renewal of the certificate"));
-    return save_credentials(options.state_dir, key.key_pem, reply.certificate_pem(),
-                            reply.ca_pem().empty() ? current.ca_pem : reply.ca_pem());
+    // Another authority comes with a token only: whoever has no more than the controller's TLS key must not choose by
+    // whom policies are signed.
+    return save_credentials(options.state_dir, key.key_pem, reply.certificate_pem(), current.ca_pem);
 }
 
 } // namespace bulkhead::agent

@@ -247,6 +247,28 @@ TEST_F(UplinkTest, RenewsItsCertificateInTimeAndConnectsWithTheNewOne)
     EXPECT_EQ((*credentials)->agent_id, "agent-1");
 }
 
+TEST_F(UplinkTest, ARenewalBringsNoOtherAuthority)
+{
+    controller.grant_time = std::chrono::system_clock::now() - 10min;
+    controller.lifetime = 11min;
+    controller.ca_of_renewals = tls::make_authority(std::chrono::system_clock::now(), 1h)->certificate_pem;
+    const auto uplink = start(controller.token());
+    ASSERT_TRUE(controller.wait([&] { return controller.renewals == 1 && controller.hellos.size() >= 2; }));
+    EXPECT_EQ((*load_credentials(dir.path()))->ca_pem, controller.ca());
+}
+
+TEST_F(UplinkTest, AnotherControllerThatRefusesDoesNotBecomeTheAuthority)
+{
+    const auto other = tls::make_authority(std::chrono::system_clock::now(), 1h)->certificate_pem;
+    dir.file("ca.pem", other);
+    const auto token = controller.token();
+    controller.secret = "another-secret";
+    const auto uplink = start(token);
+    ASSERT_TRUE(host.wait_for_refusal());
+    EXPECT_EQ(**read_file_if_there(dir / "ca.pem"), other);
+    EXPECT_FALSE(std::filesystem::exists(dir / "ca.next.pem"));
+}
+
 TEST_F(UplinkTest, TheAuthorityBeforeIsKept)
 {
     const auto other = tls::make_authority(std::chrono::system_clock::now(), 1h)->certificate_pem;

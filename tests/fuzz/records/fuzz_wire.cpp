@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy updates from a controller: what is taken must be what its own snapshot says.
-#include "common/wire/wire.h"
+// Policy updates from a controller: what is taken must be what its own snapshot says, and what is signed.
+#include "common/wire/state_digest.h"
 
 #include <cstdint>
 #include <cstdlib>
@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!state)
         return 0;
     const auto copy = wire::apply_update({}, wire::snapshot_of(*state));
-    if (!copy || *copy != *state)
+    if (!copy || *copy != *state || wire::state_digest(*copy) != wire::state_digest(*state))
         std::abort();
     return 0;
 }

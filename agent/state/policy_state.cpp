@@ -29,6 +29,13 @@ tl::unexpected<Error> damaged(std::string_view why)
 
 } // namespace
 
+std::optional<PolicyState::Edition> PolicyState::edition_of(const std::optional<SavedPolicy>& saved)
+{
+    if (!saved)
+        return std::nullopt;
+    return Edition{saved->source, saved->state.policy_version, saved->state.generation};
+}
+
 // A policy without a signature, a folder's or one from before there were any, keeps the format that has no place for
 // it. So none can be lost from the newer one.
 std::string encode(const SavedPolicy& policy)
@@ -85,6 +92,9 @@ Result<PolicyState::Loaded> PolicyState::load()
     loaded.current = load_file(current_name, loaded.damage);
     loaded.next = load_file(next_name, loaded.damage);
     loaded.trial = load_file(trial_name, loaded.damage);
+    current_ = edition_of(loaded.current);
+    next_ = edition_of(loaded.next);
+    trial_ = edition_of(loaded.trial);
     return loaded;
 }
 
@@ -121,6 +131,7 @@ std::optional<SavedPolicy> PolicyState::load_file(const std::string& name, std::
 
 Status PolicyState::prepare(const SavedPolicy& policy)
 {
+    next_ = edition_of(policy);
     return write_file_atomically(dir_ + "/" + next_name, encode(policy), 0600);
 }
 
@@ -133,31 +144,37 @@ Status PolicyState::rename(const char* from, const char* to) const
 }
 
 // The old file gets a second name before it loses its first, so at no moment is there neither. Where that cannot be
-// done (no room, no hard links) there is only no spare.
-Status PolicyState::replace_current(const char* by) const
+// done (no room, no hard links) there is only no spare. What is written again, as at every boot, is no spare for itself.
+Status PolicyState::replace_current(const char* by, const std::optional<Edition>& edition)
 {
     const std::string current = dir_ + "/" + current_name;
     const std::string spare = dir_ + "/" + previous_name;
     const std::string temporary = spare + ".tmp";
-    ::unlink(temporary.c_str());
-    if (::link(current.c_str(), temporary.c_str()) == 0 && ::rename(temporary.c_str(), spare.c_str()) != 0)
+    if (!edition || edition != current_) {
         ::unlink(temporary.c_str());
-    return rename(by, current_name);
+        if (::link(current.c_str(), temporary.c_str()) == 0 && ::rename(temporary.c_str(), spare.c_str()) != 0)
+            ::unlink(temporary.c_str());
+    }
+    BULKHEAD_CHECK(rename(by, current_name));
+    current_ = edition;
+    return {};
 }
 
 Status PolicyState::commit()
 {
-    return replace_current(next_name);
+    return replace_current(next_name, next_);
 }
 
 Status PolicyState::commit_trial()
 {
-    return rename(next_name, trial_name);
+    BULKHEAD_CHECK(rename(next_name, trial_name));
+    trial_ = next_;
+    return {};
 }
 
 Status PolicyState::confirm_trial()
 {
-    return replace_current(trial_name);
+    return replace_current(trial_name, trial_);
 }
 
 void PolicyState::drop_trial()

@@ -30,7 +30,7 @@ struct SavedPolicy {
 // STATE/policy.pb, and STATE/policy.next.pb while a switch is under way: written before the switch with the generation
 // that it will have, and renamed after it. So, wherever a crash falls, one of the files describes what the kernel
 // enforces. A policy on trial is kept beside the other, in STATE/policy.trial.pb, until it is confirmed. What was
-// policy.pb before is kept as STATE/policy.previous.pb, for the day on which policy.pb cannot be read. A policy whose
+// policy.pb before, and another policy, is kept as STATE/policy.previous.pb, for the day on which policy.pb cannot be read. A policy whose
 // signature is not by the authority of STATE/ca.pem (agent/state/authority.h) counts as one that cannot be read. Format
 // in docs/agent.md.
 class PolicyState {
@@ -56,9 +56,16 @@ public:
 private:
     std::optional<SavedPolicy> load_file(const std::string& name, std::vector<std::string>& damage);
     [[nodiscard]] Status rename(const char* from, const char* to) const;
-    [[nodiscard]] Status replace_current(const char* by) const;
+    struct Edition { // which policy a file has, whatever boot and plane it was saved for
+        PolicySource source = PolicySource::none;
+        std::uint64_t version = 0, generation = 0;
+        bool operator==(const Edition&) const = default;
+    };
+    [[nodiscard]] static std::optional<Edition> edition_of(const std::optional<SavedPolicy>& saved);
+    [[nodiscard]] Status replace_current(const char* by, const std::optional<Edition>& edition);
 
     std::string dir_;
+    std::optional<Edition> current_, next_, trial_; // as far as known
 };
 
 [[nodiscard]] std::string encode(const SavedPolicy& policy);

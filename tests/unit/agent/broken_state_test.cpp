@@ -97,6 +97,22 @@ TEST_F(BrokenState, APolicyThatCannotBeRealisedAnyMoreGivesWayToTheOneBefore)
     EXPECT_THAT(second.enforcer.damage(), Contains(HasSubstr("map is full")));
 }
 
+TEST_F(BrokenState, WhatABootWritesAgainIsNoSpareForItself)
+{
+    live_once();
+    for (const char* boot_id : {next_boot, "and another"}) {
+        reboot();
+        Life life(kernel, dir.path(), boot_id);
+        ASSERT_TRUE(life.resume());
+        EXPECT_EQ(life.enforcer.state(), state_of(2, "web/other"));
+    }
+    reboot();
+    dir.file("policy.pb", rubbish);
+    Life last(kernel, dir.path(), "the last");
+    ASSERT_TRUE(last.resume());
+    EXPECT_EQ(last.enforcer.state(), state_of(1));
+}
+
 TEST_F(BrokenState, WhatTheKernelEnforcesIsNotReplacedByAnOlderPolicy)
 {
     live_once();

@@ -4,7 +4,10 @@
 #include "agent/daemon/environment.h"
 #include "agent/daemon/service_manager.h"
 #include "common/core/log.h"
+#include "common/core/unique_fd.h"
 #include "common/tls/tls.h"
+
+#include <fcntl.h>
 
 #include <iostream>
 #include <malloc.h>
@@ -24,10 +27,20 @@ Status carry_out(const agent::Invocation& invocation)
     return running->run();
 }
 
+// A process with threads waits for all CPUs each time its table of descriptors grows (expand_fdtable in fs/file.c). So it
+// is made large enough before there are any. That it cannot be is no harm.
+void grow_descriptor_table()
+{
+    constexpr int enough = 1023; // the default limit less one
+    const UniqueFd any(::open("/", O_PATH | O_CLOEXEC));
+    const UniqueFd high(::fcntl(any.get(), F_DUPFD_CLOEXEC, enough));
+}
+
 } // namespace
 
 int main(int argc, char** argv)
 {
+    grow_descriptor_table();
     // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as much
     // as was ever freed at once, in every thread's arena (mallopt(3)). Setting one threshold fixes the other at 128 KiB,
     // and each batch of records would be mapped and unmapped: so both are set.

@@ -7,6 +7,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <exception>
 
 namespace bulkhead::agent {
 
@@ -35,14 +36,17 @@ std::string formatted(const char* format, va_list arguments)
     return text;
 }
 
-int on_message(libbpf_print_level level, const char* format, va_list arguments)
-{
+// Called from C, through which no exception may pass; a verifier's log can be too large for what memory there is.
+int on_message(libbpf_print_level level, const char* format, va_list arguments) noexcept
+try {
     const std::string text = formatted(format, arguments);
     const std::string_view all(text);
     log_debug("{}", all.size() > longest_logged ? all.substr(all.size() - longest_logged) : all);
     if (level == LIBBPF_WARN && receiver != nullptr)
         receiver->add(all);
     return static_cast<int>(text.size());
+} catch (const std::exception&) {
+    return 0;
 }
 
 } // namespace

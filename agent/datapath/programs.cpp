@@ -9,8 +9,6 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <functional>
@@ -46,7 +44,8 @@ void follow_each_call(const bpf_object* object)
 Error load_failure(int error, const LibbpfWarnings& warnings)
 {
     auto failure = fail_errno(-error, "load the kernel programs").value();
-    failure.message += fmt::format(" ({})", warnings.summary());
+    if (const auto summary = warnings.summary(); !summary.empty())
+        failure.message += fmt::format(" ({})", summary);
     failure.mend = "--log-level debug shows the kernel's own words";
     return failure;
 }
@@ -134,15 +133,6 @@ Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<
     return {};
 }
 
-// A process with threads waits for all CPUs each time its table of descriptors grows (expand_fdtable in fs/file.c): so it
-// is made large enough before there are any. That it cannot be is no harm.
-void grow_descriptor_table()
-{
-    constexpr int enough = 1023; // the default limit less one
-    const UniqueFd any(::open("/", O_PATH | O_CLOEXEC));
-    const UniqueFd high(::fcntl(any.get(), F_DUPFD_CLOEXEC, enough));
-}
-
 Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder& pins, const ProgramSettings& settings)
 {
     LoadedPrograms loaded;
@@ -212,7 +202,6 @@ Status SparePrograms::load_anew()
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)
 {
     log_libbpf_messages();
-    grow_descriptor_table();
     if (settings.only_oldest_features)
         return load_with({}, pins, settings);
     // What a kernel has is found out by trying. Its version only says what to try first: a probe is for nothing on a new

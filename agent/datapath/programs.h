@@ -27,19 +27,19 @@ public:
     // `skeleton` has its maps, and outlives this; its programs of that name are those that are loaded here.
     SparePrograms(::datapath& skeleton, bool follow_each_call) : maps_(skeleton), follow_each_call_(follow_each_call) {}
 
-    // Does nothing when they are loaded. What failed is tried again after a pause, which doubles up to a minute; until then
+    // Does nothing when they are loaded. What failed is tried again after a pause, which doubles up to ten seconds; until then
     // the error is the same.
     [[nodiscard]] Status load();
 
 private:
-    static constexpr std::chrono::seconds longest_pause{60};
+    static constexpr std::chrono::seconds longest_pause{10};
     [[nodiscard]] Status load_anew();
 
     ::datapath& maps_;
     bool follow_each_call_;
     Skeleton team_;
     std::optional<Error> failure_;
-    std::chrono::seconds pause_{2};
+    std::chrono::seconds pause_{1};
     std::chrono::steady_clock::time_point again_at_;
 };
 

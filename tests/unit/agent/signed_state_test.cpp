@@ -161,6 +161,47 @@ TEST_F(SignedState, AfterAChangeOfControllerThePolicyOfTheOneBeforeIsUsedUntilTh
     EXPECT_EQ(third.enforcer.state(), state_of(1));
 }
 
+TEST_F(SignedState, IsVerifiedAfterSeveralChangesOfController)
+{
+    live_once();
+    for (int i = 0; i < 3; ++i)
+        ASSERT_TRUE(save_authority(dir.path(), test::SigningAuthority().certificate()));
+    ASSERT_TRUE(save_authority(dir.path(), another.certificate()));
+    reboot();
+    Life second(kernel, dir.path(), next_boot);
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(2, "web/other"));
+    EXPECT_THAT(second.enforcer.damage(), IsEmpty());
+}
+
+TEST_F(SignedState, IsUsedWhereTheAuthorityBeforeCouldNotBeReadAndThatIsTold)
+{
+    live_once();
+    dir.file("ca.pem", "rubbish");
+    ASSERT_TRUE(save_authority(dir.path(), another.certificate()));
+    ASSERT_TRUE(save_authority(dir.path(), test::SigningAuthority().certificate()));
+    reboot();
+    Life second(kernel, dir.path(), next_boot);
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(second.enforcer.state(), state_of(2, "web/other"));
+    EXPECT_THAT(second.enforcer.damage(), Contains(HasSubstr("used, though its signature cannot be verified: " +
+                                                             (dir / "ca.previous.pem"))));
+}
+
+TEST_F(SignedState, IsUsedWhereTheCertificatesBeforeAreDamaged)
+{
+    live_once();
+    ASSERT_TRUE(save_authority(dir.path(), another.certificate()));
+    for (const char* damaged : {"rubbish", "-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}) {
+        reboot();
+        dir.file("ca.previous.pem", damaged);
+        Life life(kernel, dir.path(), next_boot);
+        ASSERT_TRUE(life.resume());
+        EXPECT_EQ(life.enforcer.state(), state_of(2, "web/other")) << damaged;
+        EXPECT_THAT(life.enforcer.damage(), Contains(HasSubstr("cannot be verified"))) << damaged;
+    }
+}
+
 TEST_F(SignedState, APolicyFromBeforeThereWereSignaturesIsUsedAtEveryStartUntilASignedOneComes)
 {
     {

@@ -108,6 +108,7 @@ void Distributor::run()
         if (world_changed || world_ != book_.world())
             push_all();
         look_after_silent();
+        look_after_refusing();
         flush_if_due();
         if (stopping)
             break;
@@ -223,7 +224,8 @@ void Distributor::on_update_answered(Session& session, const v1::PolicyResult& r
     const auto answered = std::exchange(session.in_flight, nullptr);
     if (result.enforced()) {
         session.held = answered;
-        session.refused = nullptr;
+        session.refused.clear();
+        session.pause = std::chrono::seconds(1);
         last_held_[id] = answered;
         session.trial_version = sent == Sent::on_trial ? answered->policy_version : 0;
         if (sent == Sent::for_good) {
@@ -236,7 +238,8 @@ void Distributor::on_update_answered(Session& session, const v1::PolicyResult& r
         last_held_.erase(id);
         log_warning("{}: policy version {} refused: {}", id, result.policy_version(), result.refusal());
         // A snapshot that was answered so would be answered so again.
-        session.refused = result.need_snapshot() && !session.in_flight_is_snapshot ? nullptr : answered;
+        if (answered && !(result.need_snapshot() && !session.in_flight_is_snapshot))
+            note_refusal(session, answered);
     }
 }
 

@@ -59,7 +59,11 @@ private:
     struct Session {
         std::shared_ptr<AgentLink> link;
         State held;    // what the agent said it has; null: not known, it needs a snapshot
-        State refused; // not sent again by itself
+        // The last two that it refused, which are not sent again: in a trial it may refuse both. Others of the same
+        // policy version wait, each time twice as long: an agent that refuses one for its kind refuses them all.
+        std::vector<State> refused;
+        Monotonic again_at;
+        std::chrono::seconds pause{1};
         // The agent's last word: what it goes back to when the trial ends, and which versions those are.
         State confirmed;
         std::uint64_t confirmed_version = 0, trial_version = 0, lapsed_version = 0; // 0: none
@@ -111,7 +115,10 @@ private:
     void send(Session& session, const World& world, const State& target, const std::optional<TrialTerms>& trial);
     void send_confirmation(Session& session);
     void send_quarantine(const std::shared_ptr<AgentLink>& link, bool to_be_told);
+    [[nodiscard]] static bool is_held_back(const Session& session, const State& state);
+    static void note_refusal(Session& session, const State& state);
     void look_after_silent();
+    void look_after_refusing();
     void look_after_quarantines();
     void flush_if_due();
     [[nodiscard]] std::shared_ptr<const v1::ControllerMessage>

@@ -13,6 +13,7 @@ namespace {
 
 using std::chrono::steady_clock;
 constexpr std::chrono::milliseconds trial_message_age{200};
+constexpr std::chrono::seconds longest_pause{300}; // of an agent that refuses
 
 bool says_nothing(const v1::PolicyUpdate& delta, const wire::HostState& from, const wire::HostState& to)
 {
@@ -46,13 +47,37 @@ void Distributor::push(Session& session)
         }
         const auto base = on ? on->state_for(id) : nullptr;
         if (base && session.tells_standing && session.confirmed_version != on->policy_version &&
-            base != session.refused) {
+            !is_held_back(session, base)) {
             send(session, *on, base, std::nullopt);
             return;
         }
     }
-    if (target != session.held && target != session.refused)
+    if (target != session.held && !is_held_back(session, target))
         send(session, *world_, target, world_->trial);
+}
+
+bool Distributor::is_held_back(const Session& session, const State& state)
+{
+    const bool waits = steady_clock::now() < session.again_at;
+    return std::any_of(session.refused.begin(), session.refused.end(), [&](const State& one) {
+        return one == state || (waits && one->policy_version == state->policy_version);
+    });
+}
+
+void Distributor::note_refusal(Session& session, const State& state)
+{
+    if (session.refused.size() == 2)
+        session.refused.erase(session.refused.begin());
+    session.refused.push_back(state);
+    session.again_at = steady_clock::now() + session.pause;
+    session.pause = std::min(2 * session.pause, longest_pause);
+}
+
+void Distributor::look_after_refusing()
+{
+    for (auto& [id, session] : sessions_)
+        if (!session.refused.empty() && steady_clock::now() >= session.again_at)
+            push(session);
 }
 
 // `target` is a state of `world`.

@@ -3,6 +3,7 @@
 #include "tests/unit/controller/running_controller.h"
 
 #include <future>
+#include <thread>
 
 namespace bulkhead::controller {
 namespace {
@@ -118,6 +119,27 @@ TEST_F(SessionTest, ARefusalIsReportedWithItsReasonAndTheNextUpdateIsWhole)
     ASSERT_TRUE(session.answer(update));
     EXPECT_TRUE(applying.get().agents(0).result().enforced());
     EXPECT_EQ(agent_info("db").refusal(), "");
+}
+
+TEST_F(SessionTest, AnAgentThatRefusesAVersionIsNotAskedAgainAtEveryChangeOfTheInventory)
+{
+    const auto db = controller.enrol("db", {{"app", "shop"}, {"role", "db"}});
+    controller.apply(shop_policy);
+    AgentSession session(controller, db);
+    ASSERT_TRUE(session.hello({"10.0.0.1"}));
+    v1::PolicyUpdate update;
+    ASSERT_TRUE(session.read(update));
+    ASSERT_EQ(update.policy_version(), 1U);
+    ASSERT_TRUE(session.answer(update, false, "not signed by my authority"));
+    const auto api = controller.enrol("api", {{"app", "shop"}, {"role", "api"}});
+    AgentSession other(controller, api);
+    ASSERT_TRUE(other.hello({"10.0.0.2"}));
+    v1::PolicyUpdate told;
+    ASSERT_TRUE(other.read(told)); // so the world has changed
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    controller.apply(std::string(shop_policy) + "#\n");
+    ASSERT_TRUE(session.read(update));
+    EXPECT_EQ(update.policy_version(), 2U);
 }
 
 // That each is right is looked at by AgentSession. ECDSA never makes the same signature twice.

@@ -296,6 +296,26 @@ TEST_F(TrialTest, AnAgentThatComesLateIsBroughtToWhatAllGoBackToFirst)
     EXPECT_LE(message.update().trial_ms(), 20'000U) << "what is left";
 }
 
+TEST_F(TrialTest, AnAgentThatRefusesAllIsAskedOnceForEach)
+{
+    const auto db = controller.enrol("db", {{"app", "shop"}, {"role", "db"}});
+    controller.apply(edition(0));
+    apply_trial(edition(1));
+    AgentSession session(controller, db);
+    ASSERT_TRUE(session.hello({"10.0.0.1"}, v1::Standing()));
+    v1::ControllerMessage message;
+    for (const std::uint64_t version : {1U, 2U}) {
+        ASSERT_TRUE(session.read(message));
+        EXPECT_EQ(message.update().policy_version(), version);
+        ASSERT_TRUE(session.answer(message.update(), false, "not signed by my authority"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    v1::ApplyPolicyReply reply;
+    ASSERT_TRUE(try_apply(edition(2), 0s, true, reply).ok());
+    ASSERT_TRUE(session.read(message));
+    EXPECT_EQ(message.update().policy_version(), 3U);
+}
+
 // Who is who depends on the policy, and so do the two signatures, which AgentSession looks at.
 TEST_F(TrialTest, WhatAllGoBackToIsSignedWithItsOwnIdentities)
 {

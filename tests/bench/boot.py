@@ -2,6 +2,7 @@
 """boot: what the packaged agent adds to a boot of Debian, with its last policy on disk, on this machine's own kernel."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,10 +24,10 @@ LIMIT = 300  # ms
 AGENT = "bulkheadd.service"
 
 
-def host(lab, case, rules, cache, packages, outside):
+def host(lab, case, rules, cache, packages, folder, outside):
     """A container that is ready to boot as it will on every day but its first."""
     base = images.base_of(cache, RELEASE)
-    container = Container(lab.cgroup / case, base, lab.dir / case, outside)
+    container = Container(lab.cgroup / case, base, folder / case, outside)
     if rules:
         name = (base / "etc/hostname").read_text(encoding="ascii").strip()
         config = container.upper / "etc/bulkhead"
@@ -72,17 +73,32 @@ def run(options):
     cache = Path(os.environ.get("BULKHEAD_VM_CACHE", ROOT / "build/vm"))
     cache.mkdir(parents=True, exist_ok=True)
     found = {}
+    # On a disk, as a host has it; what a killed run left is removed first.
+    folder = options.output.resolve() / "boot"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        measure_all(options, cache, folder, found)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.sched_setaffinity(0, pinned)
+    return report(found)
+
+
+def measure_all(options, cache, folder, found):
     with images.exclusively(cache), BenchLab("boot") as lab:
         images.get_base(cache, RELEASE)
         images.get_dependencies(cache, RELEASE, options.packages)
         outside = End(lab, "outside", 1).netns
-        containers = {case: host(lab, case, rules, cache, options.packages, outside) for case, rules in SIZES.items()}
+        containers = {case: host(lab, case, rules, cache, options.packages, folder, outside)
+                      for case, rules in SIZES.items()}  # fmt: skip
         for i in range(options.rounds):
             note(f"round {i + 1} of {options.rounds}")
             for case, container in containers.items():
                 for metric, value in measure(container, SIZES[case]).items():
                     found.setdefault((case, metric), []).append(value)
-    os.sched_setaffinity(0, pinned)
+
+
+def report(found):
     entries = [entry(case, metric, "ms", values) for (case, metric), values in found.items()]
     for case in SIZES:
         if case != BASELINE:

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import cgroups
 
 # What a container may not do to the machine below it.
-TAKEN = "-sys_module,-sys_boot,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override"
+TAKEN = "-sys_module,-sys_boot,-sys_time,-sys_rawio,-syslog,-mknod,-mac_admin,-mac_override"
 
 # Runs with mounts, processes, network, cgroups and names of its own, all of which end with it. {root}: an empty folder.
 MOUNTS = r"""
@@ -21,6 +21,8 @@ cd {root}
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
+mount --bind proc/sysrq-trigger proc/sysrq-trigger
+mount -o remount,bind,ro proc/sysrq-trigger
 """
 SYSTEM = r"""
 mount -t sysfs -o ro sysfs sys
@@ -79,18 +81,25 @@ class Container:
             [*enter, *self._unshare(MOUNTS + SYSTEM, "--net", "--uts", "--ipc", "--cgroup")], stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + timeout
         while True:
-            state = self.run("systemctl", "is-system-running", "--wait").stdout.strip()
+            # Before it is systemd, its root is the machine's.
+            state = self.run("systemctl", "is-system-running", "--wait").stdout.strip() if self._is_systemd() else "too early"
             if state in ("running", "degraded"):
                 return
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the container does not boot: {state}")
             time.sleep(0.01)
 
+    def _first_process(self):
+        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()[:1]
+
+    def _is_systemd(self):
+        try:
+            return [Path(f"/proc/{pid}/comm").read_text(encoding="ascii") for pid in self._first_process()] == ["systemd\n"]
+        except OSError:
+            return False
+
     def run(self, *argv):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
-        if not children:
-            return subprocess.CompletedProcess(argv, 1, "", "it has no process yet")
-        return subprocess.run(["nsenter", "--target", children[0], "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup",
+        return subprocess.run(["nsenter", "--target", self._first_process()[0], "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup",
                                *argv], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)  # fmt: skip
 
     def milliseconds(self, unit, stamp) -> float:

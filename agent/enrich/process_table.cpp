@@ -16,7 +16,7 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::size_t max_bytes = 2U << 20; // of processes: some two thousand of those that had to do with the network last
+constexpr std::size_t max_bytes = 1U << 20; // of processes: some thousand of those that had to do with the network last
 constexpr std::size_t max_programs = 4096;
 
 // A process that was read from /proc. exec() changes the program but neither pid nor start time, so the program belongs

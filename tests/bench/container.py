@@ -21,8 +21,10 @@ cd {root}
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
-mount --bind proc/sysrq-trigger proc/sysrq-trigger
-mount -o remount,bind,ro proc/sysrq-trigger
+if [ -e proc/sysrq-trigger ]; then
+  mount --bind proc/sysrq-trigger proc/sysrq-trigger
+  mount -o remount,bind,ro proc/sysrq-trigger
+fi
 """
 SYSTEM = r"""
 mount -t sysfs -o ro sysfs sys

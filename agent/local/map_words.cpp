@@ -150,7 +150,9 @@ void describe_conversations(const KernelContents& contents, v1::LocalMaps& maps,
 void describe_denials(const KernelContents& contents, v1::LocalMaps& maps, std::size_t limit)
 {
     Table table(maps, "denials", "refused attempts that are counted and not reported yet", limit);
-    for (const auto& denial : contents.denials)
+    for (const auto& denial : contents.denials) {
+        if (denial.count == 0) // the first of a row is told at once, and here it was the only one
+            continue;
         table.add([&] {
             const auto& first = denial.first;
             return fmt::format("{} {} {} {} {} by {}: {} more, last {}",
@@ -159,6 +161,7 @@ void describe_denials(const KernelContents& contents, v1::LocalMaps& maps, std::
                                endpoint(first.local, first.local_port), endpoint(first.remote, first.remote_port),
                                who(first.subject), denial.count, age(denial.last_ns, contents.now));
         });
+    }
 }
 
 } // namespace

@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr auto folder_settles = 100ms; // an editor's save is several events
 constexpr unsigned memory_settles = 3; // seconds without another policy
+constexpr unsigned memory_trims = 60;  // seconds
 constexpr const char* folder_seen_name = "/folder-seen";
 
 void log_each_line(const std::string& text)
@@ -332,8 +333,11 @@ void Agent::second_passed()
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
-    if (trim_memory_in_ > 0 && --trim_memory_in_ == 0)
-        ::malloc_trim(0); // what a large policy took to be read would stay with us for good
+    if (--trim_memory_in_ == 0) {
+        // What a large policy took to be read, or records that waited for a busy disk, would stay with us for good.
+        ::malloc_trim(0);
+        trim_memory_in_ = memory_trims;
+    }
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))
         notify_watchdog();
     notify_status(summary());

@@ -129,7 +129,7 @@ private:
     FolderPolicy folder_policy_;
     std::optional<FolderWatch> folder_watch_;
     bool reload_planned_ = false;
-    unsigned trim_memory_in_ = 0; // seconds; a policy was read
+    unsigned trim_memory_in_ = 1; // seconds; never 0
     std::string folder_seen_;     // as it looked when the policy in force was read from it
     bool started_ = false;        // the audit record of the start is written
 

@@ -334,7 +334,7 @@ void Agent::second_passed()
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already
     if (--trim_memory_in_ == 0) {
-        // What a large policy took to be read, or records that waited for a busy disk, would stay with us for good.
+        // What a large policy took to be read, or any other burst, would stay with us for good.
         ::malloc_trim(0);
         trim_memory_in_ = memory_trims;
     }

@@ -13,9 +13,9 @@
 #include "bpf/events.h"
 
 #define BH_DENY_WAKEUP_NS (5ull * 1000 * 1000)
-#define BH_DENIALS_OF_A_PEER 256   /* single ports (and processes) of one peer that get a place in a second */
-#define BH_DENIALS_OF_A_POOL 1024  /* keys that get a place in a second; BH_POOLS pools fill a table in four seconds */
-#define BH_SECOND_SHIFT 30         /* a second of the clock is 2^30 ns here: a shift, not a division */
+#define BH_DENIALS_OF_A_PEER 256  /* single ports (and processes) of one peer that get a place in a second */
+#define BH_DENIALS_OF_A_POOL 1024 /* keys that get a place in a second; BH_POOLS pools fill a table in four seconds */
+#define BH_SECOND_SHIFT 30        /* a second of the clock is 2^30 ns here: a shift, not a division */
 
 /* What a record of a refused attempt says beside question, answer and subject. */
 struct bh_attempt {
@@ -82,18 +82,17 @@ static __always_inline void bh_several_ports(struct bh_denial_key* key)
         __builtin_memset(&key->local, 0, sizeof(key->local));
 }
 
-static __always_inline void bh_describe_denial(struct bh_event* event, const struct bh_denial_key* key,
-                                               const struct bh_question* question, const struct bh_answer* answer,
-                                               const struct bh_attempt* attempt, const struct bh_subject* subject,
-                                               __u64 now)
+/* All but when, and of which peer. Not static, as bh_tell_denied(). */
+__noinline int bh_describe_attempt(struct bh_event* event, const struct bh_question* question,
+                                   const struct bh_answer* answer, const struct bh_attempt* attempt,
+                                   const struct bh_subject* subject)
 {
+    if (!event || !question || !answer || !attempt)
+        return 0;
     bh_describe_verdict(event, question, answer);
-    event->remote = key->remote;
     event->local = bh_ends_swapped(question, attempt) ? question->remote : attempt->local;
-    event->time_ns = now;
     event->type = BH_EVENT_DENY;
     event->count = 1;
-    event->several = key->several;
     event->cookie = attempt->cookie;
     event->local_port = attempt->local_port;
     event->remote_port = attempt->remote_port;
@@ -103,6 +102,18 @@ static __always_inline void bh_describe_denial(struct bh_event* event, const str
     event->icmp_code = attempt->icmp_code;
     if (subject)
         event->subject = *subject;
+    return 0;
+}
+
+static __always_inline void bh_describe_denial(struct bh_event* event, const struct bh_denial_key* key,
+                                               const struct bh_question* question, const struct bh_answer* answer,
+                                               const struct bh_attempt* attempt, const struct bh_subject* subject,
+                                               __u64 now)
+{
+    bh_describe_attempt(event, question, answer, attempt, subject);
+    event->remote = key->remote;
+    event->several = key->several;
+    event->time_ns = now;
 }
 
 /* A flood wakes the reader of the ring once in a while, the first denial after a quiet moment at once. */

@@ -47,7 +47,7 @@ static __always_inline void bh_judge_listener(struct bh_question* question, cons
         bh_judge_unsure(question, &possible, answer);
         return;
     }
-    bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+    bh_classes_of_stored(bh_leading_slot(question->control), &listener->owner, &listener->cgroups, &question->classes);
     bh_judge(question, answer);
 }
 
@@ -93,8 +93,10 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
 }
 
 /* Takes the key for this socket. Negative: the table is full, and the socket is not in it. */
-static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
+__noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
 {
+    if (!key)
+        return -1;
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
     entry.since_ns = bpf_ktime_get_ns();
 

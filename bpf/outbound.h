@@ -34,8 +34,10 @@ static __always_inline __u8 bh_protocol_of(const struct bpf_sock_addr* ctx)
  * A thread of the kernel connects for somebody (an MPTCP subflow, a network file system). Of whom, only the socket's
  * cgroup is known.
  */
-static __noinline int bh_judge_kernel_departure(struct bh_departure* departure)
+__noinline int bh_judge_kernel_departure(struct bh_departure* departure)
 {
+    if (!departure)
+        return 0;
     struct bh_question* question = &departure->question;
     struct bh_class_vector possible;
     struct cgroup* cgroup = bh_cgroup_of(departure->sock);
@@ -80,7 +82,7 @@ static __always_inline void bh_judge_departure(struct bpf_sock_addr* ctx, struct
         bh_judge_kernel_departure(departure);
     } else {
         if (BH_UNLIKELY(by_process))
-            bh_classes_of_current(question->control, &departure->subject, &question->classes);
+            bh_classes_of_current(bh_leading_slot(question->control), &departure->subject, &question->classes);
         else
             bh_only_any_process(&question->classes);
         bh_judge(question, &departure->answer);
@@ -122,7 +124,8 @@ static __always_inline void bh_read_local_end(struct bpf_sock* socket, struct bh
 {
     departure->local.port = socket->src_port;
     if (socket->family == BH_AF_INET6) {
-        bh_set_v6(&departure->local.address, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
+        bh_set_v6(&departure->local.address, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2],
+                  socket->src_ip6[3]);
         BH_KEEP_BRANCHES_APART();
         return;
     }
@@ -215,7 +218,8 @@ static __always_inline int bh_know_sender(const struct bh_departure* departure)
     bh_hears_in(departure->sock, departure->local.netns);
     if (bpf_map_lookup_elem(&bh_listeners, &departure->local))
         return 1;
-    return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) == 0 ||
+    return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) ==
+               0 ||
            scope_is_root;
 }
 
@@ -258,7 +262,7 @@ static __noinline int bh_may_answer(struct bh_departure* departure, const struct
     bh_subject_of_current(&departure->subject);
     if (bh_same_kind(&departure->subject, &heard->subject))
         return 1;
-    bh_classes_of_current(control, &departure->subject, &question->classes);
+    bh_classes_of_current(bh_leading_slot(control), &departure->subject, &question->classes);
     question->loopback = bh_loopback_of(&question->remote, departure->local.netns);
     question->direction = BH_INBOUND;
     question->port = departure->local.port;
@@ -289,6 +293,17 @@ static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, struc
     return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bh_cookie_of(ctx, socket);
 }
 
+/* Not static: what follows is verified once, not again for each way through here. */
+__noinline int bh_read_sender(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    if (!departure)
+        return 0;
+    bh_read_socket(ctx, departure);
+    departure->question.control = bh_read_control();
+    bh_forget_values(departure, sizeof(*departure));
+    return 0;
+}
+
 /* A datagram with an address of its own, both families. */
 static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -296,8 +311,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     question->protocol = bh_protocol_of(ctx);
     if (question->protocol != IPPROTO_UDP || !ctx->sk)
         return BH_PASS;
-    bh_read_socket(ctx, departure);
-    question->control = bh_read_control();
+    bh_read_sender(ctx, departure);
     if (bh_stays_here_freely(departure))
         return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
 

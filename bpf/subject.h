@@ -40,7 +40,8 @@ static __always_inline int bh_task_is_typed(void)
 static __always_inline void bh_load_task(struct bh_subject* subject, struct task_struct* task)
 {
     /* Of a pointer that it trusts, the verifier looks for the name of each member's structure, with others put to it,
-     * among all of the kernel's: half a millisecond each (btf_nested_type_is_trusted). What is cast it does not trust. */
+     * among all of the kernel's: half a millisecond each (btf_nested_type_is_trusted). What is cast it does not trust.
+     */
     if (bpf_rdonly_cast)
         task = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
     struct inode* inode = task->mm->exe_file->f_inode;
@@ -194,14 +195,16 @@ static __always_inline void bh_all_classes(struct bh_class_vector* classes)
     __builtin_memset(classes, 0xff, sizeof(*classes));
 }
 
-/* Classes of a process that is known by what was stored of it. */
-static __always_inline void bh_classes_of_stored(struct bh_control control, const struct bh_subject* subject,
-                                                 const struct bh_cgroup_path* cgroups, struct bh_class_vector* classes)
+/* Classes of a process that is known by what was stored of it. Not static, as bh_read_current(). */
+__noinline int bh_classes_of_stored(__u32 slot, const struct bh_subject* subject, const struct bh_cgroup_path* cgroups,
+                                    struct bh_class_vector* classes)
 {
-    void* facets = bh_facet_table(control);
+    void* facets = bpf_map_lookup_elem(&bh_plane_facets, &slot);
+    if (!subject || !cgroups || !classes)
+        return 0;
     if (!facets) {
         bh_only_any_process(classes);
-        return;
+        return 0;
     }
     bh_all_classes(classes);
     bh_user_and_executable(facets, subject, classes);
@@ -214,6 +217,7 @@ static __always_inline void bh_classes_of_stored(struct bh_control control, cons
     }
     bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     classes->word[0] |= 1;
+    return 0;
 }
 
 /*
@@ -256,26 +260,29 @@ __noinline int bh_level_of_current(__u32 slot)
     return -1;
 }
 
-/* Classes of the running task; `subject` is what bh_subject_of_current() said of it. */
-static __always_inline void bh_classes_of_current(struct bh_control control, const struct bh_subject* subject,
-                                                  struct bh_class_vector* classes)
+/* Classes of the running task; `subject` is what bh_subject_of_current() said of it. Not static, as bh_read_current().
+ */
+__noinline int bh_classes_of_current(__u32 slot, const struct bh_subject* subject, struct bh_class_vector* classes)
 {
-    void* facets = bh_facet_table(control);
+    void* facets = bpf_map_lookup_elem(&bh_plane_facets, &slot);
+    if (!subject || !classes)
+        return 0;
     if (!facets) {
         bh_only_any_process(classes);
-        return;
+        return 0;
     }
     bh_all_classes(classes);
     bh_user_and_executable(facets, subject, classes);
 
     const struct bh_class_vector* row = bh_cgroup_row(facets, subject->cgroup_id);
     if (!row) {
-        int level = bh_level_of_current(bh_leading_slot(control));
+        int level = bh_level_of_current(slot);
         if (level >= 0)
             row = bh_cgroup_row(facets, bpf_get_current_ancestor_cgroup_id(level));
     }
     bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     classes->word[0] |= 1;
+    return 0;
 }
 
 static __always_inline void bh_swap_classes(struct bh_class_vector* a, struct bh_class_vector* b)
@@ -290,8 +297,8 @@ static __always_inline void bh_swap_classes(struct bh_class_vector* a, struct bh
 
 /*
  * The verdict where not all of the process is known: what is sure of it (question->classes) can allow, what may be of
- * it (`possible`, a superset) can deny. question->classes are then those that decided. They are swapped, not copied: the
- * frames of a door have to share 512 bytes, and each counts in steps of 32 (before Linux 6.11).
+ * it (`possible`, a superset) can deny. question->classes are then those that decided. They are swapped, not copied:
+ * the frames of a door have to share 512 bytes, and each counts in steps of 32 (before Linux 6.11).
  */
 static __noinline int bh_judge_unsure(struct bh_question* question, struct bh_class_vector* possible,
                                       struct bh_answer* answer)

@@ -90,7 +90,8 @@ struct bh_findings {
 
 /*
  * Which stage of an entry speaks now: the first that has not passed; 0: the entry itself, what remains after the last.
- * Not static: the verifier then proves the loop once, and not again for each way that leads to it.
+ * They are in the order of their instants, so half of those that are left are told apart at a time. Not static: the
+ * verifier then proves it once, and not again for each way that leads to it.
  */
 __noinline __u32 bh_stage_of_now(__u32 slot, __u32 peer_class, __u32 port_protocol_direction, __u32 stages)
 {
@@ -103,15 +104,17 @@ __noinline __u32 bh_stage_of_now(__u32 slot, __u32 peer_class, __u32 port_protoc
         .protocol = port_protocol_direction >> 16,
     };
     __u64 now = bpf_ktime_get_ns();
-    for (__u32 i = 1; i <= BH_STAGES; i++) {
-        if (i > stages)
-            break;
-        key.direction = (port_protocol_direction >> 24) + (i << BH_STAGE_SHIFT);
-        const struct bh_entry* stage = bpf_map_lookup_elem(entries, &key);
-        if (stage && now < stage->until_ns)
-            return i;
+    __u32 passed = 0;
+    for (__u32 step = BH_STAGES; step > 0; step /= 2) {
+        __u32 stage = passed + step;
+        if (stage > stages)
+            continue;
+        key.direction = (port_protocol_direction >> 24) + (stage << BH_STAGE_SHIFT);
+        const struct bh_entry* entry = bpf_map_lookup_elem(entries, &key);
+        if (!entry || now >= entry->until_ns)
+            passed = stage;
     }
-    return 0;
+    return passed < stages ? passed + 1 : 0;
 }
 
 static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32 slot, struct bh_entry_key* key,
@@ -127,8 +130,7 @@ static __always_inline const struct bh_entry* bh_find_entry(void* entries, __u32
 }
 
 static __always_inline void bh_consider(void* entries, __u32 slot, const struct bh_question* question, __u32 peer_class,
-                                        __u16 port_class, struct bh_findings* findings,
-                                        struct bh_plane_answer* answer)
+                                        __u16 port_class, struct bh_findings* findings, struct bh_plane_answer* answer)
 {
     struct bh_entry_key key = {
         .peer_class = peer_class,

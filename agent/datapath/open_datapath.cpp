@@ -95,10 +95,11 @@ private:
 // Puts our programs to their hooks, over pinned maps of ours or new ones.
 Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 {
+    const auto gates = parts.namespaces.take_over();
     BULKHEAD_TRY(parts.attachments,
                  Attachments::make(parts.pins, parts.where, *parts.skeleton, [] { return Status(); }));
     BULKHEAD_CHECK(parts.guard.follow());
-    if (const auto gates = parts.namespaces.take_over(); gates)
+    if (gates)
         remove_replaced_pins(parts.pins);
     else // what they call goes on
         log_error("{}", gates.error().message);

@@ -30,7 +30,7 @@ __noinline int bh_identify_sender(struct __sk_buff* skb)
     if (!bh_planes_look_at_processes(work->question.control))
         return 0;
     bh_read_cgroups_of_current(&work->cgroups);
-    bh_classes_of_stored(work->question.control, subject, &work->cgroups, &work->question.classes);
+    bh_classes_of_stored(bh_leading_slot(work->question.control), subject, &work->cgroups, &work->question.classes);
     work->by_process = 1;
     return 0;
 }

@@ -23,7 +23,8 @@ __noinline int bh_judge_call_at(__u32 index)
     question.loopback = bh_loopback_of(&question.remote, netns);
     question.control = bh_read_control();
     if (bh_planes_look_at_processes(question.control))
-        bh_classes_of_stored(question.control, &call->request.subject, &call->cgroups, &question.classes);
+        bh_classes_of_stored(bh_leading_slot(question.control), &call->request.subject, &call->cgroups,
+                             &question.classes);
     else
         bh_only_any_process(&question.classes);
     bh_judge(&question, &answer);

@@ -38,14 +38,20 @@ static __always_inline void bh_read_local(struct bpf_sk_lookup* ctx, struct bh_a
     bh_set_v6(local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
 }
 
-static __always_inline void bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
+/* Not static, as the next: verified once, not for every way that leads here; and what follows is verified once, not
+ * again for each family. */
+__noinline int bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
 {
+    if (!arrival)
+        return 0;
     bh_read_remote(ctx, &arrival->question.remote);
     bh_read_local(ctx, &arrival->local);
     arrival->remote_port = bpf_ntohs(ctx->remote_port);
     arrival->question.port = ctx->local_port;
     arrival->question.protocol = ctx->protocol;
     arrival->question.direction = BH_INBOUND;
+    bh_forget_values(arrival, sizeof(*arrival));
+    return 0;
 }
 
 static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const struct bh_listener* listener)
@@ -138,7 +144,8 @@ static __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struc
     if (listener->mixed)
         bh_only_any_process(&question->classes);
     else
-        bh_classes_of_stored(question->control, &listener->owner, &listener->cgroups, &question->classes);
+        bh_classes_of_stored(bh_leading_slot(question->control), &listener->owner, &listener->cgroups,
+                             &question->classes);
     question->loopback = bh_loopback_of(&question->remote, arrival->netns);
     question->direction = BH_OUTBOUND;
     question->port = arrival->remote_port;
@@ -209,7 +216,7 @@ static __always_inline int bh_guard_is_asking(void)
 }
 
 /* Most datagrams that find no connected socket: those of a conversation that somebody else began, as a rule. */
-static __always_inline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
+__noinline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
 {
     struct bh_udp_flow_key key;
     if (ctx->protocol != IPPROTO_UDP)
@@ -251,22 +258,25 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
     return bh_decide_arrival(&arrival, listener, &key, flow, now);
 }
 
-/* In the agent's namespace. */
+/*
+ * Which namespace this is: no context or helper of this program type says so. In the agent's own this is attached; what
+ * is attached in each other is a gate of a few instructions, made by the agent for that namespace, which writes its
+ * number into bh_gate and calls this by bh_gate_program. Nothing comes between the two: packets are looked up with
+ * softirqs off. What a gate has said is good for one call.
+ */
+static __always_inline __u32 bh_namespace_of_arrival(void)
+{
+    __u32 zero = 0;
+    __u32* gate = bpf_map_lookup_elem(&bh_gate, &zero);
+    if (BH_LIKELY(!gate || !*gate))
+        return guarded_netns;
+    __u32 netns = *gate;
+    *gate = 0;
+    return netns;
+}
+
 SEC("sk_lookup")
 int bh_sk_lookup(struct bpf_sk_lookup* ctx)
 {
-    return bh_arrives(ctx, guarded_netns);
-}
-
-/*
- * In all others. No context or helper of this program type says which one; so what is attached there is a gate of a few
- * instructions, made by the agent for that namespace, which writes its number into bh_gate and calls this by
- * bh_gate_program. Nothing comes between the two: packets are looked up with softirqs off.
- */
-SEC("sk_lookup")
-int bh_sk_lookup_elsewhere(struct bpf_sk_lookup* ctx)
-{
-    __u32 zero = 0;
-    const __u32* netns = bpf_map_lookup_elem(&bh_gate, &zero);
-    return netns ? bh_arrives(ctx, *netns) : SK_PASS;
+    return bh_arrives(ctx, bh_namespace_of_arrival());
 }

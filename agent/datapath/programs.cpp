@@ -4,6 +4,7 @@
 #include "agent/datapath/at_once.h"
 #include "agent/datapath/kernel_constants.h"
 #include "agent/datapath/libbpf_messages.h"
+#include "agent/datapath/make_maps.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
@@ -59,20 +60,16 @@ bool is_spare(std::string_view program)
 // Half of the rest, by the time that the verifier takes.
 bool is_of_second_team(std::string_view program)
 {
-    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sk_lookup_elsewhere" ||
-           program == "bh_sendmsg6";
+    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sendmsg6" ||
+           program == "bh_sock_ops";
 }
 
-// An object of its own over the maps of `maps`, with the programs of one team. libbpf loads an object's one by one, and
-// objects that share nothing but maps may be loaded at once.
-Status load_team(::datapath& team, const ::datapath& maps, bool follow,
-                 const std::function<bool(std::string_view)>& is_in)
+using IsIn = std::function<bool(std::string_view)>;
+
+// Loads the programs of one team; the maps are there.
+Status load_programs_of(::datapath& team, bool follow, const IsIn& is_in)
 {
     const LibbpfWarnings warnings;
-    for (int i = 0; i < maps.skeleton->map_cnt; ++i)
-        if (const int error = bpf_map__reuse_fd(*team.skeleton->maps[i].map, bpf_map__fd(*maps.skeleton->maps[i].map));
-            error != 0)
-            return tl::unexpected(load_failure(error, warnings));
     for (int i = 0; i < team.skeleton->prog_cnt; ++i)
         bpf_program__set_autoload(*team.skeleton->progs[i].prog, is_in(team.skeleton->progs[i].name));
     if (follow)
@@ -82,22 +79,26 @@ Status load_team(::datapath& team, const ::datapath& maps, bool follow,
     return {};
 }
 
+Result<Skeleton> open_team(const ::datapath& maps)
+{
+    Skeleton team(::datapath::open());
+    if (!team)
+        return fail_errno(errno, "open the kernel programs");
+    for (int i = 0; i < maps.skeleton->map_cnt; ++i)
+        if (const int error = bpf_map__reuse_fd(*team->skeleton->maps[i].map, bpf_map__fd(*maps.skeleton->maps[i].map));
+            error != 0)
+            return fail_errno(-error, fmt::format("share {}", maps.skeleton->maps[i].name));
+    return team;
+}
+
 // The programs of `skeleton` that are in a team become those of the team, which has to outlive their use.
-void take_over(::datapath& skeleton, const ::datapath& team, const std::function<bool(std::string_view)>& is_in)
+void take_over(::datapath& skeleton, const ::datapath& team, const IsIn& is_in)
 {
     for (int i = 0; i < skeleton.skeleton->prog_cnt; ++i) {
         const auto& program = skeleton.skeleton->progs[i];
         if (is_in(program.name))
             *program.prog = *team.skeleton->progs[i].prog;
     }
-}
-
-Result<Skeleton> open_team()
-{
-    Skeleton team(::datapath::open());
-    if (!team)
-        return fail_errno(errno, "open the kernel programs");
-    return team;
 }
 
 // Each waits for a grace period of RCU, as every change of a map of maps does.
@@ -113,23 +114,24 @@ std::vector<std::function<Status()>> put_in_denial_tables(const ::datapath& skel
     return {put(0, skeleton.maps.bh_denials_even), put(1, skeleton.maps.bh_denials_odd)};
 }
 
-// The skeleton has its maps; its programs become those of the teams, which go when it goes. `besides` is done meanwhile.
+// libbpf loads an object's programs one by one; objects that share nothing but maps may be loaded at once. So half of
+// the programs are those of a second object over the maps of the first. `besides` is done meanwhile.
 Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<Status()>> besides)
 {
-    using IsIn = std::function<bool(std::string_view)>;
-    std::vector<IsIn> teams{[](std::string_view program) { return !is_spare(program); }};
-    if (std::thread::hardware_concurrency() > 1)
-        teams = {[](std::string_view program) { return !is_spare(program) && !is_of_second_team(program); },
-                 is_of_second_team};
-    auto& loaders = skeleton.get_deleter().teams;
-    for (const auto& is_in : teams) {
-        BULKHEAD_TRY(Skeleton team, open_team());
-        besides.emplace_back([&team = *team, &skeleton, follow, &is_in] { return load_team(team, *skeleton, follow, is_in); });
-        loaders.emplace_back(std::move(team));
+    const bool two = std::thread::hardware_concurrency() > 1;
+    if (two) {
+        BULKHEAD_TRY(Skeleton second, open_team(*skeleton));
+        besides.emplace_back([&team = *second, follow] { return load_programs_of(team, follow, is_of_second_team); });
+        skeleton.get_deleter().teams.emplace_back(std::move(second));
     }
+    besides.emplace_back([&skeleton, follow, two] {
+        return load_programs_of(*skeleton, follow, [two](std::string_view program) {
+            return !is_spare(program) && !(two && is_of_second_team(program));
+        });
+    });
     BULKHEAD_CHECK(at_once(besides));
-    for (std::size_t i = 0; i < teams.size(); ++i)
-        take_over(*skeleton, *loaders[i], teams[i]);
+    if (two)
+        take_over(*skeleton, *skeleton.get_deleter().teams.front(), is_of_second_team);
     return {};
 }
 
@@ -137,7 +139,6 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 {
     LoadedPrograms loaded;
     loaded.features = features;
-    const LibbpfWarnings warnings;
     loaded.skeleton.reset(::datapath::open());
     if (!loaded.skeleton)
         return fail_errno(errno, "open the kernel programs");
@@ -146,21 +147,22 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->scope_cgroup = settings.scope_cgroup;
     loaded.skeleton->rodata->scope_level = settings.scope_level;
     loaded.skeleton->rodata->guard_namespace = settings.guard_namespace ? 1 : 0;
-    const auto bits = socket_bits_for_foreign_sources();
-    loaded.skeleton->rodata->foreign_source_bits = bits.any;
-    loaded.skeleton->rodata->transparent_bit = bits.transparent;
     loaded.skeleton->rodata->refuse_silently = settings.refuse_silently ? 1 : 0;
     loaded.skeleton->rodata->cookies_in_walk = features.cookies_in_walk ? 1 : 0;
     loaded.skeleton->rodata->follow_each_call = features.pointer_arguments ? 0 : 1;
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
-    bpf_program* program = nullptr;
-    bpf_object__for_each_program(program, loaded.skeleton->obj) bpf_program__set_autoload(program, false);
-    if (const int error = ::datapath::load(loaded.skeleton.get()); error != 0) // the maps
-        return tl::unexpected(load_failure(error, warnings));
+    ForeignSourceBits bits;
+    BULKHEAD_CHECK(at_once({[object = loaded.skeleton->obj] { return make_maps(object); },
+                            [&bits]() -> Status {
+                                bits = socket_bits_for_foreign_sources();
+                                return {};
+                            }}));
+    loaded.skeleton->rodata->foreign_source_bits = bits.any;
+    loaded.skeleton->rodata->transparent_bit = bits.transparent;
+    BULKHEAD_CHECK(make_variables(loaded.skeleton->obj));
     // Also where they are, or were: whatever was done to the table of tables is mended.
-    BULKHEAD_CHECK(
-        load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));
+    BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));
     loaded.spare = std::make_shared<SparePrograms>(*loaded.skeleton, !features.pointer_arguments);
     if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
@@ -192,8 +194,8 @@ Status SparePrograms::load()
 
 Status SparePrograms::load_anew()
 {
-    BULKHEAD_TRY(Skeleton team, open_team());
-    BULKHEAD_CHECK(load_team(*team, maps_, follow_each_call_, is_spare));
+    BULKHEAD_TRY(Skeleton team, open_team(maps_));
+    BULKHEAD_CHECK(load_programs_of(*team, follow_each_call_, is_spare));
     take_over(maps_, *team, is_spare);
     team_ = std::move(team);
     return {};
@@ -204,8 +206,8 @@ Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSetting
     log_libbpf_messages();
     if (settings.only_oldest_features)
         return load_with({}, pins, settings);
-    // What a kernel has is found out by trying. Its version only says what to try first: a probe is for nothing on a new
-    // one, and on an old one it is a small part of what a whole load takes to fail.
+    // What a kernel has is found out by trying. Its version only says what to try first: a probe is for nothing on a
+    // new one, and on an old one it is a small part of what a whole load takes to fail.
     if (kernel_is_older_than(5, 12))
         return load_with(probe_kernel_features(), pins, settings);
     auto loaded = load_with(KernelFeatures::all(), pins, settings);

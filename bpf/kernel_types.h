@@ -75,13 +75,30 @@ struct cred {
     kuid_t uid;
 };
 
+struct rq {
+    int cpu;
+};
+
+struct cfs_rq {
+    struct rq* rq; /* CONFIG_FAIR_GROUP_SCHED */
+};
+
+struct sched_entity {
+    struct cfs_rq* cfs_rq; /* of the CPU that its task is on, whatever the task's class (set_task_rq) */
+};
+
 struct task_struct {
     int pid;
     int tgid;
+    struct sched_entity se;
     struct mm_struct* mm;
     const struct cred* cred;
     struct css_set* cgroups;
     char comm[16];
+};
+
+struct task_struct___rt {
+    int softirq_disable_cnt; /* with CONFIG_PREEMPT_RT alone */
 };
 
 struct socket {

@@ -92,11 +92,12 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
         entry->mixed = 1;
 }
 
-/* Takes the key for this socket. Negative: the table is full, and the socket is not in it. */
-__noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
+/*
+ * Takes the key for this socket. Negative: the table is full, and the socket is not in it. Static, so that the verifier
+ * knows the key as memory of the stack: no other may be a key before Linux 6.2.
+ */
+static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
 {
-    if (!key)
-        return -1;
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
     entry.since_ns = bpf_ktime_get_ns();
 

@@ -5,12 +5,15 @@
 
 namespace bulkhead::agent {
 
-// The bits of the running kernel's inet_sock.inet_flags that let a socket bind to addresses that are not the host's.
-// CO-RE relocates enumerators of named enums only, and this one has no name. 0: not in the kernel's BTF (before 6.6).
-struct ForeignSourceBits {
-    std::uint64_t any = 0;
-    std::uint64_t transparent = 0; // the one that takes a privilege
+// Of the running kernel, by its BTF, what CO-RE does not relocate.
+struct KernelConstants {
+    // The bits of inet_sock.inet_flags that let a socket bind to addresses that are not the host's: enumerators of an
+    // enum without a name. 0: not there (before 6.6).
+    std::uint64_t foreign_source_bits = 0;
+    std::uint64_t transparent_bit = 0; // the one of them that takes a privilege
+    // Between two variables of a CPU, in bytes; 0: not known (machines that count it elsewhere than x86).
+    std::int64_t preempt_count_from_runqueues = 0;
 };
-ForeignSourceBits socket_bits_for_foreign_sources();
+[[nodiscard]] KernelConstants find_kernel_constants();
 
 } // namespace bulkhead::agent

@@ -48,9 +48,8 @@ bpf_insn instruction(int code, int to, int from, int offset, std::int32_t consta
     return made;
 }
 
-// here = bpf_map_lookup_elem(bh_gate, 0); *here = inode; bpf_tail_call(context, bh_gate_program, 0); *here = 0; return
-// SK_PASS;
-std::array<bpf_insn, 18> gate_code(std::uint32_t inode, int gate, int program)
+// *bpf_map_lookup_elem(bh_gate, 0) = inode; bpf_tail_call(context, bh_gate_program, 0); return SK_PASS;
+std::array<bpf_insn, 16> gate_code(std::uint32_t inode, int gate, int program)
 {
     constexpr int load_map = BPF_LD | BPF_DW | BPF_IMM;
     return {instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_6, BPF_REG_1, 0, 0),
@@ -60,15 +59,13 @@ std::array<bpf_insn, 18> gate_code(std::uint32_t inode, int gate, int program)
             instruction(load_map, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, gate),
             instruction(0, 0, 0, 0, 0),
             instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem),
-            instruction(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 8, 0),
-            instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_7, BPF_REG_0, 0, 0),
-            instruction(BPF_ST | BPF_MEM | BPF_W, BPF_REG_7, 0, 0, static_cast<std::int32_t>(inode)),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 6, 0),
+            instruction(BPF_ST | BPF_MEM | BPF_W, BPF_REG_0, 0, 0, static_cast<std::int32_t>(inode)),
             instruction(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, BPF_REG_6, 0, 0),
             instruction(load_map, BPF_REG_2, BPF_PSEUDO_MAP_FD, 0, program),
             instruction(0, 0, 0, 0, 0),
             instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, 0),
             instruction(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_tail_call),
-            instruction(BPF_ST | BPF_MEM | BPF_W, BPF_REG_7, 0, 0, 0),
             instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, SK_PASS),
             instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)};
 }
@@ -169,7 +166,7 @@ Status Namespaces::take_over()
 Status Namespaces::give_program() const
 {
     const std::uint32_t zero = 0;
-    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup);
+    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere);
     if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &program, BPF_ANY) != 0)
         return fail_errno(errno, "give the gates of network namespaces their program");
     return {};
@@ -330,7 +327,7 @@ void Namespaces::mend_program()
     const __u32 zero = 0;
     __u32 there = 0;
     (void)bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &there);
-    if (there == program_id(bpf_program__fd(skeleton_->progs.bh_sk_lookup)))
+    if (there == program_id(bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere)))
         return;
     told("the program that the gates of network namespaces call was taken away", give_program());
     for (const auto& [inode, followed] : followed_)

@@ -17,7 +17,7 @@
 namespace bulkhead::agent {
 
 // The inbound door in the network namespaces of workloads, beside the agent's own. In each stands a gate, a program
-// that does nothing but say where it is and call bh_sk_lookup, so a namespace costs no second load of that.
+// that does nothing but say where it is and call bh_sk_lookup_elsewhere, so a namespace costs no second load of that.
 // The pin is sk_lookup_<inode>. What is attached stays when this goes. Not thread-safe.
 class Namespaces {
 public:
@@ -27,9 +27,8 @@ public:
     // First: finds the gates that an agent before has pinned, which go on as they are; forgets those of dead
     // namespaces.
     void open_pinned();
-    // Before this version's program stands in the agent's own namespace, and before follow(): gives it to the gates. A
-    // version before this one would not take back what a gate says. What the gates called before must stay until this
-    // is done. The error is that of the first gate that could not be changed; all are tried.
+    // Before follow(): gives the gates this version's program. What the gates called before must stay until this is
+    // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();
     // Finds out which namespaces hold workloads now; attaches where it is missing, forgets what is gone, and tells the
     // programs the addresses of each.

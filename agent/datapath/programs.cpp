@@ -60,8 +60,8 @@ bool is_spare(std::string_view program)
 // Half of the rest, by the time that the verifier takes.
 bool is_of_second_team(std::string_view program)
 {
-    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sendmsg6" ||
-           program == "bh_sock_ops";
+    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sk_lookup_elsewhere" ||
+           program == "bh_sendmsg6";
 }
 
 using IsIn = std::function<bool(std::string_view)>;
@@ -152,14 +152,15 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->follow_each_call = features.pointer_arguments ? 0 : 1;
 
     BULKHEAD_TRY(loaded.maps, adopt_pinned_maps(pins, loaded.skeleton->obj));
-    ForeignSourceBits bits;
+    KernelConstants kernel;
     BULKHEAD_CHECK(at_once({[object = loaded.skeleton->obj] { return make_maps(object); },
-                            [&bits]() -> Status {
-                                bits = socket_bits_for_foreign_sources();
+                            [&kernel]() -> Status {
+                                kernel = find_kernel_constants();
                                 return {};
                             }}));
-    loaded.skeleton->rodata->foreign_source_bits = bits.any;
-    loaded.skeleton->rodata->transparent_bit = bits.transparent;
+    loaded.skeleton->rodata->foreign_source_bits = kernel.foreign_source_bits;
+    loaded.skeleton->rodata->transparent_bit = kernel.transparent_bit;
+    loaded.skeleton->rodata->preempt_count_from_runqueues = kernel.preempt_count_from_runqueues;
     BULKHEAD_CHECK(make_variables(loaded.skeleton->obj));
     // Also where they are, or were: whatever was done to the table of tables is mended.
     BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));

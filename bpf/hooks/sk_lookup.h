@@ -4,6 +4,7 @@
  * port unreachable). remote_port is in network byte order, local_port in host byte order (linux/bpf.h).
  */
 #include "bpf/acceptance.h"
+#include "bpf/context.h"
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
@@ -181,7 +182,8 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
         arrival->answer.reason = BH_REASON_FULL;
         bh_count_verdict(&arrival->answer, BH_INBOUND);
     }
-    if (BH_UNLIKELY(arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told)))
+    if (BH_UNLIKELY(arrival->answer.verdict == BH_DENIED || (arrival->answer.shadow_verdict == BH_DENIED && !told)) &&
+        bh_a_packet_asks())
         bh_tell_arrival_denied(arrival, listener);
     return arrival->answer.verdict == BH_DENIED ? SK_DROP : SK_PASS;
 }
@@ -250,7 +252,7 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
         listener = bh_find_listener(netns, &arrival.local, arrival.question.port, IPPROTO_TCP);
     } else if (arrival.question.protocol == IPPROTO_UDP) {
         now = bpf_ktime_get_ns();
-        if (bh_is_expected(&arrival, &key, &listener, &flow, now))
+        if (bh_is_expected(&arrival, &key, &listener, &flow, now) || !bh_a_packet_asks())
             return SK_PASS;
     } else {
         return SK_PASS;
@@ -258,25 +260,23 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
     return bh_decide_arrival(&arrival, listener, &key, flow, now);
 }
 
-/*
- * Which namespace this is: no context or helper of this program type says so. In the agent's own this is attached; what
- * is attached in each other is a gate of a few instructions, made by the agent for that namespace, which writes its
- * number into bh_gate and calls this by bh_gate_program. Nothing comes between the two: packets are looked up with
- * softirqs off. What a gate has said is good for one call.
- */
-static __always_inline __u32 bh_namespace_of_arrival(void)
-{
-    __u32 zero = 0;
-    __u32* gate = bpf_map_lookup_elem(&bh_gate, &zero);
-    if (BH_LIKELY(!gate || !*gate))
-        return guarded_netns;
-    __u32 netns = *gate;
-    *gate = 0;
-    return netns;
-}
-
+/* In the agent's namespace. */
 SEC("sk_lookup")
 int bh_sk_lookup(struct bpf_sk_lookup* ctx)
 {
-    return bh_arrives(ctx, bh_namespace_of_arrival());
+    return bh_arrives(ctx, guarded_netns);
+}
+
+/*
+ * In all others. No context or helper of this program type says which one; so what is attached there is a gate of a few
+ * instructions, made by the agent for that namespace, which writes its number into bh_gate and calls this by
+ * bh_gate_program. Nothing comes between the two when it is a packet that is looked up: softirqs are off then. Whoever
+ * asks by sock_diag may read the number of another namespace, and begins nothing (bh_a_packet_asks).
+ */
+SEC("sk_lookup")
+int bh_sk_lookup_elsewhere(struct bpf_sk_lookup* ctx)
+{
+    __u32 zero = 0;
+    const __u32* netns = bpf_map_lookup_elem(&bh_gate, &zero);
+    return netns ? bh_arrives(ctx, *netns) : SK_PASS;
 }

@@ -6,6 +6,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <fcntl.h>
 
 #include <cerrno>
 #include <memory>
@@ -23,7 +24,7 @@ UniqueFd load_types(const bpf_object* object)
     const std::unique_ptr<btf, decltype(&btf__free)> types(data != nullptr ? btf__new(data, size) : nullptr, btf__free);
     if (!types || btf__load_into_kernel(types.get()) != 0)
         return {};
-    return UniqueFd(::dup(btf__fd(types.get())));
+    return UniqueFd(::fcntl(btf__fd(types.get()), F_DUPFD_CLOEXEC, 0));
 }
 
 Result<UniqueFd> make_map(const bpf_map* map, int inner, int types)

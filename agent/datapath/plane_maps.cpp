@@ -105,11 +105,16 @@ Result<UniqueFd> build_ports(const policy::PlaneImage& image)
     return fd;
 }
 
-// The kernel's clock of a moment that is given in unix time. What has passed stays passed: 0 would mean for good.
-__u64 to_monotonic(__u64 unix_ns)
+// How far the wall clock is ahead of the kernel's. Asked once for a plane: the stages of an entry have to stay in order.
+__u64 wall_clock_offset()
 {
     const auto ahead = system_clock().wall().time_since_epoch() - system_clock().monotonic();
-    const auto offset = static_cast<__u64>(std::max<std::int64_t>(ahead.count(), 0));
+    return static_cast<__u64>(std::max<std::int64_t>(ahead.count(), 0));
+}
+
+// The kernel's clock of a moment that is given in unix time. What has passed stays passed: 0 would mean for good.
+__u64 to_monotonic(__u64 unix_ns, __u64 offset)
+{
     return unix_ns > offset ? unix_ns - offset : 1;
 }
 
@@ -126,13 +131,14 @@ Result<UniqueFd> build_entries(const policy::PlaneImage& image)
 {
     std::vector<bh_entry_key> keys;
     std::vector<bh_entry> values;
+    const __u64 offset = wall_clock_offset();
     for (const auto& [key, cell] : image.entries) {
         if (is_empty(cell.entry))
             continue;
         keys.push_back(key);
         values.push_back(cell.entry);
         if (auto& until = values.back().until_ns; until != 0)
-            until = to_monotonic(until);
+            until = to_monotonic(until, offset);
     }
     BULKHEAD_TRY(auto fd, create(BPF_MAP_TYPE_HASH, "bh_entries", sizeof(bh_entry_key), sizeof(bh_entry), keys.size()));
     BULKHEAD_CHECK(insert_all(fd.get(), "bh_entries", keys, values));

@@ -255,6 +255,67 @@ TEST_F(Verdict, PlanesThatNobodyPutInForceDecideNothing)
     EXPECT_EQ(datapath_->counters().at("malformed"), 0U);
 }
 
+// Rule i lets user i pass until its instant; of all, the first `passed` have passed.
+policy::HostPolicy policy_with_stages(int stages, int passed)
+{
+    policy::HostPolicy host;
+    host.segments = {"s"};
+    host.defaults[static_cast<int>(policy::Plane::active)][static_cast<int>(policy::Direction::outbound)] = {
+        policy::Action::deny, "s"};
+    for (int i = 0; i < stages; ++i) {
+        policy::ProcessCondition who;
+        who.user = fmt::format("u{}", i);
+        host.processes.push_back(who);
+        policy::HostRule rule;
+        rule.id = fmt::format("s/{:02}", i);
+        rule.planes = policy::plane_bit(policy::Plane::active);
+        rule.peers.any = true;
+        rule.services = {{policy::Protocol::tcp, {443, 443}}};
+        rule.process_class = static_cast<std::uint16_t>(i + 1);
+        rule.expires = system_clock().wall() + std::chrono::hours(i < passed ? i - passed : i - passed + 1);
+        host.rules.push_back(std::move(rule));
+    }
+    return host;
+}
+
+constexpr __u32 first_uid = 100;
+
+agent::FacetTable users(int count)
+{
+    bh_class_vector all{};
+    std::fill(std::begin(all.word), std::end(all.word), ~0ULL);
+    agent::FacetTable table{{{0, 0, BH_FACET_CGROUP | BH_FACET_DEFAULT}, all},
+                            {{0, 0, BH_FACET_EXECUTABLE | BH_FACET_DEFAULT}, all}};
+    for (int i = 0; i < count; ++i)
+        table.push_back({{first_uid + static_cast<__u32>(i), 0, BH_FACET_USER}, {{1ULL | 1ULL << (i + 1), 0, 0, 0}}});
+    return table;
+}
+
+TEST_F(Verdict, OfAllStagesTheFirstThatLastsSpeaks)
+{
+    for (const int stages : {1, 2, 31, BH_STAGES}) {
+        for (int passed = 0; passed <= stages; ++passed) {
+            const auto host = policy_with_stages(stages, passed);
+            const auto image = policy::lower(host, policy::Plane::active, {}, policy::beginning_of_time).value();
+            ASSERT_TRUE(datapath_->realise({&image, nullptr, users(stages)}));
+            std::vector<bh_judge_request> requests(static_cast<std::size_t>(stages));
+            for (int i = 0; i < stages; ++i) {
+                auto& request = requests[static_cast<std::size_t>(i)];
+                request.remote = abi_address("10.77.0.2");
+                request.port = 443;
+                request.protocol = 6;
+                request.direction = BH_OUTBOUND;
+                request.subject.pid = 4711;
+                request.subject.uid = first_uid + static_cast<__u32>(i);
+            }
+            ASSERT_TRUE(datapath_->judge(requests));
+            for (int i = 0; i < stages; ++i)
+                EXPECT_EQ(requests[static_cast<std::size_t>(i)].verdict, i < passed ? BH_DENIED : BH_ALLOWED)
+                    << "rule " << i << " of " << stages << ", of which " << passed << " have expired";
+        }
+    }
+}
+
 TEST_F(Verdict, ManyQuestionsAreAnsweredEachInItsPlace)
 {
     realise(TestPolicy()

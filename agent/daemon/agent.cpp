@@ -70,9 +70,10 @@ Result<std::unique_ptr<Agent>> Agent::start(const Invocation& invocation)
     BULKHEAD_CHECK(agent->prepare());
     BULKHEAD_CHECK(agent->check_folder_first());
     BULKHEAD_CHECK(agent->open_records());
-    BULKHEAD_CHECK(
-        agent->open_kernel()); // nothing was attached before this, and nothing below fails but a first policy
+    // Nothing was attached before this, and nothing below fails but the guard and a first policy.
+    BULKHEAD_CHECK(agent->open_kernel());
     BULKHEAD_CHECK(agent->bring_into_force());
+    BULKHEAD_CHECK(agent->datapath_->finish_opening());
     BULKHEAD_CHECK(agent->look_for_changes());
     return agent;
 }
@@ -131,7 +132,7 @@ Status Agent::open_records()
 Status Agent::open_kernel()
 {
     BULKHEAD_TRY(const auto options, datapath_options(config_));
-    BULKHEAD_TRY(datapath_, open_datapath(options));
+    BULKHEAD_TRY(datapath_, begin_datapath(options));
     takeover_ = datapath_->pending_takeover();
     BULKHEAD_TRY(const auto root, find_cgroup2_root());
     processes_ = make_process_table({"/proc", root});

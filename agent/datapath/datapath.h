@@ -88,6 +88,10 @@ class Datapath {
 public:
     virtual ~Datapath() = default;
 
+    // After begin_datapath(): returns when the interfaces are guarded. On error, what that call attached is removed
+    // again.
+    virtual Status finish_opening() { return {}; }
+
     // Builds both planes aside, switches by one write, then frees the old pair (and, unless this is a trial, the pair
     // to fall back to). On error nothing has changed. Returns the new generation.
     virtual Result<std::uint32_t> realise(const Realisation& realisation) = 0;
@@ -216,6 +220,9 @@ struct DatapathOptions {
 // program; maps, the planes in force among them, are kept). Enforces nothing new by itself. Fails whole: if any part
 // cannot be attached, what this call attached is removed again.
 [[nodiscard]] Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options);
+// The same, but does not wait for the guard: to attach it takes two grace periods of RCU an interface (some 10 ms each),
+// in which something else can be done. The host is guarded when finish_opening() has returned.
+[[nodiscard]] Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options);
 
 // Removes all pins of the instance, so that the kernel detaches. True when there was something.
 [[nodiscard]] Result<bool> detach_datapath(const DatapathOptions& options);

@@ -26,6 +26,8 @@ public:
     // Brings everything up to date: attaches where it is missing (also what another took away), forgets interfaces that
     // are gone, writes addresses. The error is that of the first interface that failed; all are tried.
     Status follow();
+    // Of this, the addresses alone, which doors want to know as well.
+    Status follow_addresses();
     // Takes the guard away from every interface.
     void detach();
 
@@ -51,7 +53,6 @@ private:
     [[nodiscard]] bool wanted(const Interface& interface) const;
     [[nodiscard]] Result<std::vector<Side>> sides(const Interface& interface) const;
     Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
-    Status follow_addresses();
     Status attach(const Interface& interface);
     void hold(const Interface& interface, PacketSide side);
     void mend_pin(const Interface& interface, PacketSide side);

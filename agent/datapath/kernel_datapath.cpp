@@ -352,10 +352,34 @@ Status KernelDatapath::take_denials(const DenialSink& sink)
 
 Status KernelDatapath::follow_interfaces()
 {
-    (void)parts_.guard.changed();
+    (void)guard().changed();
     if (predecessor_)
         return {};
-    return parts_.guard.follow();
+    return guard().follow();
+}
+
+void KernelDatapath::begin_guarding(bool anew)
+{
+    began_anew_ = anew;
+    guarding_ = std::async(std::launch::async | std::launch::deferred, [this] { return parts_.guard.follow(); });
+}
+
+Status KernelDatapath::finish_opening()
+{
+    if (!guarding_.valid())
+        return {};
+    auto guarded = guarding_.get();
+    if (!guarded && began_anew_)
+        (void)parts_.pins.remove();
+    return guarded;
+}
+
+// Not before begin_guarding() is done with it. How that ended is finish_opening()'s to say.
+Guard& KernelDatapath::guard()
+{
+    if (guarding_.valid())
+        guarding_.wait();
+    return parts_.guard;
 }
 
 } // namespace bulkhead::agent

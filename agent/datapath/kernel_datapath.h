@@ -14,6 +14,7 @@
 #include "agent/datapath/sock_diag.h"
 #include "agent/datapath/socket_walk.h"
 
+#include <future>
 #include <map>
 #include <memory>
 #include <set>
@@ -45,8 +46,11 @@ public:
 
     // Puts our programs into the predecessor's place, whatever our maps hold.
     Status take_over();
+    // Guards the interfaces while others go on. `anew`: nothing was pinned before this instance.
+    void begin_guarding(bool anew);
     [[nodiscard]] bool predecessor_enforces() const { return predecessor_ && predecessor_->enforces(); }
 
+    Status finish_opening() override;
     Result<std::uint32_t> realise(const Realisation& realisation) override;
     [[nodiscard]] std::uint32_t next_generation() const override;
     [[nodiscard]] TrialState trial() const override;
@@ -70,14 +74,11 @@ public:
     std::vector<Tampering> look_for_tampering() override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;
-    [[nodiscard]] int interface_events() override { return parts_.guard.fd(); }
+    [[nodiscard]] int interface_events() override { return guard().fd(); }
     Status follow_interfaces() override;
     NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints) override;
-    [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return parts_.guard.interfaces(); }
-    [[nodiscard]] std::string guard_kind() const override
-    {
-        return parts_.guard.kind() == TcKind::tcx ? "tcx" : "clsact";
-    }
+    [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return guard().interfaces(); }
+    [[nodiscard]] std::string guard_kind() const override { return guard().kind() == TcKind::tcx ? "tcx" : "clsact"; }
     [[nodiscard]] std::vector<std::uint32_t> followed_namespaces() const override { return parts_.namespaces.inodes(); }
     [[nodiscard]] KernelListeners listeners() override;
     [[nodiscard]] std::vector<bh_denial> denials_in_table() override { return denials_.look(); }
@@ -103,6 +104,8 @@ private:
     [[nodiscard]] std::vector<std::uint32_t> free_slots() const;
     [[nodiscard]] std::uint32_t spare_slot(const std::vector<std::uint32_t>& used_before) const;
 
+    [[nodiscard]] Guard& guard();
+    [[nodiscard]] const Guard& guard() const { return const_cast<KernelDatapath*>(this)->guard(); }
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
     void replace_gates_and_pins();
     void seal();
@@ -128,6 +131,9 @@ private:
     bh_control sealed_word_{};
     std::vector<PlaneSlots::Content> sealed_slots_;
     std::optional<FacetTable> facets_in_force_; // of this process
+
+    bool began_anew_ = false;
+    std::future<Status> guarding_; // the last member: it uses the others
 };
 
 } // namespace bulkhead::agent

@@ -84,6 +84,7 @@ NamespaceChange KernelDatapath::follow_namespaces(std::span<const NamespaceHint>
     sock_diags_.clear();
     if (predecessor_)
         return {}; // its gates stand where they stood
+    static_cast<void>(guard()); // begin_guarding() writes to the table of own addresses, too
     auto change = parts_.namespaces.follow(hints);
     change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
     parts_.unjudged.clear();

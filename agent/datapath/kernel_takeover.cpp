@@ -54,7 +54,7 @@ Status KernelDatapath::take_over()
     };
     BULKHEAD_TRY(parts_.attachments, Attachments::make(parts_.pins, parts_.where, *parts_.skeleton, halfway));
     // Our programs decide. What fails from here on is told, and is no reason to go back.
-    if (const auto followed = parts_.guard.follow(); !followed)
+    if (const auto followed = guard().follow(); !followed)
         log_error("{}", followed.error().message);                        // and tried again every second
     predecessor_->hand_over_conversations(parts_.pins, *parts_.skeleton); // those that began meanwhile
     replace_gates_and_pins();

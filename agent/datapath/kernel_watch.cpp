@@ -70,7 +70,7 @@ std::vector<Tampering> KernelDatapath::look_for_tampering()
         objects.push_back(std::move(gate));
     inspect_pins(parts_.pins, objects, found);
     (void)follow_interfaces(); // whose own trouble is told by whoever follows interfaces
-    for (auto& what : parts_.guard.take_mended())
+    for (auto& what : guard().take_mended())
         found.push_back({std::move(what), {}});
     return found;
 }

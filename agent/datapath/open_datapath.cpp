@@ -92,14 +92,13 @@ private:
     bool undo_ = false;
 };
 
-// Puts our programs to their hooks, over pinned maps of ours or new ones.
+// Puts our programs to their hooks, but for the guard, over pinned maps of ours or new ones.
 Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 {
-    const auto gates = parts.namespaces.take_over();
     BULKHEAD_TRY(parts.attachments,
                  Attachments::make(parts.pins, parts.where, *parts.skeleton, [] { return Status(); }));
-    BULKHEAD_CHECK(parts.guard.follow());
-    if (gates)
+    BULKHEAD_CHECK(parts.guard.follow_addresses());
+    if (const auto gates = parts.namespaces.take_over(); gates)
         remove_replaced_pins(parts.pins);
     else // what they call goes on
         log_error("{}", gates.error().message);
@@ -115,7 +114,7 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 
 } // namespace
 
-Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
+Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
 {
     BULKHEAD_TRY(const std::string root, find_cgroup2_root());
     BULKHEAD_TRY(CgroupTree cgroups, CgroupTree::open(root));
@@ -164,7 +163,16 @@ Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
     }
     BULKHEAD_CHECK(attach_all(parts, loaded.maps));
     first_start.succeeded();
-    return std::make_unique<KernelDatapath>(std::move(parts), std::nullopt);
+    auto opened = std::make_unique<KernelDatapath>(std::move(parts), std::nullopt);
+    opened->begin_guarding(loaded.maps.kind == PinnedMaps::Kind::none);
+    return opened;
+}
+
+Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options)
+{
+    BULKHEAD_TRY(auto opened, begin_datapath(options));
+    BULKHEAD_CHECK(opened->finish_opening());
+    return opened;
 }
 
 Result<bool> detach_datapath(const DatapathOptions& options)

@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/daemon/environment.h"
+#include "agent/daemon/memory.h"
 #include "agent/daemon/service_manager.h"
 #include "agent/sessions/late_session.h"
 #include "agent/state/atomic_file.h"
@@ -10,8 +11,6 @@
 #include "common/core/version.h"
 
 #include <fmt/ranges.h>
-
-#include <malloc.h>
 
 #include <csignal>
 #include <filesystem>
@@ -336,7 +335,7 @@ void Agent::second_passed()
         log_debug("spool: {}", synced.error().message); // append() complains already
     if (--trim_memory_in_ == 0) {
         // What a large policy took to be read, or any other burst, would stay with us for good.
-        ::malloc_trim(0);
+        give_memory_back();
         trim_memory_in_ = memory_trims;
     }
     if (events_->passes() != std::exchange(passes_seen_, events_->passes()))

@@ -89,7 +89,7 @@ public:
     virtual ~Datapath() = default;
 
     // After begin_datapath(): returns when the interfaces are guarded. On error, what that call attached is removed
-    // again.
+    // again. The first realise() waits for it, too, before it puts anything in force.
     virtual Status finish_opening() { return {}; }
 
     // Builds both planes aside, switches by one write, then frees the old pair (and, unless this is a trial, the pair

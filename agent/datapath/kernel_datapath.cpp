@@ -2,6 +2,7 @@
 #include "agent/datapath/kernel_datapath.h"
 
 #include "agent/datapath/at_once.h"
+#include "agent/datapath/in_namespace.h"
 #include "agent/datapath/map_entries.h"
 #include "common/core/clock.h"
 #include "common/core/log.h"
@@ -150,9 +151,12 @@ Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
     for (const Role* role : {&next.active, &next.shadow})
         if (role->plane)
             filling.emplace_back(role->slot, &*role->plane);
-    if (auto filled = slots_.fill(filling); !filled) {
+    auto ready = slots_.fill(filling);
+    if (ready)
+        ready = finish_opening(); // until now nothing has been in force, and no session was ended
+    if (!ready) {
         slots_.vacate(next.slots());
-        return tl::unexpected(std::move(filled).error());
+        return tl::unexpected(std::move(ready).error());
     }
     bh_control control{static_cast<__u8>(next.active.slot), static_cast<__u8>(next.shadow.slot), BH_ABI_VERSION,
                        realisation.flags, generation};
@@ -367,11 +371,16 @@ void KernelDatapath::begin_guarding(bool anew)
 Status KernelDatapath::finish_opening()
 {
     if (!guarding_.valid())
-        return {};
-    auto guarded = guarding_.get();
-    if (!guarded && began_anew_)
+        return opened_;
+    opened_ = guarding_.get();
+    if (!opened_ && began_anew_) {
+        (void)in_namespace(parts_.netns.get(), [this]() -> Status {
+            remove_guard_filters(parts_.pins); // which have no pins that could be removed
+            return {};
+        });
         (void)parts_.pins.remove();
-    return guarded;
+    }
+    return opened_;
 }
 
 // Not before begin_guarding() is done with it. How that ended is finish_opening()'s to say.

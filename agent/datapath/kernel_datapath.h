@@ -133,6 +133,7 @@ private:
     std::optional<FacetTable> facets_in_force_; // of this process
 
     bool began_anew_ = false;
+    Status opened_;
     std::future<Status> guarding_; // the last member: it uses the others
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/tc_hook.h"
 
+#include "agent/datapath/bpf_objects.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <unistd.h>
@@ -91,6 +93,21 @@ bool is_ours(std::uint32_t program)
            std::string_view(static_cast<const char*>(info.name)).starts_with("bh_guard_");
 }
 
+// Id of the program that our filter of this side runs; 0: there is none.
+std::uint32_t filter_program(int index, PacketSide side)
+{
+    bpf_tc_hook hook = hook_of(index, side);
+    bpf_tc_opts options = filter();
+    return bpf_tc_query(&hook, &options) == 0 ? options.prog_id : 0;
+}
+
+void remove_filter(int index, PacketSide side)
+{
+    bpf_tc_hook hook = hook_of(index, side);
+    bpf_tc_opts options = filter();
+    (void)bpf_tc_detach(&hook, &options);
+}
+
 Status attach_filter(int index, PacketSide side, int program)
 {
     bpf_tc_hook hook = hook_of(index, side);
@@ -100,6 +117,15 @@ Status attach_filter(int index, PacketSide side, int program)
     options.flags = BPF_TC_F_REPLACE;
     if (const int error = bpf_tc_attach(&hook, &options); error != 0)
         return fail_errno(-error, "add a tc filter");
+    // The discipline `ingress`, in the place of clsact, takes a filter for what leaves and puts it to what enters
+    // (ingress_tcf_block in net/sched/sch_ingress.c), where it has replaced the other.
+    const auto other = side == PacketSide::entering ? PacketSide::leaving : PacketSide::entering;
+    if (filter_program(index, other) == program_id(program)) {
+        remove_filter(index, side);
+        Error error{ErrorKind::failed, "it has the queueing discipline ingress, which has no side for what leaves", {}};
+        error.mend = "replace that by clsact, which takes the same filters (tc-clsact(8))";
+        return tl::unexpected(std::move(error));
+    }
     return {};
 }
 
@@ -136,9 +162,8 @@ std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, Pa
         const UniqueFd link(bpf_obj_get(pins.link(guard_pin(index, side)).c_str()));
         return link && interface_of(link.get(), program) == static_cast<__u32>(index) ? program : 0;
     }
-    const bpf_tc_hook hook = hook_of(index, side);
-    bpf_tc_opts options = filter();
-    return bpf_tc_query(&hook, &options) == 0 && is_ours(options.prog_id) ? options.prog_id : 0;
+    program = filter_program(index, side);
+    return is_ours(program) ? program : 0;
 }
 
 void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side)
@@ -150,9 +175,7 @@ void detach_from_interface(TcKind kind, const PinFolder& pins, int index, Packet
         (void)::unlink(path.c_str());
         return;
     }
-    const bpf_tc_hook hook = hook_of(index, side);
-    const bpf_tc_opts options = filter();
-    (void)bpf_tc_detach(&hook, &options);
+    remove_filter(index, side);
 }
 
 } // namespace bulkhead::agent

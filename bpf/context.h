@@ -8,30 +8,47 @@
 #include "bpf/kernel_types.h"
 #include "bpf/maps.h"
 
-/* Of preempt_count(): softirqs served or disabled, hard interrupts, NMIs (include/linux/preempt.h). */
-#define BH_ATOMIC_CONTEXT 0x00ffff00
+/*
+ * What preempt_count() has more of than a process that asks: softirqs served or disabled count from 1 << 8 up,
+ * interrupts above (include/linux/preempt.h). The highest bit is not a count.
+ */
+#define BH_PREEMPT_COUNT 0x7fffffff
+#define BH_LEAST_OF_A_PACKET 16
+
+/* -1: not known. */
+static __always_inline int bh_preempt_count(const struct task_struct* task)
+{
+    __u32 count = 0;
+    /* CONFIG_PREEMPT_RT counts elsewhere. */
+    if (bpf_core_field_exists(struct task_struct___rt, softirq_disable_cnt))
+        return -1;
+    if (bpf_core_field_exists(struct thread_info___arm64, preempt.count)) {
+        count = BPF_CORE_READ((const struct task_struct___arm64*)task, thread_info.preempt.count);
+        return (int)(count & BH_PREEMPT_COUNT);
+    }
+    if (!preempt_count_from_runqueues || !bpf_core_field_exists(struct sched_entity, cfs_rq))
+        return -1;
+    /* No helper says where this CPU's variables are, and their names may not be resolved (CONFIG_KALLSYMS_ALL). */
+    const struct rq* runqueues = BPF_CORE_READ(task, se.cfs_rq, rq);
+    if (!runqueues || (__u32)BPF_CORE_READ(runqueues, cpu) != bpf_get_smp_processor_id() ||
+        bpf_probe_read_kernel(&count, sizeof(count), (const void*)runqueues + preempt_count_from_runqueues))
+        return -1;
+    return (int)(count & BH_PREEMPT_COUNT);
+}
 
 /*
  * Whether a socket is looked up for a packet, or for a process that asks by sock_diag(7) and makes up both ends
  * (inet_diag_find_one_icsk, udp_dump_one), which anybody may. Packets are received with softirqs off, on behalf of
- * whoever runs; questions are answered with softirqs on. Where that cannot be told, it is a packet.
+ * whoever runs; questions are answered with softirqs on. Where that cannot be told, it is a packet. So a question gets
+ * the verdict of a packet, leaves nothing behind, and is not told of.
  */
 static __always_inline int bh_a_packet_asks(void)
 {
-    /* CONFIG_PREEMPT_RT counts elsewhere. */
-    if (!preempt_count_from_runqueues || bpf_core_field_exists(struct task_struct___rt, softirq_disable_cnt) ||
-        !bpf_core_field_exists(struct sched_entity, cfs_rq))
-        return 1;
     const struct task_struct* task = (void*)bpf_get_current_task();
     if (!BPF_CORE_READ(task, mm)) /* no process */
         return 1;
-    /* No helper says where this CPU's variables are, and their names may not be resolved (CONFIG_KALLSYMS_ALL). */
-    const struct rq* runqueues = BPF_CORE_READ(task, se.cfs_rq, rq);
-    __u32 count = 0;
-    if (!runqueues || (__u32)BPF_CORE_READ(runqueues, cpu) != bpf_get_smp_processor_id() ||
-        bpf_probe_read_kernel(&count, sizeof(count), (const void*)runqueues + preempt_count_from_runqueues))
-        return 1;
-    return (count & BH_ATOMIC_CONTEXT) != 0;
+    int count = bh_preempt_count(task);
+    return count < 0 || count >= BH_LEAST_OF_A_PACKET;
 }
 
 #endif

@@ -101,6 +101,16 @@ struct task_struct___rt {
     int softirq_disable_cnt; /* with CONFIG_PREEMPT_RT alone */
 };
 
+struct thread_info___arm64 {
+    struct {
+        __u32 count;
+    } preempt; /* in a union without a name */
+};
+
+struct task_struct___arm64 {
+    struct thread_info___arm64 thread_info;
+};
+
 struct socket {
     struct file* file;
 };

@@ -91,6 +91,12 @@ static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arri
     bh_tell_denied(&arrival->question, &arrival->answer, &attempt, listener ? &listener->owner : NULL);
 }
 
+static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, __u64 now)
+{
+    if (!bh_udp_flow_was_touched(flow) && bh_a_packet_asks())
+        bh_touch_udp_flow(flow, now);
+}
+
 /* By a socket that was not there before; who heard may answer. */
 static __always_inline void bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* listener)
 {
@@ -106,6 +112,8 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
 {
     int begins = !flow;
     if (begins) {
+        if (!bh_a_packet_asks())
+            return 1;
         if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
             !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
             return 0;
@@ -116,7 +124,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
                            !arrival->by_process && !arrival->answer.on_time);
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
-        bh_touch_udp_flow(flow, now);
+        bh_touch_by_packet(flow, now);
     }
     if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
         return 1;
@@ -195,7 +203,7 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     struct bh_control control = arrival->question.control;
     *flow = bh_live_udp_flow(key, BH_INBOUND, now);
     if (*flow && bh_udp_flow_settled(*flow, control)) {
-        bh_touch_udp_flow(*flow, now);
+        bh_touch_by_packet(*flow, now);
         return 1;
     }
     struct bh_udp_flow* asked = bh_live_udp_flow(key, BH_OUTBOUND, now);
@@ -203,7 +211,8 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     if (!anybodys)
         *listener = bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
     if (asked && (anybodys || !*listener || bh_may_be_answered(arrival, asked, *listener))) {
-        bh_reply_seen(asked, now);
+        if ((!asked->answered || !bh_udp_flow_was_touched(asked)) && bh_a_packet_asks())
+            bh_reply_seen(asked, now);
         return 1;
     }
     return 0;
@@ -252,7 +261,7 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
         listener = bh_find_listener(netns, &arrival.local, arrival.question.port, IPPROTO_TCP);
     } else if (arrival.question.protocol == IPPROTO_UDP) {
         now = bpf_ktime_get_ns();
-        if (bh_is_expected(&arrival, &key, &listener, &flow, now) || !bh_a_packet_asks())
+        if (bh_is_expected(&arrival, &key, &listener, &flow, now))
             return SK_PASS;
     } else {
         return SK_PASS;
@@ -271,7 +280,7 @@ int bh_sk_lookup(struct bpf_sk_lookup* ctx)
  * In all others. No context or helper of this program type says which one; so what is attached there is a gate of a few
  * instructions, made by the agent for that namespace, which writes its number into bh_gate and calls this by
  * bh_gate_program. Nothing comes between the two when it is a packet that is looked up: softirqs are off then. Whoever
- * asks by sock_diag may read the number of another namespace, and begins nothing (bh_a_packet_asks).
+ * asks by sock_diag(7) may get the answer of another namespace.
  */
 SEC("sk_lookup")
 int bh_sk_lookup_elsewhere(struct bpf_sk_lookup* ctx)

@@ -91,26 +91,21 @@ struct bh_packet {
 #define BH_TCP_RST 0x04
 #define BH_TCP_ACK 0x10
 
-struct bh_options {
-    __u8 byte[64];
-};
-
 #define BH_OPTIONS_END 0
 #define BH_OPTIONS_ROUTE 256
 
-/* How far it is from one option of an IPv4 header to the next. Not static: verified once, not for each of forty. */
-__noinline __u32 bh_option_size(const struct bh_options* options, __u32 at)
+/*
+ * How far it is from an option of an IPv4 header to the next, by its first two bytes. Not static: verified once, not
+ * for each of forty; given no pointer, which before Linux 5.12 would undo that.
+ */
+__noinline __u32 bh_option_size(__u32 kind, __u32 size)
 {
-    if (!options)
-        return BH_OPTIONS_END;
-    __u8 kind = options->byte[at & 63];
     if (kind == BH_OPTION_LSRR || kind == BH_OPTION_SSRR)
         return BH_OPTIONS_ROUTE;
     if (kind == BH_OPTION_END)
         return BH_OPTIONS_END;
     if (kind == BH_OPTION_NOP)
         return 1;
-    __u8 size = options->byte[(at + 1) & 63];
     return size < 2 ? BH_OPTIONS_END : size; /* the kernel drops it (ip_options_compile) */
 }
 
@@ -121,13 +116,13 @@ __noinline __u32 bh_option_size(const struct bh_options* options, __u32 at)
  */
 static __always_inline int bh_has_source_route(struct __sk_buff* skb, __u32 at, __u32 words)
 {
-    struct bh_options options = {};
+    __u8 options[64] = {};
     __u32 length = ((words - 1) & 15) * 4 + 4;
-    if (bpf_skb_load_bytes(skb, at, &options, length))
+    if (bpf_skb_load_bytes(skb, at, options, length))
         return 1;
     __u32 i = 0;
     for (int n = 0; n < BH_OPTION_BYTES && i < length; n++) {
-        __u32 size = bh_option_size(&options, i);
+        __u32 size = bh_option_size(options[i & 63], options[(i + 1) & 63]);
         if (size == BH_OPTIONS_ROUTE)
             return 1;
         if (size == BH_OPTIONS_END)

@@ -123,7 +123,7 @@ Status attach_filter(int index, PacketSide side, int program)
     if (filter_program(index, other) == program_id(program)) {
         remove_filter(index, side);
         Error error{ErrorKind::failed, "it has the queueing discipline ingress, which has no side for what leaves", {}};
-        error.mend = "replace that by clsact, which takes the same filters (tc-clsact(8))";
+        error.mend = "remove it (tc qdisc del dev NAME ingress); clsact, which the agent adds, takes the same filters";
         return tl::unexpected(std::move(error));
     }
     return {};

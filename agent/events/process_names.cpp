@@ -22,6 +22,10 @@ SharedProcess ProcessNames::describe(const bh_subject& subject)
     const auto now = clock_.monotonic();
     if (const auto known = entries_.find(key); known != entries_.end() && now - known->second.at < serve_for)
         return known->second.process;
+    if (now - swept_ >= serve_for) {
+        std::erase_if(entries_, [now](const auto& entry) { return now - entry.second.at >= serve_for; });
+        swept_ = now;
+    }
     if (entries_.size() >= max_entries)
         entries_.clear();
     auto process = std::make_shared<const v1::Process>(processes_.describe(subject));

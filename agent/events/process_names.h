@@ -13,7 +13,7 @@ namespace bulkhead::agent {
 using SharedProcess = std::shared_ptr<const v1::Process>;
 
 // Descriptions of subjects, shared by the flows of one process. An answer serves for a second, so a server that opens a
-// thousand connections a second is read from /proc once. Bounded.
+// thousand connections a second is read from /proc once. Those that serve no more are dropped. Bounded.
 class ProcessNames {
 public:
     ProcessNames(ProcessTable& processes, const Clock& clock) : processes_(processes), clock_(clock) {}
@@ -28,6 +28,7 @@ private:
     ProcessTable& processes_;
     const Clock& clock_;
     std::unordered_map<std::string, Entry> entries_;
+    MonotonicTime swept_{};
 };
 
 } // namespace bulkhead::agent

@@ -39,8 +39,7 @@ static __always_inline void bh_read_local(struct bpf_sk_lookup* ctx, struct bh_a
     bh_set_v6(local, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]);
 }
 
-/* Not static, as the next: verified once, not for every way that leads here; and what follows is verified once, not
- * again for each family. */
+/* Not static, so that what follows is verified once, not again for each family. */
 __noinline int bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arrival)
 {
     if (!arrival)
@@ -227,7 +226,7 @@ static __always_inline int bh_guard_is_asking(void)
 }
 
 /* Most datagrams that find no connected socket: those of a conversation that somebody else began, as a rule. */
-__noinline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
+static __always_inline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
 {
     struct bh_udp_flow_key key;
     if (ctx->protocol != IPPROTO_UDP)

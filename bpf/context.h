@@ -40,7 +40,7 @@ static __always_inline int bh_preempt_count(const struct task_struct* task)
  * Whether a socket is looked up for a packet, or for a process that asks by sock_diag(7) and makes up both ends
  * (inet_diag_find_one_icsk, udp_dump_one), which anybody may. Packets are received with softirqs off, on behalf of
  * whoever runs; questions are answered with softirqs on. Where that cannot be told, it is a packet. So a question gets
- * the verdict of a packet, leaves nothing behind, and is not told of.
+ * the verdict of a packet, begins and refreshes no conversation, and no refusal of it is told.
  */
 static __always_inline int bh_a_packet_asks(void)
 {

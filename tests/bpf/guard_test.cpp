@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <thread>
 
 namespace bulkhead::test {
@@ -47,41 +46,6 @@ INSTANTIATE_TEST_SUITE_P(, GuardTest, testing::Bool(), [](const auto& kind) { re
 TestPolicy closed()
 {
     return TestPolicy().default_action(inbound, refuse).default_action(outbound, refuse);
-}
-
-// A guard that has not begun yet.
-class GuardOpening : public BpfTest {
-protected:
-    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
-    {
-        auto options = BpfTest::options(instance);
-        options.guard.attach = guards_;
-        options.guard.force_clsact = true;
-        return options;
-    }
-    bool guards_ = false;
-};
-
-TEST_F(GuardOpening, ThatFailsPutsNothingInForceAndLeavesNothing)
-{
-    datapath_.reset();
-    ASSERT_TRUE(agent::detach_datapath(options()));
-    guards_ = true;
-    ip(world_->wire.guarded, "link add zz type veth peer name zy");
-    guarded([] { // neither the guard's filter for what leaves, nor its queueing discipline, fits here
-        ASSERT_EQ(std::system("tc qdisc add dev zz ingress"), 0); // NOLINT(cert-env33-c): our own words
-    });
-    Result<std::unique_ptr<agent::Datapath>> begun;
-    run_in(world_->wire.guarded, world_->elsewhere, [&] { begun = agent::begin_datapath(options()); });
-    ASSERT_TRUE(begun) << begun.error().message;
-    const auto realised = test::realise(**begun, closed());
-    ASSERT_FALSE(realised);
-    EXPECT_NE(realised.error().message.find("zz"), std::string::npos) << realised.error().message;
-    EXPECT_EQ((*begun)->control().active_slot, BH_SLOT_NONE);
-    EXPECT_FALSE((*begun)->finish_opening());
-    begun->reset();
-    EXPECT_FALSE(std::filesystem::exists(agent::pin_folder(options())));
-    guarded([] { EXPECT_NE(std::system("tc filter show dev bh0 ingress | grep -q bh_guard"), 0); }); // NOLINT
 }
 
 TEST_P(GuardTest, WithoutAPolicyPingsPass)

@@ -26,7 +26,7 @@ TEST_F(GuardOpening, ThatFailsPutsNothingInForceAndLeavesNothing)
     ASSERT_TRUE(agent::detach_datapath(options()));
     guards_ = true;
     ip(world_->wire.guarded, "link add zz type veth peer name zy");
-    guarded([] { // which has no side for what leaves
+    guarded([] {                                                  // which has no side for what leaves
         ASSERT_EQ(std::system("tc qdisc add dev zz ingress"), 0); // NOLINT(cert-env33-c): our own words
     });
     Result<std::unique_ptr<agent::Datapath>> begun;

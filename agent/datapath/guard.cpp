@@ -57,11 +57,11 @@ bool forwards(const std::vector<Interface>& interfaces)
 
 } // namespace
 
-Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare,
+Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs,
                           const GuardOptions& options, int netns)
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    Guard guard(pins, skeleton, std::move(spare), options, netns, std::move(watch));
+    Guard guard(pins, skeleton, std::move(bare_programs), options, netns, std::move(watch));
     guard.kind_ =
         options.force_clsact ? TcKind::clsact : find_tc_kind(bpf_program__fd(skeleton.progs.bh_guard_in_ether));
     // What can fail for want of memory fails before the first program acts.
@@ -70,7 +70,7 @@ Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shar
         const bool needed = std::any_of(present.begin(), present.end(), [&guard](const Interface& one) {
             return guard.wanted(one) && one.header != LinkHeader::ethernet;
         });
-        return needed ? guard.spare_->load() : Status();
+        return needed ? guard.bare_programs_->load() : Status();
     }));
     return guard;
 }
@@ -87,10 +87,11 @@ Result<std::vector<Guard::Side>> Guard::sides(const Interface& interface) const
 {
     const bool ethernet = interface.header == LinkHeader::ethernet;
     if (!ethernet)
-        BULKHEAD_CHECK(spare_->load());
+        BULKHEAD_CHECK(bare_programs_->load());
     const auto& programs = skeleton_->progs;
-    const int in = bpf_program__fd(ethernet ? programs.bh_guard_in_ether : programs.bh_guard_in_bare);
-    const int out = bpf_program__fd(ethernet ? programs.bh_guard_out_ether : programs.bh_guard_out_bare);
+    const int in = ethernet ? bpf_program__fd(programs.bh_guard_in_ether) : bare_programs_->program("bh_guard_in_bare");
+    const int out =
+        ethernet ? bpf_program__fd(programs.bh_guard_out_ether) : bare_programs_->program("bh_guard_out_bare");
     return std::vector<Side>{{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
 }
 
@@ -157,9 +158,10 @@ Status Guard::follow_interfaces()
     std::vector<Interface> guarded;
     for (const auto& interface : present) {
         if (options_.attach && interface.header == LinkHeader::unknown && unreadable_.insert(interface.index).second)
-            log_warning("{} is not guarded: its frames begin in a way that the guard does not know (neither Ethernet nor "
-                        "IP)",
-                        interface.name);
+            log_warning(
+                "{} is not guarded: its frames begin in a way that the guard does not know (neither Ethernet nor "
+                "IP)",
+                interface.name);
         if (!wanted(interface)) {
             for (const auto side : {PacketSide::entering, PacketSide::leaving}) // of another setting, or renamed
                 if (attached_program(kind_, pins_, interface.index, side) != 0) {

@@ -20,7 +20,7 @@ namespace bulkhead::agent {
 class Guard {
 public:
     // Borrows the skeleton and the namespace's descriptor for its life. Attaches nothing by itself.
-    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare,
+    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs,
                               const GuardOptions& options, int netns);
 
     // Brings everything up to date: attaches where it is missing (also what another took away), forgets interfaces that
@@ -40,10 +40,10 @@ public:
     [[nodiscard]] std::vector<std::string> interfaces() const;
 
 private:
-    Guard(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> spare, GuardOptions options, int netns,
-          InterfaceWatch watch)
-        : pins_(std::move(pins)), skeleton_(&skeleton), spare_(std::move(spare)), options_(std::move(options)),
-          netns_(netns), watch_(std::move(watch)), own_addresses_(skeleton)
+    Guard(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs, GuardOptions options,
+          int netns, InterfaceWatch watch)
+        : pins_(std::move(pins)), skeleton_(&skeleton), bare_programs_(std::move(bare_programs)),
+          options_(std::move(options)), netns_(netns), watch_(std::move(watch)), own_addresses_(skeleton)
     {}
     struct Side {
         PacketSide side;
@@ -59,7 +59,7 @@ private:
 
     PinFolder pins_;
     ::datapath* skeleton_;
-    std::shared_ptr<SparePrograms> spare_;
+    std::shared_ptr<SparePrograms> bare_programs_;
     GuardOptions options_;
     int netns_;
     InterfaceWatch watch_;

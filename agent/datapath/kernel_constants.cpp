@@ -80,6 +80,22 @@ std::optional<std::int64_t> preempt_count(const btf* kernel)
     return hot->offset + *member;
 }
 
+std::optional<std::uint32_t> offset_in(const btf* kernel, const char* structure, std::string_view member)
+{
+    const auto id = btf__find_by_name_kind(kernel, structure, BTF_KIND_STRUCT);
+    return id < 0 ? std::nullopt : offset_of_member(kernel, static_cast<__u32>(id), member);
+}
+
+// As bh_preempt_count() of bpf/context.h finds it.
+bool preempt_count_is_known(const btf* kernel, const KernelConstants& found)
+{
+    if (offset_in(kernel, "task_struct", "softirq_disable_cnt")) // CONFIG_PREEMPT_RT
+        return false;
+    if (offset_in(kernel, "thread_info", "preempt")) // arm64
+        return true;
+    return found.preempt_count_from_runqueues != 0 && offset_in(kernel, "sched_entity", "cfs_rq").has_value();
+}
+
 } // namespace
 
 KernelConstants find_kernel_constants()
@@ -93,6 +109,7 @@ KernelConstants find_kernel_constants()
     const auto count = preempt_count(kernel.get());
     if (runqueues && count)
         found.preempt_count_from_runqueues = *count - runqueues->offset;
+    found.questions_are_told_apart = preempt_count_is_known(kernel.get(), found);
     return found;
 }
 

@@ -13,6 +13,8 @@ struct KernelConstants {
     std::uint64_t transparent_bit = 0; // the one of them that takes a privilege
     // Between two variables of a CPU, in bytes; 0: not known (machines that count it elsewhere than x86).
     std::int64_t preempt_count_from_runqueues = 0;
+    // Whether the programs can tell a question to sock_diag(7) from a packet (bpf/context.h).
+    bool questions_are_told_apart = false;
 };
 [[nodiscard]] KernelConstants find_kernel_constants();
 

@@ -100,9 +100,10 @@ void delete_keys(int map, const Wanted& wanted)
 
 } // namespace
 
-Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::uint32_t own_inode, std::string cgroup)
-    : pins_(std::move(pins)), skeleton_(&skeleton), own_inode_(own_inode), cgroup_(std::move(cgroup)),
-      own_addresses_(skeleton)
+Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere,
+                       std::uint32_t own_inode, std::string cgroup)
+    : pins_(std::move(pins)), skeleton_(&skeleton), elsewhere_(std::move(elsewhere)), own_inode_(own_inode),
+      cgroup_(std::move(cgroup)), own_addresses_(skeleton)
 {}
 
 std::string Namespaces::pin_of(std::uint32_t inode) const
@@ -124,7 +125,7 @@ Result<UniqueFd> Namespaces::make_gate(std::uint32_t inode) const
     return program;
 }
 
-void Namespaces::open_pinned()
+Status Namespaces::open_pinned()
 {
     const auto present = find_namespaces(cgroup_);
     std::error_code error;
@@ -144,11 +145,13 @@ void Namespaces::open_pinned()
         (void)::unlink(it->path().c_str());
         forget_rows(inode, false);
     }
+    return followed_.empty() ? Status() : elsewhere_->load();
 }
 
 Status Namespaces::take_over()
 {
-    BULKHEAD_CHECK(give_program());
+    if (!followed_.empty())
+        BULKHEAD_CHECK(give_program());
     Status first_failure;
     for (auto& [inode, followed] : followed_) {
         auto changed = change_gate(inode, followed);
@@ -163,17 +166,21 @@ Status Namespaces::take_over()
     return first_failure;
 }
 
-Status Namespaces::give_program() const
+Status Namespaces::give_program()
 {
     const std::uint32_t zero = 0;
-    const int program = bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere);
+    BULKHEAD_CHECK(elsewhere_->load());
+    const int program = elsewhere_->program("bh_sk_lookup_elsewhere");
     if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &program, BPF_ANY) != 0)
         return fail_errno(errno, "give the gates of network namespaces their program");
+    program_ = program_id(program);
     return {};
 }
 
-Status Namespaces::change_gate(std::uint32_t inode, Followed& followed) const
+Status Namespaces::change_gate(std::uint32_t inode, Followed& followed)
 {
+    if (program_ == 0) // a gate that calls nothing would stand open
+        BULKHEAD_CHECK(give_program());
     BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
     if (bpf_link_update(followed.link.get(), gate.get(), nullptr) != 0)
         return fail_errno(errno, fmt::format("replace the program of {}", pin_of(inode)));
@@ -186,6 +193,8 @@ Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder)
     const UniqueFd netns = open_namespace(inode, holder);
     if (!netns)
         return {}; // gone again, or left
+    if (program_ == 0)
+        BULKHEAD_CHECK(give_program());
     BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
     UniqueFd link(bpf_link_create(gate.get(), netns.get(), BPF_SK_LOOKUP, nullptr));
     if (!link)
@@ -327,7 +336,7 @@ void Namespaces::mend_program()
     const __u32 zero = 0;
     __u32 there = 0;
     (void)bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_gate_program), &zero, &there);
-    if (there == program_id(bpf_program__fd(skeleton_->progs.bh_sk_lookup_elsewhere)))
+    if (program_ == 0 || there == program_)
         return;
     told("the program that the gates of network namespaces call was taken away", give_program());
     for (const auto& [inode, followed] : followed_)
@@ -336,6 +345,11 @@ void Namespaces::mend_program()
 
 void Namespaces::mend_gate(std::uint32_t inode, Followed& followed)
 {
+    if (followed.program == 0) { // its gate is the predecessor's yet
+        if (const auto changed = change_gate(inode, followed); !changed)
+            log_debug("{}", changed.error().message);
+        return;
+    }
     const bpf_link_info info = info_of(followed.link);
     if (info.netns.netns_ino == inode) {
         if (info.prog_id == followed.program)
@@ -361,6 +375,9 @@ bool Namespaces::is_row_of(std::uint32_t inode, int netns) const
 
 void Namespaces::inspect(std::vector<Tampering>& found)
 {
+    if (program_ == 0)
+        if (const auto given = give_program(); !given) // the first namespace tries again, and says so
+            log_debug("{}", given.error().message);
     mend();
     for (auto& one : std::exchange(mended_, {}))
         found.push_back(std::move(one));

@@ -6,6 +6,7 @@
 #include "agent/datapath/namespace_finder.h"
 #include "agent/datapath/own_addresses.h"
 #include "agent/datapath/pins.h"
+#include "agent/datapath/programs.h"
 
 #include <cstddef>
 #include <functional>
@@ -18,15 +19,17 @@ namespace bulkhead::agent {
 
 // The inbound door in the network namespaces of workloads, beside the agent's own. In each stands a gate, a program
 // that does nothing but say where it is and call bh_sk_lookup_elsewhere, so a namespace costs no second load of that.
-// The pin is sk_lookup_<inode>. What is attached stays when this goes. Not thread-safe.
+// It is loaded for the first of them, or by inspect(), so that a start does not wait for it and a container does not
+// either. The pin is sk_lookup_<inode>. What is attached stays when this goes. Not thread-safe.
 class Namespaces {
 public:
     // Borrows the skeleton for its life.
-    Namespaces(PinFolder pins, ::datapath& skeleton, std::uint32_t own_inode, std::string cgroup);
+    Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere, std::uint32_t own_inode,
+               std::string cgroup);
 
     // First: finds the gates that an agent before has pinned, which go on as they are; forgets those of dead
-    // namespaces.
-    void open_pinned();
+    // namespaces. Fails if what the gates are to call cannot be loaded.
+    [[nodiscard]] Status open_pinned();
     // Before follow(): gives the gates this version's program. What the gates called before must stay until this is
     // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();
@@ -52,8 +55,8 @@ private:
     };
     [[nodiscard]] std::string pin_of(std::uint32_t inode) const;
     [[nodiscard]] Result<UniqueFd> make_gate(std::uint32_t inode) const;
-    [[nodiscard]] Status give_program() const;
-    [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed) const;
+    [[nodiscard]] Status give_program();
+    [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed);
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder);
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
     [[nodiscard]] Status follow_addresses();
@@ -68,6 +71,8 @@ private:
 
     PinFolder pins_;
     ::datapath* skeleton_;
+    std::shared_ptr<SparePrograms> elsewhere_;
+    __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
     std::string cgroup_;
     OwnAddresses own_addresses_;

@@ -9,10 +9,12 @@
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <fcntl.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -51,17 +53,26 @@ Error load_failure(int error, const LibbpfWarnings& warnings)
     return failure;
 }
 
-// For interfaces without an Ethernet header, which most hosts have none of: a fifth of what the verifier has to prove.
+// Half of a start's work for the verifier is spared by leaving these out.
+constexpr std::string_view bare_guards[] = {"bh_guard_in_bare", "bh_guard_out_bare"};
+constexpr std::string_view elsewhere[] = {"bh_sk_lookup_elsewhere"};
+
+template <typename Names>
+bool is_one_of(const Names& names, std::string_view program)
+{
+    return std::find(std::begin(names), std::end(names), program) != std::end(names);
+}
+
 bool is_spare(std::string_view program)
 {
-    return program == "bh_guard_in_bare" || program == "bh_guard_out_bare";
+    return is_one_of(bare_guards, program) || is_one_of(elsewhere, program);
 }
 
 // Half of the rest, by the time that the verifier takes.
 bool is_of_second_team(std::string_view program)
 {
-    return (program.starts_with("bh_guard_") && !is_spare(program)) || program == "bh_sk_lookup_elsewhere" ||
-           program == "bh_sendmsg6";
+    return (program.starts_with("bh_guard_") || program == "bh_sendmsg6" || program == "bh_sk_lookup") &&
+           !is_spare(program);
 }
 
 using IsIn = std::function<bool(std::string_view)>;
@@ -161,10 +172,18 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->foreign_source_bits = kernel.foreign_source_bits;
     loaded.skeleton->rodata->transparent_bit = kernel.transparent_bit;
     loaded.skeleton->rodata->preempt_count_from_runqueues = kernel.preempt_count_from_runqueues;
+    if (!kernel.questions_are_told_apart)
+        log_warning("this kernel does not say whether a packet or a process asks for a socket: what a process asks "
+                    "sock_diag(7) counts as a packet that arrives");
     BULKHEAD_CHECK(make_variables(loaded.skeleton->obj));
     // Also where they are, or were: whatever was done to the table of tables is mended.
     BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));
-    loaded.spare = std::make_shared<SparePrograms>(*loaded.skeleton, !features.pointer_arguments);
+    const auto spare = [&](auto& names) {
+        return std::make_shared<SparePrograms>(*loaded.skeleton, std::vector(std::begin(names), std::end(names)),
+                                               !features.pointer_arguments);
+    };
+    loaded.bare_guards = spare(bare_guards);
+    loaded.elsewhere = spare(elsewhere);
     if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};
@@ -179,7 +198,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 
 Status SparePrograms::load()
 {
-    if (team_)
+    if (!programs_.empty())
         return {};
     const auto now = std::chrono::steady_clock::now();
     if (failure_ && now < again_at_)
@@ -195,11 +214,26 @@ Status SparePrograms::load()
 
 Status SparePrograms::load_anew()
 {
-    BULKHEAD_TRY(Skeleton team, open_team(maps_));
-    BULKHEAD_CHECK(load_programs_of(*team, follow_each_call_, is_spare));
-    take_over(maps_, *team, is_spare);
-    team_ = std::move(team);
+    BULKHEAD_TRY(const Skeleton team, open_team(maps_));
+    BULKHEAD_CHECK(load_programs_of(*team, follow_each_call_,
+                                    [this](std::string_view program) { return is_one_of(names_, program); }));
+    std::vector<UniqueFd> programs;
+    for (const auto name : names_) {
+        const bpf_program* loaded = bpf_object__find_program_by_name(team->obj, std::string(name).c_str());
+        programs.emplace_back(::fcntl(bpf_program__fd(loaded), F_DUPFD_CLOEXEC, 0));
+        if (!programs.back())
+            return fail_errno(errno, fmt::format("keep the program {}", name));
+    }
+    programs_ = std::move(programs);
     return {};
+}
+
+int SparePrograms::program(std::string_view name) const
+{
+    for (std::size_t i = 0; i < programs_.size(); ++i)
+        if (names_[i] == name)
+            return programs_[i].get();
+    return -1;
 }
 
 Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings)

@@ -6,7 +6,11 @@
 #include "agent/datapath/pins.h"
 
 #include <chrono>
+#include <memory>
 #include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -20,24 +24,28 @@ struct ProgramSettings {
     bool only_oldest_features = false;
 };
 
-// The guard's programs for interfaces without an Ethernet header (tun, WireGuard, tunnels), which are loaded when the first
-// of these is there. Not thread-safe.
+// Programs that most hosts never need, loaded when they are needed. Not thread-safe.
 class SparePrograms {
 public:
-    // `skeleton` has its maps, and outlives this; its programs of that name are those that are loaded here.
-    SparePrograms(::datapath& skeleton, bool follow_each_call) : maps_(skeleton), follow_each_call_(follow_each_call) {}
+    // `skeleton` has its maps, and outlives this.
+    SparePrograms(::datapath& skeleton, std::vector<std::string_view> names, bool follow_each_call)
+        : maps_(skeleton), names_(std::move(names)), follow_each_call_(follow_each_call)
+    {}
 
-    // Does nothing when they are loaded. What failed is tried again after a pause, which doubles up to ten seconds; until then
-    // the error is the same.
+    // Does nothing when they are loaded. What failed is tried again after a pause, which doubles up to ten seconds;
+    // until then the error is the same.
     [[nodiscard]] Status load();
+    // -1: not loaded.
+    [[nodiscard]] int program(std::string_view name) const;
 
 private:
     static constexpr std::chrono::seconds longest_pause{10};
     [[nodiscard]] Status load_anew();
 
     ::datapath& maps_;
+    std::vector<std::string_view> names_;
     bool follow_each_call_;
-    Skeleton team_;
+    std::vector<UniqueFd> programs_; // as in names_
     std::optional<Error> failure_;
     std::chrono::seconds pause_{1};
     std::chrono::steady_clock::time_point again_at_;
@@ -47,11 +55,12 @@ struct LoadedPrograms {
     Skeleton skeleton;
     KernelFeatures features;
     PinnedMaps maps;
-    std::shared_ptr<SparePrograms> spare;
+    std::shared_ptr<SparePrograms> bare_guards; // for interfaces without an Ethernet header (tun, WireGuard, tunnels)
+    std::shared_ptr<SparePrograms> elsewhere;   // the inbound door of namespaces beside the agent's own
 };
 
-// Loads all other programs over the pinned maps, or over new ones whose control word says "no plane" and which are not pinned
-// yet; so also beside pinned maps of another layout. Attaches nothing.
+// Loads all other programs over the pinned maps, or over new ones whose control word says "no plane" and which are not
+// pinned yet; so also beside pinned maps of another layout. Attaches nothing.
 [[nodiscard]] Result<LoadedPrograms> load_programs(const PinFolder& pins, const ProgramSettings& settings);
 
 } // namespace bulkhead::agent

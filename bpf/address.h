@@ -15,6 +15,9 @@
  */
 #define BH_KEEP_BRANCHES_APART() asm volatile("" ::: "memory")
 
+/* Of a copy on the stack that the compiler would do without. */
+#define BH_KEEP_COPY(copy) asm volatile("" ::"r"(copy) : "memory")
+
 /* What the compiler is to put out of the way, so that the usual way is in few cache lines. */
 #define BH_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define BH_UNLIKELY(condition) __builtin_expect(!!(condition), 0)

@@ -42,7 +42,7 @@ static __always_inline int bh_preempt_count(const struct task_struct* task)
  * whoever runs; questions are answered with softirqs on. Where that cannot be told, it is a packet. So a question gets
  * the verdict of a packet, begins and refreshes no conversation, and no refusal of it is told.
  */
-static __always_inline int bh_a_packet_asks(void)
+__noinline int bh_a_packet_asks(void)
 {
     const struct task_struct* task = (void*)bpf_get_current_task();
     if (!BPF_CORE_READ(task, mm)) /* no process */

@@ -62,14 +62,18 @@ static __always_inline void bh_read_denial_key(struct bh_denial_key* key, const 
     key->shadow_reason = answer->shadow_reason;
 }
 
-static __always_inline void bh_one_kind(struct bh_denial_key* key, const struct bh_question* question,
-                                        const struct bh_attempt* attempt, const struct bh_subject* subject)
+/* Not static, as those below: what comes after it is verified once, not once for each way through it. */
+__noinline int bh_one_kind(struct bh_denial_key* key, const struct bh_question* question,
+                           const struct bh_attempt* attempt, const struct bh_subject* subject)
 {
+    if (!key || !question || !attempt)
+        return 0;
     key->several = BH_SEVERAL_NONE;
     key->local = bh_ends_swapped(question, attempt) ? question->remote : attempt->local;
     key->port = question->port;
     key->pid = subject ? subject->pid : 0;
     key->who = subject ? bh_digest_of(subject) : 0;
+    return 0;
 }
 
 static __always_inline void bh_several_ports(struct bh_denial_key* key)
@@ -154,8 +158,10 @@ static __always_inline int bh_within(__u32* second, __u32* entered, __u32 limit,
     return 1;
 }
 
-static __always_inline int bh_pool_has_room(const struct bh_answer* answer, const struct bh_attempt* attempt, __u64 now)
+__noinline int bh_pool_has_room(const struct bh_answer* answer, const struct bh_attempt* attempt, __u64 now)
 {
+    if (!answer || !attempt)
+        return 0;
     __u32 pool = BH_POOL_OTHER_PEERS;
     if (attempt->direction == BH_OUTBOUND)
         pool = BH_POOL_OUTBOUND;
@@ -185,9 +191,10 @@ static __always_inline void bh_note_port(struct bh_denial* denial, __u16 port)
         denial->highest_port = port;
 }
 
-static __always_inline void bh_count_in_rest(__u32 turn, const struct bh_answer* answer,
-                                             const struct bh_attempt* attempt, __u64 now)
+__noinline int bh_count_in_rest(__u32 turn, const struct bh_answer* answer, const struct bh_attempt* attempt, __u64 now)
 {
+    if (!answer || !attempt)
+        return 0;
     __u32 protocol = 4;
     switch (attempt->protocol) {
     case IPPROTO_TCP: protocol = 0; break;
@@ -200,12 +207,13 @@ static __always_inline void bh_count_in_rest(__u32 turn, const struct bh_answer*
                   (answer->verdict != BH_DENIED);
     struct bh_denial_rest* rest = bpf_map_lookup_elem(&bh_denials_rest, &index);
     if (!rest)
-        return;
+        return 0;
     if (!rest->since_ns)
         rest->since_ns = now;
     rest->last_ns = now;
     /* Not a plain addition: a packet may interrupt a connect(2) on this CPU. */
     __sync_fetch_and_add(&rest->count, 1);
+    return 0;
 }
 
 static __always_inline void bh_count_denied(const struct bh_answer* answer, __u8 direction)

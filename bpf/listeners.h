@@ -51,12 +51,15 @@ static __always_inline void bh_judge_listener(struct bh_question* question, cons
     bh_judge(question, answer);
 }
 
-static __always_inline void bh_tell_listener(enum bh_event_type type, const struct bh_listener_key* key, __u64 cookie,
-                                             const struct bh_subject* owner)
+/* Not inlined, as the next: frames of the doors have to share 512 bytes. Not static: verified once. */
+__noinline int bh_tell_listener(enum bh_event_type type, const struct bh_listener_key* key, __u64 cookie,
+                                const struct bh_subject* owner)
 {
+    if (!key)
+        return 0;
     struct bh_event* event = bh_reserve_flow_event(type);
     if (!event)
-        return;
+        return 0;
     event->cookie = cookie;
     event->local = key->address;
     event->local_port = key->port;
@@ -65,6 +68,13 @@ static __always_inline void bh_tell_listener(enum bh_event_type type, const stru
     if (owner)
         event->subject = *owner;
     bh_submit_flow_event(event);
+    return 0;
+}
+
+__noinline int bh_count_no_room(void)
+{
+    bh_count(BH_COUNT_LISTENERS_FULL);
+    return 0;
 }
 
 static __always_inline int bh_same_kind(const struct bh_subject* a, const struct bh_subject* b)
@@ -93,30 +103,34 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
 }
 
 /*
- * Takes the key for this socket. Negative: the table is full, and the socket is not in it. Static, so that the verifier
- * knows the key as memory of the stack: no other may be a key before Linux 6.2.
+ * Takes the key for this socket. Negative: the table is full, and the socket is not in it. Not static: verified once.
+ * Its own copy is the key, since nothing but memory of the stack may be one before Linux 6.2.
  */
-static __noinline int bh_enter_listener(const struct bh_listener_key* key, __u64 cookie, __u8 state, __u8 v6only)
+__noinline int bh_enter_listener(const struct bh_listener_key* wanted, __u64 cookie, __u8 state, __u8 v6only)
 {
     struct bh_listener entry = {.cookie = cookie, .state = state, .v6only = v6only};
+    if (!wanted)
+        return -1;
+    struct bh_listener_key copy = *wanted, *key = &copy;
     entry.since_ns = bpf_ktime_get_ns();
+    BH_KEEP_COPY(&entry); /* so that no argument is kept beside it on the stack */
 
     bh_read_current(&entry.owner);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)
         bh_share_listener(&entry, held);
-    if (held && entry.sharers > 0 && held->state == BH_LISTENER_LISTENING && state == BH_LISTENER_BOUND) {
+    if (held && entry.sharers > 0 && held->state == BH_LISTENER_LISTENING && entry.state == BH_LISTENER_BOUND) {
         held->v6only = entry.v6only;
         held->sharers = entry.sharers;
         return 0;
     }
     bh_read_cgroups_of_current(&entry.cgroups);
     if (bpf_map_update_elem(&bh_listeners, key, &entry, BPF_ANY)) {
-        bh_count(BH_COUNT_LISTENERS_FULL);
+        bh_count_no_room();
         return -1;
     }
-    if (state == BH_LISTENER_LISTENING)
-        bh_tell_listener(BH_EVENT_LISTEN, key, cookie, &entry.owner);
+    if (entry.state == BH_LISTENER_LISTENING)
+        bh_tell_listener(BH_EVENT_LISTEN, key, entry.cookie, &entry.owner);
     return 0;
 }
 

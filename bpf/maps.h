@@ -16,7 +16,8 @@ const volatile __u8 scope_is_root = 0;
 /* Inode number of the network namespace that the agent guards (stat of /proc/self/ns/net). */
 const volatile __u32 guarded_netns = 0;
 
-/* Where the enforced cgroup is: the id, and how deep below the root. Packets of sockets outside of it are not judged. */
+/* Where the enforced cgroup is: the id, and how deep below the root. Packets of sockets outside of it are not judged.
+ */
 const volatile __u64 scope_cgroup = 0;
 const volatile __u32 scope_level = 0;
 /*
@@ -33,7 +34,8 @@ const volatile __s64 preempt_count_from_runqueues = 0;
 /* A refused attempt from outside gets no answer at all, rather than a reset or port unreachable. */
 const volatile __u8 refuse_silently = 0;
 
-/* A walk may ask for cookies (bpf_get_socket_cookie() in iterators, Linux 5.12). Else the agent has them given before. */
+/* A walk may ask for cookies (bpf_get_socket_cookie() in iterators, Linux 5.12). Else the agent has them given before.
+ */
 const volatile __u8 cookies_in_walk = 0;
 
 /* The verifier follows each call of a function that takes pointers, with what the caller knows (before Linux 5.12). */
@@ -219,8 +221,8 @@ BH_UDP_TABLE(bh_udp_in);
 /* Where the next place is looked for, by who begins (enum bh_direction). Writer: kernel. */
 volatile __u32 udp_hand[2];
 
-/* Exchanges that the guard let pass. 65536, the least recently used goes first: its next packet is judged as the first of
- * a new exchange. Writer: kernel. */
+/* Exchanges that the guard let pass. 65536, the least recently used goes first: its next packet is judged as the first
+ * of a new exchange. Writer: kernel. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 65536);
@@ -258,7 +260,17 @@ struct {
     __type(value, __u8);
 } bh_own_elsewhere SEC(".maps");
 
-/* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel. */
+/* When an ICMP error last quoted a datagram between these ends. 4096, the least recently used goes first; none is
+ * needed for longer than the error takes from the guard to the kernel's look-up. Writer: kernel. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct bh_udp_flow_key);
+    __type(value, __u64);
+} bh_quoted SEC(".maps");
+
+/* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, 1);
@@ -284,8 +296,8 @@ struct {
 /*
  * Denials and how often. Two tables: programs count in one while the agent reads the other, so that no count is lost
  * between a reading and a deletion. 16384 kinds each, allocated at load (5 MiB each); how many may come in a second is
- * bounded in denials.h, and what finds no place is counted in bh_denials_rest. Writers: kernel; the agent puts the tables
- * into bh_denials, and empties the one that nobody counts in.
+ * bounded in denials.h, and what finds no place is counted in bh_denials_rest. Writers: kernel; the agent puts the
+ * tables into bh_denials, and empties the one that nobody counts in.
  */
 #define BH_DENIALS 16384
 struct bh_denials_inner {

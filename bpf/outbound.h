@@ -250,8 +250,10 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
  * answer if it comes from the socket that heard, from another of the same unit, program and user, or from whom the
  * policy would let hear this peer there; else it is a departure like any other.
  */
-static __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp_flow* heard)
+__noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp_flow* heard)
 {
+    if (!departure || !heard)
+        return 0;
     struct bh_question* question = &departure->question;
     struct bh_control control = question->control;
     struct bh_plane_answer answer = {};
@@ -263,7 +265,9 @@ static __noinline int bh_may_answer(struct bh_departure* departure, const struct
     if (bh_same_kind(&departure->subject, &heard->subject))
         return 1;
     bh_classes_of_current(bh_leading_slot(control), &departure->subject, &question->classes);
-    question->loopback = bh_loopback_of(&question->remote, departure->local.netns);
+    struct bh_address remote = question->remote; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&remote);
+    question->loopback = bh_loopback_of(&remote, departure->local.netns);
     question->direction = BH_INBOUND;
     question->port = departure->local.port;
     bh_judge_plane(question, bh_leading_slot(control), &answer);

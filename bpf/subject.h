@@ -300,11 +300,12 @@ static __always_inline void bh_swap_classes(struct bh_class_vector* a, struct bh
  * it (`possible`, a superset) can deny. question->classes are then those that decided. They are swapped, not copied:
  * the frames of a door have to share 512 bytes, and each counts in steps of 32 (before Linux 6.11).
  */
-static __noinline int bh_judge_unsure(struct bh_question* question, struct bh_class_vector* possible,
-                                      struct bh_answer* answer)
+__noinline int bh_judge_unsure(struct bh_question* question, struct bh_class_vector* possible, struct bh_answer* answer)
 {
-    struct bh_answer suspicion;
+    struct bh_answer suspicion = {}; /* the verifier wants it written, before Linux 6.3 */
 
+    if (!question || !possible || !answer)
+        return 0;
     bh_judge(question, answer);
     bh_swap_classes(&question->classes, possible);
     bh_judge(question, &suspicion);

@@ -290,8 +290,11 @@ static __always_inline void bh_forget_values(const void* memory, __u32 size)
         bpf_probe_read_kernel((void*)memory, size, memory);
 }
 
-/* Both planes. The active one decides, the shadow one only reports. A role without a plane allows, NO_POLICY. */
-static __always_inline void bh_judge(const struct bh_question* question, struct bh_answer* answer)
+/*
+ * Both planes. The active one decides, the shadow one only reports. A role without a plane allows, NO_POLICY. Inlined
+ * where the call stack is at its limit of eight.
+ */
+static __always_inline void bh_judge_inlined(const struct bh_question* question, struct bh_answer* answer)
 {
     struct bh_plane_answer plane = {};
 
@@ -314,6 +317,14 @@ static __always_inline void bh_judge(const struct bh_question* question, struct 
     if (BH_UNLIKELY(question->control.flags & BH_CONTROL_QUARANTINE))
         bh_blame_quarantine(answer);
     bh_forget_values(answer, sizeof(*answer));
+}
+
+/* Not static: verified once, and what comes after it not once for each way through it. */
+__noinline int bh_judge(const struct bh_question* question, struct bh_answer* answer)
+{
+    if (question && answer)
+        bh_judge_inlined(question, answer);
+    return 0;
 }
 
 /* What passes. Denials are counted where they are told (bh_tell_denied), so that no count is without its record. */

@@ -109,19 +109,19 @@ __noinline int bh_judge_exchange(void)
     struct bh_answer first;
     if (work->direction != BH_FORWARDED) {
         bh_ask_about_exchange(work, work->direction);
-        bh_judge(&work->question, &work->answer);
+        bh_judge_inlined(&work->question, &work->answer);
         bh_count_verdict(&work->answer, work->direction);
         return 0;
     }
     bh_ask_about_exchange(work, BH_INBOUND);
-    bh_judge(&work->question, &work->answer);
+    bh_judge_inlined(&work->question, &work->answer);
     if (work->answer.verdict == BH_DENIED && work->answer.shadow_verdict == BH_DENIED) {
         bh_count_verdict(&work->answer, BH_INBOUND);
         return 0;
     }
     first = work->answer;
     bh_ask_about_exchange(work, BH_OUTBOUND);
-    bh_judge(&work->question, &work->answer);
+    bh_judge_inlined(&work->question, &work->answer);
     if (first.verdict == BH_DENIED) {
         work->answer.verdict = BH_DENIED;
         work->answer.reason = first.reason;
@@ -190,18 +190,24 @@ static __always_inline int bh_plane_enforces(__u32 slot, __u8 direction)
     return info && info->default_action[direction & 1] != BH_DEFAULT_NONE;
 }
 
+/* `slot`: that of a role, or none. */
+static __always_inline int bh_role_enforces(__u32 slot, __u8 direction)
+{
+    return slot != BH_SLOT_NONE && bh_plane_enforces(slot, direction);
+}
+
 /*
  * What no rule can allow: spoofed, routed by its source, not readable. Refused where a segment of this host enforces,
  * reported where one tests, and nobody's business else.
  */
-__noinline int bh_refuse_packet(__u32 direction)
+__noinline int bh_refuse_packet_where(__u32 direction, __u32 also)
 {
     struct bh_guard_work* work = bh_current_work();
     if (!work)
         return BH_GUARD_PASS;
     struct bh_control control = work->question.control;
-    int strict = control.active_slot != BH_SLOT_NONE && bh_plane_enforces(control.active_slot, direction);
-    int would = control.shadow_slot != BH_SLOT_NONE && bh_plane_enforces(control.shadow_slot, direction);
+    int strict = bh_role_enforces(control.active_slot, direction) || bh_role_enforces(control.active_slot, also);
+    int would = bh_role_enforces(control.shadow_slot, direction) || bh_role_enforces(control.shadow_slot, also);
     if (!strict && !would)
         return BH_GUARD_PASS;
     work->direction = (__u8)direction;
@@ -214,6 +220,17 @@ __noinline int bh_refuse_packet(__u32 direction)
     bh_count_verdict(&work->answer, direction);
     bh_tell_packet_denied();
     return strict ? BH_GUARD_DROP : BH_GUARD_PASS;
+}
+
+static __always_inline int bh_refuse_packet(__u32 direction)
+{
+    return bh_refuse_packet_where(direction, direction);
+}
+
+/* What comes in, to get something out past the policy. */
+static __always_inline int bh_refuse_error(void)
+{
+    return bh_refuse_packet_where(BH_INBOUND, BH_OUTBOUND);
 }
 
 /* work->key from the packet, for an exchange that this packet would begin. */

@@ -39,6 +39,7 @@ enum {
     BH_ICMPV6_ROUTER_SOLICITATION = 133,
     BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT = 136,
     BH_ICMPV6_REDIRECT = 137,
+    BH_ND_REDIRECTED_HEADER = 4, /* an option of that */
     BH_ICMPV6_MLDV2_REPORT = 143,
     BH_ICMPV6_EXTENDED_ECHO = 160,
     BH_ICMPV6_EXTENDED_ECHO_REPLY = 161,
@@ -80,7 +81,8 @@ struct bh_packet {
     __u8 headless; /* a fragment that is not the first: no transport header */
     __u8 fragmented;
     __u8 fragment_protocol; /* as each fragment has it: of IPv6, the first header in the pieces */
-    __u8 pad[2];
+    __u8 routed;            /* has a routing header, whatever is left of its way */
+    __u8 pad;
     __u32 identification; /* of the fragments */
     __u32 tcp_sequence;
     __u32 transport; /* offset of the transport header */
@@ -203,6 +205,33 @@ static __always_inline int bh_is_extension(__u8 header)
            header == IPPROTO_DSTOPTS;
 }
 
+/*
+ * Reads the extension header `kind` at `at`: what comes after it, with its length above the lowest 8 bits. Negative: it
+ * cannot be read, or hides what it must not. Not static, so that it is verified once, not once for each header.
+ */
+__noinline int bh_read_extension(struct __sk_buff* skb, struct bh_packet* packet, __u32 at, __u32 kind)
+{
+    __u8 header[8];
+    if (!packet || bpf_skb_load_bytes(skb, at, header, sizeof(header)))
+        return -1;
+    if (kind == IPPROTO_FRAGMENT) {
+        __u16 offset = (__u16)(header[2] << 5 | header[3] >> 3);
+        if (bh_hides_tcp_flags(header[0], offset))
+            return -1;
+        packet->headless = offset != 0;
+        packet->fragmented = packet->headless || (header[3] & 1);
+        __builtin_memcpy(&packet->identification, header + 4, 4);
+        packet->fragment_protocol = header[0];
+        return header[0] | 8 << 8;
+    }
+    if (kind == IPPROTO_ROUTING) {
+        packet->routed = 1;
+        if (header[3] > 0)
+            packet->source_routed = 1;
+    }
+    return header[0] | (header[1] + 1) * 8 << 8;
+}
+
 __noinline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet* packet, __u32 at)
 {
     struct ipv6hdr ip;
@@ -216,24 +245,11 @@ __noinline int bh_read_ipv6(struct __sk_buff* skb, struct bh_packet* packet, __u
     for (int i = 0; i < BH_EXTENSION_HEADERS; i++) {
         if (!bh_is_extension(next) || packet->headless)
             break;
-        __u8 header[8];
-        if (bpf_skb_load_bytes(skb, at, header, sizeof(header)))
+        int read = bh_read_extension(skb, packet, at, next);
+        if (read < 0)
             return -1;
-        if (next == IPPROTO_ROUTING && header[3] > 0)
-            packet->source_routed = 1;
-        if (next == IPPROTO_FRAGMENT) {
-            __u16 offset = (__u16)(header[2] << 5 | header[3] >> 3);
-            if (bh_hides_tcp_flags(header[0], offset))
-                return -1;
-            packet->headless = offset != 0;
-            packet->fragmented = packet->headless || (header[3] & 1);
-            __builtin_memcpy(&packet->identification, header + 4, 4);
-            packet->fragment_protocol = header[0];
-            at += 8;
-        } else {
-            at += (header[1] + 1u) * 8;
-        }
-        next = header[0];
+        next = (__u8)read;
+        at += (__u32)read >> 8;
     }
     if (bh_is_extension(next) && !packet->headless)
         return -1;
@@ -294,6 +310,22 @@ static __always_inline int bh_parse_packet(struct __sk_buff* skb, struct bh_pack
 }
 
 /*
+ * The kernel looks for what an error of IPv6 is about behind an authentication header (ipv6_skip_exthdr), which is a
+ * protocol like any other to us; and takes the last segment of a routing header for the destination (seg6_get_daddr).
+ */
+static __always_inline int bh_skip_quoted_ah(struct __sk_buff* skb, struct bh_packet* quoted)
+{
+    __u8 header[2];
+    if (quoted->protocol != IPPROTO_AH || quoted->headless)
+        return 1;
+    if (bpf_skb_load_bytes(skb, quoted->transport, header, sizeof(header)))
+        return 0;
+    quoted->protocol = header[0];
+    quoted->transport += (header[1] + 2u) * 4;
+    return quoted->protocol != IPPROTO_AH && !bh_is_extension(quoted->protocol);
+}
+
+/*
  * The packet that an ICMP error is about: its addresses and ports as they were when it left, so that its source is this
  * end. False when it cannot be read. `at`: its IP header.
  */
@@ -301,6 +333,8 @@ static __always_inline int bh_read_quoted(struct __sk_buff* skb, struct bh_packe
 {
     __builtin_memset(quoted, 0, sizeof(*quoted));
     if (v4 ? bh_read_ipv4(skb, quoted, at) : bh_read_ipv6(skb, quoted, at))
+        return 0;
+    if (!v4 && (quoted->routed || !bh_skip_quoted_ah(skb, quoted)))
         return 0;
     if (quoted->headless)
         return 1;

@@ -18,7 +18,7 @@ __noinline int bh_judge_call_at(__u32 index)
                                    .direction = call->request.direction & 1,
                                    .port_unknown = call->request.port_unknown};
     __u32 netns = call->request.netns ? call->request.netns : guarded_netns;
-    struct bh_answer answer;
+    struct bh_answer answer = {};
 
     question.loopback = bh_loopback_of(&question.remote, netns);
     question.control = bh_read_control();

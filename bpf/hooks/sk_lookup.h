@@ -8,6 +8,7 @@
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
+#include "bpf/quoted.h"
 #include "bpf/udp_flows.h"
 
 struct bh_arrival {
@@ -17,7 +18,14 @@ struct bh_arrival {
     __u32 netns;
     __u16 remote_port;
     __u8 by_process;
+    __u8 by_lo; /* on the loopback interface; where the kernel says so (5.17) */
 };
+
+struct bpf_sk_lookup___with_interface {
+    __u32 ingress_ifindex;
+} __attribute__((preserve_access_index));
+
+#define BH_LOOPBACK_IFINDEX 1 /* in every namespace (net/core/dev.c, dev_new_index) */
 
 static __always_inline void bh_read_remote(struct bpf_sk_lookup* ctx, struct bh_address* remote)
 {
@@ -50,6 +58,8 @@ __noinline int bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arr
     arrival->question.port = ctx->local_port;
     arrival->question.protocol = ctx->protocol;
     arrival->question.direction = BH_INBOUND;
+    if (bpf_core_field_exists(struct bpf_sk_lookup___with_interface, ingress_ifindex))
+        arrival->by_lo = ctx->ingress_ifindex == BH_LOOPBACK_IFINDEX;
     bh_forget_values(arrival, sizeof(*arrival));
     return 0;
 }
@@ -77,31 +87,48 @@ static __always_inline void bh_describe_arrival(struct bh_event* event, const st
         event->subject = listener->owner;
 }
 
-static __always_inline void bh_tell_arrival_denied(const struct bh_arrival* arrival, const struct bh_listener* listener)
+/* Not static, as bh_read_arrival(). */
+__noinline int bh_tell_arrival_denied(const struct bh_arrival* arrival, const struct bh_listener* listener)
 {
+    if (!arrival)
+        return 0;
     /* Whoever began it on this host was asked and told of; what finds nobody is the tail of what has ended. */
     if (arrival->question.loopback && !listener)
-        return;
+        return 0;
     struct bh_attempt attempt = {.local = arrival->local,
                                  .local_port = arrival->question.port,
                                  .remote_port = arrival->remote_port,
                                  .protocol = arrival->question.protocol,
                                  .direction = BH_INBOUND};
     bh_tell_denied(&arrival->question, &arrival->answer, &attempt, listener ? &listener->owner : NULL);
+    return 0;
 }
 
-static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, __u64 now)
+static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, const struct bh_udp_flow_key* key, __u64 now)
 {
-    if (!bh_udp_flow_was_touched(flow) && bh_a_packet_asks())
+    if (!bh_udp_flow_was_touched(flow) && bh_a_packet_asks() && !bh_was_quoted(key, now))
         bh_touch_udp_flow(flow, now);
 }
 
-/* By a socket that was not there before; who heard may answer. */
-static __always_inline void bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* listener)
+/* By a socket that was not there before; who heard may answer. Not static, as bh_read_arrival(). */
+__noinline int bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* listener)
 {
+    if (!flow || !listener)
+        return 0;
     flow->cookie = listener->cookie;
     if (!bh_same_kind(&flow->subject, &listener->owner))
         flow->subject = listener->owner;
+    return 0;
+}
+
+/*
+ * Whether the remote end is likely to have sent anything: not if an ICMP error was about such a datagram, and not if it
+ * came by the loopback interface from an address that is not the host's, as only a process of this host can make one.
+ */
+static __always_inline int bh_may_have_been_sent(const struct bh_arrival* arrival, const struct bh_udp_flow_key* key,
+                                                 __u64 now)
+{
+    return !(arrival->by_lo && !arrival->question.loopback) && !bh_was_quoted(key, now);
 }
 
 /* False: there is no room to remember what the reply needs. */
@@ -113,17 +140,20 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     if (begins) {
         if (!bh_a_packet_asks())
             return 1;
-        if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
-            !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
-            return 0;
-        flow = bh_find_udp_flow(key, BH_INBOUND);
+        /* Told all the same, since it may be a datagram; but nothing is an answer to it. */
+        if (bh_may_have_been_sent(arrival, key, now)) {
+            if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
+                !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
+                return 0;
+            flow = bh_find_udp_flow(key, BH_INBOUND);
+        }
     }
     if (flow) {
         bh_settle_udp_flow(flow, arrival->question.control.generation,
                            !arrival->by_process && !arrival->answer.on_time);
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
-        bh_touch_by_packet(flow, now);
+        bh_touch_by_packet(flow, key, now);
     }
     if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
         return 1;
@@ -140,9 +170,11 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
  * reply if it reaches the socket that asked, another of the same unit, program and user, or whom the policy would let
  * ask; else it is an arrival like any other.
  */
-static __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struct bh_udp_flow* asked,
-                                         const struct bh_listener* listener)
+__noinline int bh_may_be_answered(struct bh_arrival* arrival, const struct bh_udp_flow* asked,
+                                  const struct bh_listener* listener)
 {
+    if (!arrival || !asked || !listener)
+        return 0;
     struct bh_question* question = &arrival->question;
     struct bh_plane_answer answer = {};
     __u16 local_port = question->port;
@@ -154,7 +186,9 @@ static __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struc
     else
         bh_classes_of_stored(bh_leading_slot(question->control), &listener->owner, &listener->cgroups,
                              &question->classes);
-    question->loopback = bh_loopback_of(&question->remote, arrival->netns);
+    struct bh_address remote = question->remote; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&remote);
+    question->loopback = bh_loopback_of(&remote, arrival->netns);
     question->direction = BH_OUTBOUND;
     question->port = arrival->remote_port;
     bh_judge_plane(question, bh_leading_slot(question->control), &answer);
@@ -202,7 +236,7 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     struct bh_control control = arrival->question.control;
     *flow = bh_live_udp_flow(key, BH_INBOUND, now);
     if (*flow && bh_udp_flow_settled(*flow, control)) {
-        bh_touch_by_packet(*flow, now);
+        bh_touch_by_packet(*flow, key, now);
         return 1;
     }
     struct bh_udp_flow* asked = bh_live_udp_flow(key, BH_OUTBOUND, now);

@@ -58,7 +58,7 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
 {
     struct bh_question question = {
         .remote = *remote, .port = event->local_port, .protocol = IPPROTO_TCP, .direction = BH_INBOUND};
-    struct bh_answer answer;
+    struct bh_answer answer = {};
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
     const struct tcp_sock* tcp = bh_tcp_socket(ctx);

@@ -318,6 +318,7 @@ struct bh_fragment_key {
 BH_ASSERT(sizeof(struct bh_fragment_key) == 40, "layout");
 
 #define BH_FRAGMENTS_LAST_NS (60ull * 1000 * 1000 * 1000) /* RFC 8200, section 4.5 */
+#define BH_QUOTED_NS (1000ull * 1000 * 1000) /* how long what an ICMP error was about begins no conversation */
 
 #define BH_SUBNET_BROADCASTS 8 /* IPv4 broadcast addresses that are known one by one */
 

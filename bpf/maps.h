@@ -260,15 +260,6 @@ struct {
     __type(value, __u8);
 } bh_own_elsewhere SEC(".maps");
 
-/* When an ICMP error last quoted a datagram between these ends. 4096, the least recently used goes first; none is
- * needed for longer than the error takes from the guard to the kernel's look-up. Writer: kernel. */
-struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 4096);
-    __type(key, struct bh_udp_flow_key);
-    __type(value, __u64);
-} bh_quoted SEC(".maps");
-
 /* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel.
  */
 struct {

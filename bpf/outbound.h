@@ -183,6 +183,49 @@ static __always_inline int bh_stays_here_freely(struct bh_departure* departure)
     return bh_is_loopback(&question->remote) && !bh_planes_are_about_loopback(question->control);
 }
 
+/* Not static, as the next: verified once, and what comes after it not once for each way through it. */
+__noinline int bh_goes_to_itself(const struct bh_departure* departure)
+{
+    if (!departure)
+        return 0;
+    struct bh_address remote = departure->question.remote; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&remote);
+    return bh_is_loopback(&remote) || bh_own_address(&remote);
+}
+
+static __always_inline int bh_is_foreign(const struct bh_address* source)
+{
+    return !bh_is_unspecified(source) && !bh_is_loopback(source) && !bh_own_address(source);
+}
+
+/*
+ * A datagram that stays on the host passes no guard. From a source that is not the host's it would arrive in the name
+ * of a peer, and what is sent to that peer then would count as an answer. IPv6 lets anybody choose such a source
+ * (IPV6_FREEBIND); a connected socket may do so for each datagram, unseen here (IPV6_PKTINFO).
+ * True: a plane in force refuses it, whatever rules say.
+ */
+__noinline int bh_refuse_pretender(struct bh_departure* departure)
+{
+    if (!departure)
+        return 0;
+    struct bh_control control = departure->question.control;
+    departure->question.direction = BH_OUTBOUND;
+    __builtin_memset(&departure->answer, 0, sizeof(departure->answer));
+    if (bh_role_enforces(control.active_slot, BH_OUTBOUND)) {
+        departure->answer.verdict = BH_DENIED;
+        departure->answer.reason = BH_REASON_MALFORMED;
+    }
+    if (bh_role_enforces(control.shadow_slot, BH_OUTBOUND)) {
+        departure->answer.shadow_verdict = BH_DENIED;
+        departure->answer.shadow_reason = BH_REASON_MALFORMED;
+    }
+    if (departure->answer.verdict != BH_DENIED && departure->answer.shadow_verdict != BH_DENIED)
+        return 0;
+    bh_subject_of_current(&departure->subject);
+    bh_tell_departure_denied(departure);
+    return departure->answer.verdict == BH_DENIED;
+}
+
 /* connect(2), both families; question.remote and question.port are set. */
 static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -192,6 +235,10 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     bh_read_socket(ctx, departure);
     question->control = bh_read_control();
+    struct bpf_sock* socket = ctx->sk;
+    if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
+                    bh_binds_anywhere(socket) && bh_refuse_pretender(departure)))
+        return BH_REFUSE;
     if (BH_UNLIKELY(bh_stays_here_freely(departure))) {
         bh_bound_socket_connects(departure);
         return BH_PASS;
@@ -236,8 +283,10 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
     }
     if (flow) {
         flow->cookie = departure->cookie;
+        /* Within the host each datagram is looked at: where it says that it comes from counts. */
         bh_settle_udp_flow(flow, departure->question.control.generation,
-                           !departure->answer.on_time && !bh_planes_look_at_processes(departure->question.control));
+                           !departure->answer.on_time && !departure->question.loopback &&
+                               !bh_planes_look_at_processes(departure->question.control));
         bh_touch_udp_flow(flow, now);
     }
     if (begins && departure->question.loopback != BH_LOOPBACK_ADDRESS)
@@ -308,14 +357,20 @@ __noinline int bh_read_sender(struct bpf_sock_addr* ctx, struct bh_departure* de
     return 0;
 }
 
-/* A datagram with an address of its own, both families. */
-static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+/* A datagram with an address of its own. `source_is_foreign`: whether it is to come from an address that is not ours.
+ */
+static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_departure* departure,
+                                           int (*source_is_foreign)(struct bpf_sock_addr*))
 {
     struct bh_question* question = &departure->question;
+    struct bpf_sock* socket = ctx->sk;
     question->protocol = bh_protocol_of(ctx);
-    if (question->protocol != IPPROTO_UDP || !ctx->sk)
+    if (question->protocol != IPPROTO_UDP || !socket)
         return BH_PASS;
     bh_read_sender(ctx, departure);
+    if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) &&
+                    (host_binds_anywhere || bh_binds_anywhere(socket)) && bh_refuse_pretender(departure)))
+        return BH_REFUSE;
     if (bh_stays_here_freely(departure))
         return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
 
@@ -330,7 +385,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     }
     struct bh_udp_flow* answered = bh_live_udp_flow(&key, BH_INBOUND, now);
-    if (answered && (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered))) {
+    if (answered && (answered->heard || answered->answered) &&
+        (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered))) {
         bh_reply_seen(answered, now);
         return BH_PASS;
     }

@@ -327,6 +327,13 @@ __noinline int bh_judge(const struct bh_question* question, struct bh_answer* an
     return 0;
 }
 
+/* `slot`: that of a role. Whether a segment of its plane has a stance in this direction. */
+static __always_inline int bh_role_enforces(__u32 slot, __u8 direction)
+{
+    const struct bh_plane_info* info = slot != BH_SLOT_NONE ? bpf_map_lookup_elem(&bh_plane_info, &slot) : NULL;
+    return info && info->default_action[direction & 1] != BH_DEFAULT_NONE;
+}
+
 /* What passes. Denials are counted where they are told (bh_tell_denied), so that no count is without its record. */
 static __always_inline void bh_count_verdict(const struct bh_answer* answer, __u8 direction)
 {

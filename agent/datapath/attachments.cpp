@@ -24,13 +24,15 @@ struct Hook {
 };
 
 // sk_lookup and connect come last: by then the listener table is being kept.
-std::array<Hook, 10> hooks_of(::datapath& skeleton)
+std::array<Hook, 12> hooks_of(::datapath& skeleton)
 {
     auto& programs = skeleton.progs;
     return {{{"post_bind4", programs.bh_post_bind4, false},
              {"post_bind6", programs.bh_post_bind6, false},
              {"sock_release", programs.bh_sock_release, false},
              {"sock_ops", programs.bh_sock_ops, false},
+             {"recvmsg4", programs.bh_recvmsg4, false},
+             {"recvmsg6", programs.bh_recvmsg6, false},
              {"sk_lookup", programs.bh_sk_lookup, true},
              {"sendmsg4", programs.bh_sendmsg4, false},
              {"sendmsg6", programs.bh_sendmsg6, false},

@@ -55,8 +55,6 @@ std::vector<MapUse> KernelDatapath::map_use()
                  });
     count_living("fragments", maps.bh_fragments, bh_fragment_key{}, __u64{},
                  [now](const bh_fragment_key&, __u64 passed) { return now < passed + BH_FRAGMENTS_LAST_NS; });
-    count_living("quoted", maps.bh_quoted, bh_udp_flow_key{}, __u64{},
-                 [now](const bh_udp_flow_key&, __u64 marked) { return now < marked + BH_QUOTED_NS; });
     count("own_addresses", maps.bh_own_addresses, bh_address{}, __u8{});
     count("own_elsewhere", maps.bh_own_elsewhere, bh_own_key{}, __u8{});
     count("denials_even", maps.bh_denials_even, bh_denial_key{}, bh_denial{});

@@ -43,19 +43,14 @@ __noinline int bh_judge_entering(struct __sk_buff* skb)
         return bh_refuse_packet(BH_INBOUND);
     if (host_forwards && !for_many && !bh_is_for_this_host(packet))
         return bh_passes_through(skb, work);
-    if (has_door || bh_is_link_control(packet))
+    if (has_door || bh_is_link_control(packet) || bh_is_path_mtu(packet))
         return BH_GUARD_PASS;
     if (!for_many && !bh_is_for_this_host(packet))
         return BH_GUARD_PASS; /* nobody's */
     if (packet->headless)
         return BH_GUARD_PASS; /* nothing without the first fragment, which is judged */
-    if (bh_is_icmp_error(packet)) {
-        int error = bh_what_error_is(skb);
-        if (error == BH_ERROR_FORGED)
-            return bh_refuse_error();
-        if (error == BH_ERROR_AWAITED || bh_is_path_mtu(packet))
-            return BH_GUARD_PASS;
-    }
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
+        return BH_GUARD_PASS;
     return bh_judge_packet(BH_INBOUND);
 }
 
@@ -69,7 +64,7 @@ static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
-        return bh_enters_quarantine(skb);
+        return bh_enters_quarantine();
     if (work->packet.kind == BH_FRAME_ARP || work->packet.kind == BH_FRAME_OTHER)
         return BH_GUARD_PASS;
     if (work->packet.kind == BH_FRAME_MALFORMED) {

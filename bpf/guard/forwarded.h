@@ -6,7 +6,7 @@
 #ifndef BULKHEAD_BPF_GUARD_FORWARDED_H
 #define BULKHEAD_BPF_GUARD_FORWARDED_H
 
-#include "bpf/guard/errors.h"
+#include "bpf/guard/neighbours.h"
 
 /* Left on a packet that was let pass where it entered; nobody but tc programs can set it. */
 #define BH_JUDGED_MARK 0xb1cd
@@ -31,7 +31,7 @@ __noinline int bh_forwarded(struct __sk_buff* skb, __u32 bridged)
     if (bridged && bh_is_link_control(packet))
         return BH_GUARD_PASS;
     /* Also of "packet too big": what it quotes has passed here. */
-    if (bh_is_icmp_error(packet) && bh_what_error_is(skb) == BH_ERROR_AWAITED)
+    if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
         return BH_GUARD_PASS;
     return bh_judge_packet(BH_FORWARDED);
 }

@@ -184,30 +184,18 @@ static __always_inline void bh_tell_exchange(const struct bh_guard_work* work)
     bh_submit_flow_event(event);
 }
 
-static __always_inline int bh_plane_enforces(__u32 slot, __u8 direction)
-{
-    const struct bh_plane_info* info = bpf_map_lookup_elem(&bh_plane_info, &slot);
-    return info && info->default_action[direction & 1] != BH_DEFAULT_NONE;
-}
-
-/* `slot`: that of a role, or none. */
-static __always_inline int bh_role_enforces(__u32 slot, __u8 direction)
-{
-    return slot != BH_SLOT_NONE && bh_plane_enforces(slot, direction);
-}
-
 /*
  * What no rule can allow: spoofed, routed by its source, not readable. Refused where a segment of this host enforces,
  * reported where one tests, and nobody's business else.
  */
-__noinline int bh_refuse_packet_where(__u32 direction, __u32 also)
+__noinline int bh_refuse_packet(__u32 direction)
 {
     struct bh_guard_work* work = bh_current_work();
     if (!work)
         return BH_GUARD_PASS;
     struct bh_control control = work->question.control;
-    int strict = bh_role_enforces(control.active_slot, direction) || bh_role_enforces(control.active_slot, also);
-    int would = bh_role_enforces(control.shadow_slot, direction) || bh_role_enforces(control.shadow_slot, also);
+    int strict = bh_role_enforces(control.active_slot, direction);
+    int would = bh_role_enforces(control.shadow_slot, direction);
     if (!strict && !would)
         return BH_GUARD_PASS;
     work->direction = (__u8)direction;
@@ -220,17 +208,6 @@ __noinline int bh_refuse_packet_where(__u32 direction, __u32 also)
     bh_count_verdict(&work->answer, direction);
     bh_tell_packet_denied();
     return strict ? BH_GUARD_DROP : BH_GUARD_PASS;
-}
-
-static __always_inline int bh_refuse_packet(__u32 direction)
-{
-    return bh_refuse_packet_where(direction, direction);
-}
-
-/* What comes in, to get something out past the policy. */
-static __always_inline int bh_refuse_error(void)
-{
-    return bh_refuse_packet_where(BH_INBOUND, BH_OUTBOUND);
 }
 
 /* work->key from the packet, for an exchange that this packet would begin. */

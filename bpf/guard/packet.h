@@ -39,7 +39,6 @@ enum {
     BH_ICMPV6_ROUTER_SOLICITATION = 133,
     BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT = 136,
     BH_ICMPV6_REDIRECT = 137,
-    BH_ND_REDIRECTED_HEADER = 4, /* an option of that */
     BH_ICMPV6_MLDV2_REPORT = 143,
     BH_ICMPV6_EXTENDED_ECHO = 160,
     BH_ICMPV6_EXTENDED_ECHO_REPLY = 161,
@@ -81,8 +80,7 @@ struct bh_packet {
     __u8 headless; /* a fragment that is not the first: no transport header */
     __u8 fragmented;
     __u8 fragment_protocol; /* as each fragment has it: of IPv6, the first header in the pieces */
-    __u8 routed;            /* has a routing header, whatever is left of its way */
-    __u8 pad;
+    __u8 pad[2];
     __u32 identification; /* of the fragments */
     __u32 tcp_sequence;
     __u32 transport; /* offset of the transport header */
@@ -224,11 +222,8 @@ __noinline int bh_read_extension(struct __sk_buff* skb, struct bh_packet* packet
         packet->fragment_protocol = header[0];
         return header[0] | 8 << 8;
     }
-    if (kind == IPPROTO_ROUTING) {
-        packet->routed = 1;
-        if (header[3] > 0)
-            packet->source_routed = 1;
-    }
+    if (kind == IPPROTO_ROUTING && header[3] > 0)
+        packet->source_routed = 1;
     return header[0] | (header[1] + 1) * 8 << 8;
 }
 
@@ -310,22 +305,6 @@ static __always_inline int bh_parse_packet(struct __sk_buff* skb, struct bh_pack
 }
 
 /*
- * The kernel looks for what an error of IPv6 is about behind an authentication header (ipv6_skip_exthdr), which is a
- * protocol like any other to us; and takes the last segment of a routing header for the destination (seg6_get_daddr).
- */
-static __always_inline int bh_skip_quoted_ah(struct __sk_buff* skb, struct bh_packet* quoted)
-{
-    __u8 header[2];
-    if (quoted->protocol != IPPROTO_AH || quoted->headless)
-        return 1;
-    if (bpf_skb_load_bytes(skb, quoted->transport, header, sizeof(header)))
-        return 0;
-    quoted->protocol = header[0];
-    quoted->transport += (header[1] + 2u) * 4;
-    return quoted->protocol != IPPROTO_AH && !bh_is_extension(quoted->protocol);
-}
-
-/*
  * The packet that an ICMP error is about: its addresses and ports as they were when it left, so that its source is this
  * end. False when it cannot be read. `at`: its IP header.
  */
@@ -333,8 +312,6 @@ static __always_inline int bh_read_quoted(struct __sk_buff* skb, struct bh_packe
 {
     __builtin_memset(quoted, 0, sizeof(*quoted));
     if (v4 ? bh_read_ipv4(skb, quoted, at) : bh_read_ipv6(skb, quoted, at))
-        return 0;
-    if (!v4 && (quoted->routed || !bh_skip_quoted_ah(skb, quoted)))
         return 0;
     if (quoted->headless)
         return 1;

@@ -3,7 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_QUARANTINE_H
 #define BULKHEAD_BPF_GUARD_QUARANTINE_H
 
-#include "bpf/guard/errors.h"
+#include "bpf/guard/neighbours.h"
 
 /*
  * Without state: a packet may pass when its exchange could have been begun here as it stands, or, a segment of TCP
@@ -20,14 +20,14 @@ __noinline int bh_quarantine_allows(__u32 direction, __u32 also_answers)
     bh_take_as_first(work);
     work->direction = (__u8)direction;
     bh_ask_about_exchange(work, direction);
-    bh_judge_inlined(&work->question, &work->answer);
+    bh_judge(&work->question, &work->answer);
     if (work->answer.verdict == BH_ALLOWED)
         return 1;
     if (!also_answers)
         return 0;
     bh_turn_round(&work->key);
     bh_ask_about_exchange(work, direction == BH_OUTBOUND ? BH_INBOUND : BH_OUTBOUND);
-    bh_judge_inlined(&work->question, &work->answer);
+    bh_judge(&work->question, &work->answer);
     return work->answer.verdict == BH_ALLOWED;
 }
 
@@ -69,15 +69,14 @@ __noinline int bh_leaves_quarantine(__u32 made_by_kernel)
     return bh_quarantine_allows(BH_OUTBOUND, also_answers) ? BH_GUARD_PASS : bh_quarantine_refuses(BH_OUTBOUND);
 }
 
-__noinline int bh_enters_quarantine(struct __sk_buff* skb)
+__noinline int bh_enters_quarantine(void)
 {
     struct bh_guard_work* work = bh_current_work();
     if (!work)
         return BH_GUARD_PASS;
     const struct bh_packet* packet = &work->packet;
-    if (bh_keeps_the_link_up(packet) || (packet->kind == BH_FRAME_IP && bh_is_link_control(packet)))
-        return BH_GUARD_PASS;
-    if (packet->kind == BH_FRAME_IP && bh_is_path_mtu(packet) && bh_what_error_is(skb) != BH_ERROR_FORGED)
+    if (bh_keeps_the_link_up(packet) ||
+        (packet->kind == BH_FRAME_IP && (bh_is_link_control(packet) || bh_is_path_mtu(packet))))
         return BH_GUARD_PASS;
     return bh_quarantine_allows(BH_INBOUND, !bh_is_opening_segment(packet)) ? BH_GUARD_PASS
                                                                             : bh_quarantine_refuses(BH_INBOUND);

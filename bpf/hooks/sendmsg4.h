@@ -9,6 +9,17 @@ __noinline int bh_datagram4_goes_on(struct bpf_sock_addr* ctx)
     return bh_departure_goes_on(ctx, &key);
 }
 
+/* Likewise, and with a frame of its own. Bound to, or said with the datagram (IP_PKTINFO, IPV6_PKTINFO). */
+__noinline int bh_source4_is_foreign(struct bpf_sock_addr* ctx)
+{
+    struct bh_address source;
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket)
+        return 0;
+    bh_set_v4(&source, ctx->msg_src_ip4 ? ctx->msg_src_ip4 : socket->src_ip4);
+    return bh_is_foreign(&source);
+}
+
 SEC("cgroup/sendmsg4")
 int bh_sendmsg4(struct bpf_sock_addr* ctx)
 {
@@ -17,5 +28,5 @@ int bh_sendmsg4(struct bpf_sock_addr* ctx)
     struct bh_departure departure = {};
     bh_set_v4(&departure.question.remote, ctx->user_ip4);
     departure.question.port = bpf_ntohs((__u16)ctx->user_port);
-    return bh_sendmsg_door(ctx, &departure);
+    return bh_sendmsg_door(ctx, &departure, bh_source4_is_foreign);
 }

@@ -9,6 +9,19 @@ __noinline int bh_datagram6_goes_on(struct bpf_sock_addr* ctx)
     return bh_departure_goes_on(ctx, &key);
 }
 
+/* Likewise, and with a frame of its own. Bound to, or said with the datagram (IP_PKTINFO, IPV6_PKTINFO). */
+__noinline int bh_source6_is_foreign(struct bpf_sock_addr* ctx)
+{
+    struct bh_address source;
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket)
+        return 0;
+    bh_set_v6(&source, ctx->msg_src_ip6[0], ctx->msg_src_ip6[1], ctx->msg_src_ip6[2], ctx->msg_src_ip6[3]);
+    if (bh_is_unspecified(&source))
+        bh_set_v6(&source, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
+    return bh_is_foreign(&source);
+}
+
 SEC("cgroup/sendmsg6")
 int bh_sendmsg6(struct bpf_sock_addr* ctx)
 {
@@ -17,5 +30,5 @@ int bh_sendmsg6(struct bpf_sock_addr* ctx)
     struct bh_departure departure = {};
     bh_set_v6(&departure.question.remote, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
     departure.question.port = bpf_ntohs((__u16)ctx->user_port);
-    return bh_sendmsg_door(ctx, &departure);
+    return bh_sendmsg_door(ctx, &departure, bh_source6_is_foreign);
 }

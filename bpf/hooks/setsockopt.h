@@ -9,6 +9,10 @@
 
 #define BH_SOL_IP 0
 #define BH_SOL_IPV6 41
+#define BH_IP_FREEBIND 15
+#define BH_IP_TRANSPARENT 19
+#define BH_IPV6_TRANSPARENT 75
+#define BH_IPV6_FREEBIND 78
 #define BH_SOL_PACKET 263
 #define BH_SOL_XDP 283
 #define BH_IP_OPTIONS 4
@@ -39,12 +43,22 @@ static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
     return 0;
 }
 
+/* After connect(2), which asks for that right (bh_may_pretend). */
+static __always_inline int bh_asks_late(struct bpf_sockopt* ctx)
+{
+    struct bpf_sock* socket = ctx->sk;
+    int asks = ctx->level == BH_SOL_IP ? ctx->optname == BH_IP_FREEBIND || ctx->optname == BH_IP_TRANSPARENT
+                                       : ctx->optname == BH_IPV6_FREEBIND || ctx->optname == BH_IPV6_TRANSPARENT;
+    return asks && socket && socket->protocol == IPPROTO_UDP && socket->dst_port && bh_number_is_set(ctx);
+}
+
 static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
 {
     switch (ctx->level) {
-    case BH_SOL_IP: return ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx);
+    case BH_SOL_IP: return (ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx)) || bh_asks_late(ctx);
     case BH_SOL_IPV6:
-        return (ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0;
+        return bh_asks_late(ctx) ||
+               ((ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0);
     case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_number_is_set(ctx);
     case BH_SOL_XDP: return ctx->optname == BH_XDP_TX_RING;
     default: return 0;
@@ -69,11 +83,11 @@ int bh_setsockopt(struct bpf_sockopt* ctx)
     if (!bh_is_way_around(ctx))
         return 1;
     struct bh_control control = bh_read_control();
-    if (control.active_slot != BH_SLOT_NONE && bh_plane_enforces(control.active_slot, BH_OUTBOUND)) {
+    if (bh_role_enforces(control.active_slot, BH_OUTBOUND)) {
         answer.verdict = BH_DENIED;
         answer.reason = BH_REASON_MALFORMED;
     }
-    if (control.shadow_slot != BH_SLOT_NONE && bh_plane_enforces(control.shadow_slot, BH_OUTBOUND)) {
+    if (bh_role_enforces(control.shadow_slot, BH_OUTBOUND)) {
         answer.shadow_verdict = BH_DENIED;
         answer.shadow_reason = BH_REASON_MALFORMED;
     }

@@ -8,7 +8,6 @@
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
-#include "bpf/quoted.h"
 #include "bpf/udp_flows.h"
 
 struct bh_arrival {
@@ -18,14 +17,7 @@ struct bh_arrival {
     __u32 netns;
     __u16 remote_port;
     __u8 by_process;
-    __u8 by_lo; /* on the loopback interface; where the kernel says so (5.17) */
 };
-
-struct bpf_sk_lookup___with_interface {
-    __u32 ingress_ifindex;
-} __attribute__((preserve_access_index));
-
-#define BH_LOOPBACK_IFINDEX 1 /* in every namespace (net/core/dev.c, dev_new_index) */
 
 static __always_inline void bh_read_remote(struct bpf_sk_lookup* ctx, struct bh_address* remote)
 {
@@ -58,8 +50,6 @@ __noinline int bh_read_arrival(struct bpf_sk_lookup* ctx, struct bh_arrival* arr
     arrival->question.port = ctx->local_port;
     arrival->question.protocol = ctx->protocol;
     arrival->question.direction = BH_INBOUND;
-    if (bpf_core_field_exists(struct bpf_sk_lookup___with_interface, ingress_ifindex))
-        arrival->by_lo = ctx->ingress_ifindex == BH_LOOPBACK_IFINDEX;
     bh_forget_values(arrival, sizeof(*arrival));
     return 0;
 }
@@ -104,9 +94,9 @@ __noinline int bh_tell_arrival_denied(const struct bh_arrival* arrival, const st
     return 0;
 }
 
-static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, const struct bh_udp_flow_key* key, __u64 now)
+static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, __u64 now)
 {
-    if (!bh_udp_flow_was_touched(flow) && bh_a_packet_asks() && !bh_was_quoted(key, now))
+    if (!bh_udp_flow_was_touched(flow) && bh_a_packet_asks())
         bh_touch_udp_flow(flow, now);
 }
 
@@ -121,16 +111,6 @@ __noinline int bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* l
     return 0;
 }
 
-/*
- * Whether the remote end is likely to have sent anything: not if an ICMP error was about such a datagram, and not if it
- * came by the loopback interface from an address that is not the host's, as only a process of this host can make one.
- */
-static __always_inline int bh_may_have_been_sent(const struct bh_arrival* arrival, const struct bh_udp_flow_key* key,
-                                                 __u64 now)
-{
-    return !(arrival->by_lo && !arrival->question.loopback) && !bh_was_quoted(key, now);
-}
-
 /* False: there is no room to remember what the reply needs. */
 static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
                                            const struct bh_arrival* arrival, const struct bh_listener* listener,
@@ -140,20 +120,17 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     if (begins) {
         if (!bh_a_packet_asks())
             return 1;
-        /* Told all the same, since it may be a datagram; but nothing is an answer to it. */
-        if (bh_may_have_been_sent(arrival, key, now)) {
-            if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
-                !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
-                return 0;
-            flow = bh_find_udp_flow(key, BH_INBOUND);
-        }
+        if (!bh_begin_udp_flow(key, now, listener->cookie, &arrival->question, &listener->owner) &&
+            !bh_replies_pass_anyway(&arrival->question, arrival->remote_port))
+            return 0;
+        flow = bh_find_udp_flow(key, BH_INBOUND);
     }
     if (flow) {
         bh_settle_udp_flow(flow, arrival->question.control.generation,
-                           !arrival->by_process && !arrival->answer.on_time);
+                           !arrival->by_process && !arrival->answer.on_time && !arrival->question.loopback);
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
-        bh_touch_by_packet(flow, key, now);
+        bh_touch_by_packet(flow, now);
     }
     if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
         return 1;
@@ -236,7 +213,7 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     struct bh_control control = arrival->question.control;
     *flow = bh_live_udp_flow(key, BH_INBOUND, now);
     if (*flow && bh_udp_flow_settled(*flow, control)) {
-        bh_touch_by_packet(*flow, key, now);
+        bh_touch_by_packet(*flow, now);
         return 1;
     }
     struct bh_udp_flow* asked = bh_live_udp_flow(key, BH_OUTBOUND, now);

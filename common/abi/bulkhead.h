@@ -268,7 +268,7 @@ struct bh_udp_flow {
     __u8 direction;   /* who began */
     __u8 settled;     /* that verdict looked at no process and no clock: good for every datagram of this generation */
     __u8 answered;    /* the other side has sent something, too */
-    __u8 pad;
+    __u8 heard;       /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
@@ -318,7 +318,6 @@ struct bh_fragment_key {
 BH_ASSERT(sizeof(struct bh_fragment_key) == 40, "layout");
 
 #define BH_FRAGMENTS_LAST_NS (60ull * 1000 * 1000 * 1000) /* RFC 8200, section 4.5 */
-#define BH_QUOTED_NS (1000ull * 1000 * 1000) /* how long what an ICMP error was about begins no conversation */
 
 #define BH_SUBNET_BROADCASTS 8 /* IPv4 broadcast addresses that are known one by one */
 

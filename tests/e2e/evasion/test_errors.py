@@ -29,12 +29,6 @@ def connect_to_itself(opened, local):
     opened.connect((local[0], 9))
 
 
-def send_by_lo(target, packet):
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-        raw.sendto(packet, (target, 0))
-
-
 def send_after(forge, local, remote, data, before=None):
     """What the helper does from elsewhere, `forge` does here, between bind(2) and sendto(2)."""
     with socket.socket(family_of(local[0]), socket.SOCK_DGRAM) as opened:
@@ -52,7 +46,7 @@ def answer_large(local, remote, data, release):
         opened.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
         opened.bind(local)
         opened.settimeout(2)
-        opened.recv(100)
+        opened.recvfrom(100)
         opened.sendto(data, remote)
         select.select([release], [], [], 5)
 
@@ -149,27 +143,6 @@ allow:
         quoted = packets.ipv6(own, peer, 17, packets.udp(own, peer, HEARD, self.port, b"12345678"))
         forged = self.quoting("fd77::67", quoted, self.attacker.ip6, 2)
         self.begins_nothing([("mapped", forged)], self.attacker.ip4, self.peer.ip4)
-
-    def test_nor_does_what_a_process_makes_up_on_the_loopback_interface(self):
-        """With CAP_NET_RAW it needs no helper: no guard is there."""
-        own, peer = self.attacker.ip4, self.peer.ip4
-        for name in ("an error", "a datagram"):
-            with self.subTest(name):
-                self.next_attempt()
-                self.port = next(self.numbers)
-                error = self.quoting(STRANGER4, self.quotes(own, peer)["a datagram"], own, 3, 4)
-                datagram = packets.ipv4(peer, own, 17, packets.udp(peer, own, self.port, HEARD, b"12345678"))
-                packet = error if name == "an error" else datagram
-                self.refused(send_after, lambda data=packet: send_by_lo(own, data), (own, HEARD), (peer, self.port), self.mark)
-                self.recorded_outbound("udp", ip=peer)
-                self.nothing_arrived()
-
-    def test_in_pieces_is_refused(self):
-        own, peer = self.attacker.ip4, self.peer.ip4
-        message = packets.icmp(3, packets.ipv4(own, peer, 17, packets.udp(own, peer, HEARD, self.port, b"x" * 40)), 4)
-        self.wire.inject(self.mac, packets.ipv4("10.77.0.67", own, 1, message[:40], flags=1))
-        self.wire.inject(self.mac, packets.ipv4("10.77.0.67", own, 1, message[40:], offset=5))
-        self.recorded(protocol="icmp", direction="inbound", src__ip="10.77.0.67", reason="malformed")
 
     def learns(self, port, mtu):
         """What a true error about a datagram from the port says is learnt."""

@@ -19,6 +19,16 @@ static __always_inline __u32 bh_own_address(const struct bh_address* address)
     return marks ? *marks : 0;
 }
 
+/* The same, as a call. Not static: what comes after it is verified once, not once for each way through it. */
+__noinline int bh_is_ours(const struct bh_address* address)
+{
+    if (!address)
+        return 0;
+    struct bh_address key = *address; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&key);
+    return bh_own_address(&key) != 0;
+}
+
 /* Of an address with marks, which is no loopback address. */
 static __always_inline __u8 bh_loopback_of_own(const struct bh_address* address, __u32 marks, __u32 netns)
 {
@@ -37,6 +47,18 @@ static __always_inline __u8 bh_loopback_of(const struct bh_address* address, __u
         return BH_LOOPBACK_ADDRESS;
     __u32 marks = bh_own_address(address);
     return marks ? bh_loopback_of_own(address, marks, netns) : BH_LOOPBACK_NONE;
+}
+
+/* Of the host, or of the namespace that the sender is in (a macvlan's packets leave by the host's interface). */
+static __always_inline int bh_is_own_source(const struct bh_address* source, __u32 netns)
+{
+    __u32 marks = bh_own_address(source);
+    if (marks & BH_OWN_UNICAST)
+        return 1;
+    if (!(marks & BH_OWN_ELSEWHERE))
+        return 0;
+    struct bh_own_key key = {.address = *source, .netns = netns};
+    return bpf_map_lookup_elem(&bh_own_elsewhere, &key) != NULL;
 }
 
 static __always_inline int bh_plane_is_about_loopback(__u32 slot)

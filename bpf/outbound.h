@@ -120,6 +120,17 @@ static __always_inline void bh_tell_departure(const struct bh_departure* departu
     bh_submit_flow_event(event);
 }
 
+static __always_inline void bh_read_peer(struct bpf_sock* socket, struct bh_departure* departure)
+{
+    if (socket->family == BH_AF_INET6) {
+        bh_set_v6(&departure->question.remote, socket->dst_ip6[0], socket->dst_ip6[1], socket->dst_ip6[2],
+                  socket->dst_ip6[3]);
+        BH_KEEP_BRANCHES_APART();
+        return;
+    }
+    bh_set_v4(&departure->question.remote, socket->dst_ip4);
+}
+
 static __always_inline void bh_read_local_end(struct bpf_sock* socket, struct bh_departure* departure)
 {
     departure->local.port = socket->src_port;
@@ -183,27 +194,32 @@ static __always_inline int bh_stays_here_freely(struct bh_departure* departure)
     return bh_is_loopback(&question->remote) && !bh_planes_are_about_loopback(question->control);
 }
 
-/* Not static, as the next: verified once, and what comes after it not once for each way through it. */
+/*
+ * A datagram that stays on the host passes no guard. From a source that is not the host's it would arrive in the name
+ * of a peer, and what is sent to that peer then would count as an answer. IPv6 lets anybody choose such a source
+ * (IPV6_FREEBIND); IPv4 takes IP_TRANSPARENT, of which transparent proxies make use, and which takes a capability that
+ * makes packets, too. Not static, as the next: verified once, and what comes after it not once for each way through it.
+ */
 __noinline int bh_goes_to_itself(const struct bh_departure* departure)
 {
     if (!departure)
         return 0;
-    struct bh_address remote = departure->question.remote; /* before Linux 6.2, a key has to be on the stack */
-    BH_KEEP_COPY(&remote);
-    return bh_is_loopback(&remote) || bh_own_address(&remote);
+    const struct bh_address* remote = &departure->question.remote;
+    int to_many = (bh_const_words(remote)[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000); /* ff00::/8 */
+    return bh_is_unspecified(remote) || bh_is_loopback(remote) || to_many || bh_is_ours(remote);
 }
 
-static __always_inline int bh_is_foreign(const struct bh_address* source)
+/* `source`: 0 where the kernel chooses a true one. Groups are no source (RFC 4291, 2.7): such a socket sends from
+ * another. */
+static __always_inline int bh_is_foreign(struct bpf_sock* socket, const struct bh_address* source)
 {
-    return !bh_is_unspecified(source) && !bh_is_loopback(source) && !bh_own_address(source);
+    int group = (bh_const_words(source)[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+    if (bh_is_unspecified(source) || bh_is_loopback(source) || bh_is_v4(source) || group)
+        return 0;
+    return !bh_is_own_source(source, bh_netns_of_context_socket(socket)) && !bh_is_transparent(socket);
 }
 
-/*
- * A datagram that stays on the host passes no guard. From a source that is not the host's it would arrive in the name
- * of a peer, and what is sent to that peer then would count as an answer. IPv6 lets anybody choose such a source
- * (IPV6_FREEBIND); a connected socket may do so for each datagram, unseen here (IPV6_PKTINFO).
- * True: a plane in force refuses it, whatever rules say.
- */
+/* True: a plane in force refuses it, whatever rules say. */
 __noinline int bh_refuse_pretender(struct bh_departure* departure)
 {
     if (!departure)
@@ -237,7 +253,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     question->control = bh_read_control();
     struct bpf_sock* socket = ctx->sk;
     if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
-                    bh_binds_anywhere(socket) && bh_refuse_pretender(departure)))
+                    bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure)))
         return BH_REFUSE;
     if (BH_UNLIKELY(bh_stays_here_freely(departure))) {
         bh_bound_socket_connects(departure);
@@ -285,7 +301,7 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
         flow->cookie = departure->cookie;
         /* Within the host each datagram is looked at: where it says that it comes from counts. */
         bh_settle_udp_flow(flow, departure->question.control.generation,
-                           !departure->answer.on_time && !departure->question.loopback &&
+                           !departure->answer.on_time && !bh_goes_to_itself(departure) &&
                                !bh_planes_look_at_processes(departure->question.control));
         bh_touch_udp_flow(flow, now);
     }
@@ -368,9 +384,14 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     if (question->protocol != IPPROTO_UDP || !socket)
         return BH_PASS;
     bh_read_sender(ctx, departure);
-    if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) &&
-                    (host_binds_anywhere || bh_binds_anywhere(socket)) && bh_refuse_pretender(departure)))
+    int connected = ctx->user_port == 0;
+    if (BH_UNLIKELY(
+            connected)) /* with ancillary data; the kernel shows no destination, and takes none with this port */
+        bh_read_peer(socket, departure);
+    if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) && bh_refuse_pretender(departure)))
         return BH_REFUSE;
+    if (BH_UNLIKELY(connected))
+        return BH_PASS; /* judged at connect(2) */
     if (bh_stays_here_freely(departure))
         return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
 

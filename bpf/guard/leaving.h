@@ -49,19 +49,6 @@ struct bh_sender {
     __u16 remote_port; /* 0: not connected */
     struct bh_address remote;
 };
-
-/* Of the host, or of the namespace that the sender is in (a macvlan's packets leave by the host's interface). */
-static __always_inline int bh_is_own_source(const struct bh_address* source, __u32 netns)
-{
-    __u32 marks = bh_own_address(source);
-    if (marks & BH_OWN_UNICAST)
-        return 1;
-    if (!(marks & BH_OWN_ELSEWHERE))
-        return 0;
-    struct bh_own_key key = {.address = *source, .netns = netns};
-    return bpf_map_lookup_elem(&bh_own_elsewhere, &key) != NULL;
-}
-
 static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh_sender* sender)
 {
     const struct bh_packet* packet = &work->packet;

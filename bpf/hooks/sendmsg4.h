@@ -9,15 +9,15 @@ __noinline int bh_datagram4_goes_on(struct bpf_sock_addr* ctx)
     return bh_departure_goes_on(ctx, &key);
 }
 
-/* Likewise, and with a frame of its own. Bound to, or said with the datagram (IP_PKTINFO, IPV6_PKTINFO). */
+/* Likewise, and with a frame of its own. What it is bound to, or what was said with it (IP_PKTINFO, IPV6_PKTINFO). */
 __noinline int bh_source4_is_foreign(struct bpf_sock_addr* ctx)
 {
     struct bh_address source;
     struct bpf_sock* socket = ctx->sk;
     if (!socket)
         return 0;
-    bh_set_v4(&source, ctx->msg_src_ip4 ? ctx->msg_src_ip4 : socket->src_ip4);
-    return bh_is_foreign(&source);
+    bh_set_v4(&source, ctx->msg_src_ip4);
+    return bh_is_foreign(socket, &source);
 }
 
 SEC("cgroup/sendmsg4")

@@ -9,7 +9,7 @@ __noinline int bh_datagram6_goes_on(struct bpf_sock_addr* ctx)
     return bh_departure_goes_on(ctx, &key);
 }
 
-/* Likewise, and with a frame of its own. Bound to, or said with the datagram (IP_PKTINFO, IPV6_PKTINFO). */
+/* Likewise, and with a frame of its own. What it is bound to, or what was said with it (IP_PKTINFO, IPV6_PKTINFO). */
 __noinline int bh_source6_is_foreign(struct bpf_sock_addr* ctx)
 {
     struct bh_address source;
@@ -17,9 +17,7 @@ __noinline int bh_source6_is_foreign(struct bpf_sock_addr* ctx)
     if (!socket)
         return 0;
     bh_set_v6(&source, ctx->msg_src_ip6[0], ctx->msg_src_ip6[1], ctx->msg_src_ip6[2], ctx->msg_src_ip6[3]);
-    if (bh_is_unspecified(&source))
-        bh_set_v6(&source, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
-    return bh_is_foreign(&source);
+    return bh_is_foreign(socket, &source);
 }
 
 SEC("cgroup/sendmsg6")

@@ -9,10 +9,6 @@
 
 #define BH_SOL_IP 0
 #define BH_SOL_IPV6 41
-#define BH_IP_FREEBIND 15
-#define BH_IP_TRANSPARENT 19
-#define BH_IPV6_TRANSPARENT 75
-#define BH_IPV6_FREEBIND 78
 #define BH_SOL_PACKET 263
 #define BH_SOL_XDP 283
 #define BH_IP_OPTIONS 4
@@ -43,22 +39,11 @@ static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
     return 0;
 }
 
-/* After connect(2), which asks for that right (bh_may_pretend). */
-static __always_inline int bh_asks_late(struct bpf_sockopt* ctx)
-{
-    struct bpf_sock* socket = ctx->sk;
-    int asks = ctx->level == BH_SOL_IP ? ctx->optname == BH_IP_FREEBIND || ctx->optname == BH_IP_TRANSPARENT
-                                       : ctx->optname == BH_IPV6_FREEBIND || ctx->optname == BH_IPV6_TRANSPARENT;
-    return asks && socket && socket->protocol == IPPROTO_UDP && socket->dst_port && bh_number_is_set(ctx);
-}
-
 static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
 {
     switch (ctx->level) {
-    case BH_SOL_IP: return (ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx)) || bh_asks_late(ctx);
-    case BH_SOL_IPV6:
-        return bh_asks_late(ctx) ||
-               ((ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0);
+    case BH_SOL_IP: return ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx);
+    case BH_SOL_IPV6: return (ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0;
     case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_number_is_set(ctx);
     case BH_SOL_XDP: return ctx->optname == BH_XDP_TX_RING;
     default: return 0;

@@ -127,7 +127,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     }
     if (flow) {
         bh_settle_udp_flow(flow, arrival->question.control.generation,
-                           !arrival->by_process && !arrival->answer.on_time && !arrival->question.loopback);
+                           !arrival->by_process && !arrival->answer.on_time && !bh_is_ours(&arrival->question.remote));
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
         bh_touch_by_packet(flow, now);

@@ -29,6 +29,23 @@ def by_sendto_loopback(own, peer, port):
         opened.sendto(b"x", ("::1", HEARD))
 
 
+def by_sendto_unspecified(own, peer, port):
+    with from_peers_address(own, peer, port) as opened:
+        opened.sendto(b"x", ("::", HEARD))
+
+
+def by_connect_unspecified(own, peer, port):
+    with from_peers_address(own, peer, port) as opened:
+        opened.connect(("::", HEARD))
+        opened.send(b"x")
+
+
+def without_the_right_any_more(own, peer, port):
+    with from_peers_address(own, peer, port) as opened:
+        opened.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 0)
+        opened.sendto(b"x", (own, HEARD))
+
+
 def by_connect(own, peer, port):
     with from_peers_address(own, peer, port) as opened:
         opened.connect((own, HEARD))
@@ -85,7 +102,8 @@ allow:
 
     def test_in_a_peers_name_from_the_host_itself(self):
         own, peer = self.attacker.ip6, self.peer.ip6
-        for make in (by_sendto, by_sendto_loopback, by_connect, by_ancillary_data, by_ancillary_data_when_connected):
+        for make in (by_sendto, by_sendto_loopback, by_sendto_unspecified, without_the_right_any_more, by_connect,
+                     by_connect_unspecified, by_ancillary_data, by_ancillary_data_when_connected):
             with self.subTest(make.__name__):
                 self.next_attempt()
                 self.port = next(self.numbers)

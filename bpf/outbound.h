@@ -384,9 +384,9 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     if (question->protocol != IPPROTO_UDP || !socket)
         return BH_PASS;
     bh_read_sender(ctx, departure);
+    /* It sends with ancillary data: the kernel shows no destination, and takes none that has this port. */
     int connected = ctx->user_port == 0;
-    if (BH_UNLIKELY(
-            connected)) /* with ancillary data; the kernel shows no destination, and takes none with this port */
+    if (BH_UNLIKELY(connected))
         bh_read_peer(socket, departure);
     if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) && bh_refuse_pretender(departure)))
         return BH_REFUSE;

@@ -5,6 +5,7 @@
 #include "bpf/hooks/guard.h"
 #include "bpf/hooks/judge.h"
 #include "bpf/hooks/post_bind.h"
+#include "bpf/hooks/quarantine_xdp.h"
 #include "bpf/hooks/recvmsg.h"
 #include "bpf/hooks/sendmsg4.h"
 #include "bpf/hooks/sendmsg6.h"

@@ -174,6 +174,10 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
                      [&](const YAML::Node& value) {
                          read_mode(reader, value, "refuse", parse_refuse_mode, "reset, silent", config.refuse);
                      }},
+                    {"xdp",
+                     [&](const YAML::Node& value) {
+                         read_mode(reader, value, "xdp", parse_xdp_mode, "auto, never", config.xdp);
+                     }},
                     {"interfaces",
                      [&](const YAML::Node& value) {
                          config.interfaces.clear();
@@ -218,6 +222,15 @@ std::optional<GuardMode> parse_guard_mode(std::string_view text)
         return GuardMode::automatic;
     if (text == "never")
         return GuardMode::never;
+    return std::nullopt;
+}
+
+std::optional<XdpMode> parse_xdp_mode(std::string_view text)
+{
+    if (text == "auto")
+        return XdpMode::automatic;
+    if (text == "never")
+        return XdpMode::never;
     return std::nullopt;
 }
 

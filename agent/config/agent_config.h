@@ -37,6 +37,10 @@ enum class GuardMode { always, automatic, never };
 // What a refused inbound attempt gets: what a closed port gives (a reset, port unreachable), or nothing.
 enum class RefuseMode { reset, silent };
 
+// Whether XDP drops what arrives in a quarantine, where an interface's driver has it.
+enum class XdpMode { automatic, never };
+
+[[nodiscard]] std::optional<XdpMode> parse_xdp_mode(std::string_view text);
 [[nodiscard]] std::optional<GuardMode> parse_guard_mode(std::string_view text);
 [[nodiscard]] std::optional<RefuseMode> parse_refuse_mode(std::string_view text);
 
@@ -55,6 +59,7 @@ struct AgentConfig {
     GuardMode guard = GuardMode::always;
     std::vector<std::string> interfaces; // that the guard is on; empty: all but loopback
     RefuseMode refuse = RefuseMode::reset;
+    XdpMode xdp = XdpMode::automatic;
     std::string metrics_listen; // HOST:PORT for Prometheus; empty: nobody is answered
     FailsafeConfig failsafe;
 };

@@ -19,7 +19,7 @@ namespace {
 struct Flags {
     std::string config;
     std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level,
-        guard, refuse, metrics_listen;
+        guard, refuse, xdp, metrics_listen;
     std::vector<std::string> labels, interfaces, without_failsafes;
     bool check = false, detach = false, accept_lock_out = false;
 };
@@ -45,6 +45,8 @@ void declare(CLI::App& app, Flags& flags)
     app.add_option("--interface", flags.interfaces, "Guard this interface; may be repeated (default: all but loopback)")
         ->type_name("NAME");
     app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
+        ->type_name("MODE");
+    app.add_option("--xdp", flags.xdp, "Have XDP drop what arrives in a quarantine, where drivers have it: auto or never")
         ->type_name("MODE");
     app.add_option("--metrics-listen", flags.metrics_listen, "Answer Prometheus there (default: nowhere)")
         ->type_name("HOST:PORT");
@@ -136,6 +138,12 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
         if (!mode)
             return fail(ErrorKind::usage, "--refuse '{}' is none of reset, silent", *flags.refuse);
         config.refuse = *mode;
+    }
+    if (flags.xdp) {
+        const auto mode = parse_xdp_mode(*flags.xdp);
+        if (!mode)
+            return fail(ErrorKind::usage, "--xdp '{}' is none of auto, never", *flags.xdp);
+        config.xdp = *mode;
     }
     for (const auto& name : flags.without_failsafes) {
         if (!risk_without_failsafe(name))

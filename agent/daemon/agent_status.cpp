@@ -116,6 +116,8 @@ v1::GuardStatus Agent::guard_status() const
                                                         : "auto");
     for (auto& name : datapath_->guarded_interfaces())
         guard.add_interfaces(std::move(name));
+    for (auto& name : datapath_->early_drop_interfaces())
+        guard.add_early_drop(std::move(name));
     if (guard.interfaces_size() != 0)
         guard.set_attached(datapath_->guard_kind());
     guard.set_namespaces(static_cast<std::uint32_t>(datapath_->followed_namespaces().size()));

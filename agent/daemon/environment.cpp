@@ -57,6 +57,7 @@ Result<DatapathOptions> datapath_options(const AgentConfig& config)
     options.instance = instance_name(options.cgroup);
     options.guard.attach = config.guard != GuardMode::never;
     options.guard.interfaces = config.interfaces;
+    options.guard.early_drop = config.xdp == XdpMode::automatic;
     options.refuse_silently = config.refuse == RefuseMode::silent;
     return options;
 }

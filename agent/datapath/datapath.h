@@ -179,6 +179,8 @@ public:
     [[nodiscard]] virtual std::vector<std::string> guarded_interfaces() const { return {}; }
     // How it is attached there: "tcx" or "clsact".
     [[nodiscard]] virtual std::string guard_kind() const { return {}; }
+    // Those of them at which XDP drops, during a quarantine, what the guard would drop of what arrives.
+    [[nodiscard]] virtual std::vector<std::string> early_drop_interfaces() const { return {}; }
     // Inode numbers of the network namespaces, other than the agent's own, in which the inbound door stands.
     [[nodiscard]] virtual std::vector<std::uint32_t> followed_namespaces() const { return {}; }
 
@@ -192,6 +194,7 @@ struct GuardOptions {
     bool attach = false;
     std::vector<std::string> interfaces; // names; empty: all but loopback
     bool force_clsact = false;           // for tests on kernels that have tcx
+    bool early_drop = true;              // during a quarantine, by XDP where an interface's driver has it
 };
 
 struct DatapathOptions {

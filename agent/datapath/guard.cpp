@@ -57,11 +57,11 @@ bool forwards(const std::vector<Interface>& interfaces)
 
 } // namespace
 
-Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs,
-                          const GuardOptions& options, int netns)
+Result<Guard> Guard::open(const PinFolder& pins, ::datapath& skeleton, Spare spare, const GuardOptions& options,
+                          int netns)
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    Guard guard(pins, skeleton, std::move(bare_programs), options, netns, std::move(watch));
+    Guard guard(pins, skeleton, std::move(spare), options, netns, std::move(watch));
     guard.kind_ =
         options.force_clsact ? TcKind::clsact : find_tc_kind(bpf_program__fd(skeleton.progs.bh_guard_in_ether));
     // What can fail for want of memory fails before the first program acts.
@@ -188,6 +188,14 @@ Status Guard::follow_interfaces()
     return first_failure;
 }
 
+void Guard::follow_quarantine()
+{
+    (void)in_namespace(netns_, [this]() -> Status {
+        early_drop_.follow(guarded_);
+        return {};
+    });
+}
+
 Status Guard::follow_addresses()
 {
     BULKHEAD_TRY(auto interfaces, watch_.interfaces());
@@ -203,6 +211,7 @@ Status Guard::follow_addresses()
 
 void Guard::detach()
 {
+    early_drop_.detach();
     (void)in_namespace(netns_, [this]() -> Status {
         for (const auto& interface : guarded_)
             for (const auto side : {PacketSide::entering, PacketSide::leaving})

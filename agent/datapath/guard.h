@@ -3,6 +3,7 @@
 
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/early_drop.h"
 #include "agent/datapath/interfaces.h"
 #include "agent/datapath/own_addresses.h"
 #include "agent/datapath/programs.h"
@@ -20,14 +21,19 @@ namespace bulkhead::agent {
 class Guard {
 public:
     // Borrows the skeleton and the namespace's descriptor for its life. Attaches nothing by itself.
-    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs,
-                              const GuardOptions& options, int netns);
+    struct Spare {
+        std::shared_ptr<SparePrograms> bare, early_drop;
+    };
+    static Result<Guard> open(const PinFolder& pins, ::datapath& skeleton, Spare spare, const GuardOptions& options,
+                              int netns);
 
     // Brings everything up to date: attaches where it is missing (also what another took away), forgets interfaces that
     // are gone, writes addresses. The error is that of the first interface that failed; all are tried.
     Status follow();
     // Of this, the addresses alone, which doors want to know as well.
     Status follow_addresses();
+    // Has XDP drop on the guarded interfaces while the host is in quarantine, and no longer.
+    void follow_quarantine();
     // Takes the guard away from every interface.
     void detach();
 
@@ -38,12 +44,13 @@ public:
     [[nodiscard]] std::vector<std::string> take_mended() { return std::exchange(mended_, {}); }
     // Names of the interfaces that are guarded now, in order.
     [[nodiscard]] std::vector<std::string> interfaces() const;
+    [[nodiscard]] std::vector<std::string> early_drop_interfaces() const { return early_drop_.interfaces(); }
 
 private:
-    Guard(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> bare_programs, GuardOptions options,
-          int netns, InterfaceWatch watch)
-        : pins_(std::move(pins)), skeleton_(&skeleton), bare_programs_(std::move(bare_programs)),
-          options_(std::move(options)), netns_(netns), watch_(std::move(watch)), own_addresses_(skeleton)
+    Guard(PinFolder pins, ::datapath& skeleton, Spare spare, GuardOptions options, int netns, InterfaceWatch watch)
+        : pins_(std::move(pins)), skeleton_(&skeleton), bare_programs_(std::move(spare.bare)),
+          options_(std::move(options)), netns_(netns), watch_(std::move(watch)), own_addresses_(skeleton),
+          early_drop_(skeleton, std::move(spare.early_drop), options_.attach && options_.early_drop)
     {}
     struct Side {
         PacketSide side;
@@ -65,6 +72,7 @@ private:
     InterfaceWatch watch_;
     TcKind kind_ = TcKind::tcx;
     OwnAddresses own_addresses_;
+    EarlyDrop early_drop_;
     std::set<int> unreadable_; // devices that were told of
     std::vector<Interface> guarded_;
     std::map<std::pair<int, PacketSide>, UniqueFd> links_; // tcx, held so that a pin that goes costs only the pin

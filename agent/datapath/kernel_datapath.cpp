@@ -359,7 +359,9 @@ Status KernelDatapath::follow_interfaces()
     (void)guard().changed();
     if (predecessor_)
         return {};
-    return guard().follow();
+    auto followed = guard().follow();
+    guard().follow_quarantine();
+    return followed;
 }
 
 void KernelDatapath::begin_guarding(bool anew)

@@ -79,6 +79,10 @@ public:
     NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints) override;
     [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return guard().interfaces(); }
     [[nodiscard]] std::string guard_kind() const override { return guard().kind() == TcKind::tcx ? "tcx" : "clsact"; }
+    [[nodiscard]] std::vector<std::string> early_drop_interfaces() const override
+    {
+        return guard().early_drop_interfaces();
+    }
     [[nodiscard]] std::vector<std::uint32_t> followed_namespaces() const override { return parts_.namespaces.inodes(); }
     [[nodiscard]] KernelListeners listeners() override;
     [[nodiscard]] std::vector<bh_denial> denials_in_table() override { return denials_.look(); }

@@ -133,7 +133,8 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
     BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton, loaded.features.cookies_in_walk));
     BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
     BULKHEAD_TRY(Guard guard,
-                 Guard::open(pins, *loaded.skeleton, loaded.bare_guards, options.guard, places.point.netns));
+                 Guard::open(pins, *loaded.skeleton, {loaded.bare_guards, loaded.early_drop}, options.guard,
+                             places.point.netns));
     Namespaces namespaces(pins, *loaded.skeleton, loaded.elsewhere, settings.guarded_netns, options.cgroup);
     BULKHEAD_CHECK(namespaces.open_pinned());
     KernelDatapath::Parts parts{std::move(loaded.skeleton),

@@ -56,6 +56,7 @@ Error load_failure(int error, const LibbpfWarnings& warnings)
 // Half of a start's work for the verifier is spared by leaving these out.
 constexpr std::string_view bare_guards[] = {"bh_guard_in_bare", "bh_guard_out_bare"};
 constexpr std::string_view elsewhere[] = {"bh_sk_lookup_elsewhere"};
+constexpr std::string_view early_drop[] = {"bh_quarantine_in"};
 
 template <typename Names>
 bool is_one_of(const Names& names, std::string_view program)
@@ -65,7 +66,7 @@ bool is_one_of(const Names& names, std::string_view program)
 
 bool is_spare(std::string_view program)
 {
-    return is_one_of(bare_guards, program) || is_one_of(elsewhere, program);
+    return is_one_of(bare_guards, program) || is_one_of(elsewhere, program) || is_one_of(early_drop, program);
 }
 
 // Half of the rest, by the time that the verifier takes.
@@ -184,6 +185,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     };
     loaded.bare_guards = spare(bare_guards);
     loaded.elsewhere = spare(elsewhere);
+    loaded.early_drop = spare(early_drop);
     if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};

@@ -58,7 +58,6 @@ static __always_inline struct bh_guard_work* bh_begin_work(void)
     work->subject.exe_inode = 0;
     work->subject.exe_device = 0;
     work->subject.comm[0] = 0;
-    bh_count(BH_COUNT_GUARD_PACKETS);
     return work;
 }
 
@@ -72,6 +71,7 @@ __noinline int bh_read_packet(struct __sk_buff* skb, __u32 link)
 static __always_inline struct bh_guard_work* bh_look(struct __sk_buff* skb, __u32 link)
 {
     struct bh_guard_work* work = bh_begin_work();
+    bh_count(BH_COUNT_GUARD_PACKETS);
     if (!work || bh_nothing_in_force(work->question.control))
         return NULL;
     bh_read_packet(skb, link);

@@ -68,6 +68,9 @@ std::string guard_text(const v1::GuardStatus& guard)
     else
         text += fmt::format(": {} on {}", guard.attached(),
                             join({guard.interfaces().begin(), guard.interfaces().end()}, ", "));
+    if (!guard.early_drop().empty())
+        text += fmt::format("; what arrives is dropped by XDP on {}",
+                            join({guard.early_drop().begin(), guard.early_drop().end()}, ", "));
     return text + fmt::format("; inbound door in {} other network namespace{}", guard.namespaces(),
                               guard.namespaces() == 1 ? "" : "s");
 }
@@ -216,6 +219,8 @@ Json status_document(const v1::LocalStatus& status)
                   {"attached", status.guard().attached()},
                   {"interfaces",
                    std::vector<std::string>(status.guard().interfaces().begin(), status.guard().interfaces().end())},
+                  {"early_drop",
+                   std::vector<std::string>(status.guard().early_drop().begin(), status.guard().early_drop().end())},
                   {"namespaces", status.guard().namespaces()}}},
                 {"tampering", tampering},
                 {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},

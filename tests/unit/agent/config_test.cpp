@@ -208,10 +208,12 @@ TEST(HostPortText, IsHostColonPort)
 
 TEST(AgentConfig, GuardAndRefusalAreChosen)
 {
-    const auto config = parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\ninterfaces: [eth0, eth1]\n");
+    const auto config = parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\nxdp: never\ninterfaces: [eth0, eth1]\n");
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_EQ(config->guard, GuardMode::automatic);
     EXPECT_EQ(config->refuse, RefuseMode::silent);
+    EXPECT_EQ(config->xdp, XdpMode::never);
+    EXPECT_EQ(AgentConfig{}.xdp, XdpMode::automatic);
     EXPECT_EQ(config->interfaces, (std::vector<std::string>{"eth0", "eth1"}));
     const auto wrong = parse_agent_config("a.yaml", "guard: sometimes\n");
     ASSERT_FALSE(wrong);

@@ -44,6 +44,17 @@ void follow_each_call(const bpf_object* object)
     }
 }
 
+// Before anybody has asked for the types as bytes: libbpf keeps what it made of them then, and loads that.
+Result<Skeleton> open_objects(bool follow)
+{
+    Skeleton opened(::datapath::open());
+    if (!opened)
+        return fail_errno(errno, "open the kernel programs");
+    if (follow)
+        follow_each_call(opened->obj);
+    return opened;
+}
+
 Error load_failure(int error, const LibbpfWarnings& warnings)
 {
     auto failure = fail_errno(-error, "load the kernel programs").value();
@@ -79,23 +90,19 @@ bool is_of_second_team(std::string_view program)
 using IsIn = std::function<bool(std::string_view)>;
 
 // Loads the programs of one team; the maps are there.
-Status load_programs_of(::datapath& team, bool follow, const IsIn& is_in)
+Status load_programs_of(::datapath& team, const IsIn& is_in)
 {
     const LibbpfWarnings warnings;
     for (int i = 0; i < team.skeleton->prog_cnt; ++i)
         bpf_program__set_autoload(*team.skeleton->progs[i].prog, is_in(team.skeleton->progs[i].name));
-    if (follow)
-        follow_each_call(team.obj);
     if (const int error = ::datapath::load(&team); error != 0)
         return tl::unexpected(load_failure(error, warnings));
     return {};
 }
 
-Result<Skeleton> open_team(const ::datapath& maps)
+Result<Skeleton> open_team(const ::datapath& maps, bool follow)
 {
-    Skeleton team(::datapath::open());
-    if (!team)
-        return fail_errno(errno, "open the kernel programs");
+    BULKHEAD_TRY(Skeleton team, open_objects(follow));
     for (int i = 0; i < maps.skeleton->map_cnt; ++i)
         if (const int error = bpf_map__reuse_fd(*team->skeleton->maps[i].map, bpf_map__fd(*maps.skeleton->maps[i].map));
             error != 0)
@@ -132,12 +139,12 @@ Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<
 {
     const bool two = std::thread::hardware_concurrency() > 1;
     if (two) {
-        BULKHEAD_TRY(Skeleton second, open_team(*skeleton));
-        besides.emplace_back([&team = *second, follow] { return load_programs_of(team, follow, is_of_second_team); });
+        BULKHEAD_TRY(Skeleton second, open_team(*skeleton, follow));
+        besides.emplace_back([&team = *second] { return load_programs_of(team, is_of_second_team); });
         skeleton.get_deleter().teams.emplace_back(std::move(second));
     }
-    besides.emplace_back([&skeleton, follow, two] {
-        return load_programs_of(*skeleton, follow, [two](std::string_view program) {
+    besides.emplace_back([&skeleton, two] {
+        return load_programs_of(*skeleton, [two](std::string_view program) {
             return !is_spare(program) && !(two && is_of_second_team(program));
         });
     });
@@ -151,9 +158,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
 {
     LoadedPrograms loaded;
     loaded.features = features;
-    loaded.skeleton.reset(::datapath::open());
-    if (!loaded.skeleton)
-        return fail_errno(errno, "open the kernel programs");
+    BULKHEAD_TRY(loaded.skeleton, open_objects(!features.pointer_arguments));
     loaded.skeleton->rodata->scope_is_root = settings.scope_is_root ? 1 : 0;
     loaded.skeleton->rodata->guarded_netns = settings.guarded_netns;
     loaded.skeleton->rodata->scope_cgroup = settings.scope_cgroup;
@@ -216,9 +221,8 @@ Status SparePrograms::load()
 
 Status SparePrograms::load_anew()
 {
-    BULKHEAD_TRY(const Skeleton team, open_team(maps_));
-    BULKHEAD_CHECK(load_programs_of(*team, follow_each_call_,
-                                    [this](std::string_view program) { return is_one_of(names_, program); }));
+    BULKHEAD_TRY(const Skeleton team, open_team(maps_, follow_each_call_));
+    BULKHEAD_CHECK(load_programs_of(*team, [this](std::string_view program) { return is_one_of(names_, program); }));
     std::vector<UniqueFd> programs;
     for (const auto name : names_) {
         const bpf_program* loaded = bpf_object__find_program_by_name(team->obj, std::string(name).c_str());

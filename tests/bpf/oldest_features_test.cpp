@@ -2,9 +2,14 @@
 // The programs as they are loaded where the kernel has nothing that they can do without (Linux 5.10), on this one.
 #include "tests/bpf/fixture.h"
 
+#include <gmock/gmock.h>
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <filesystem>
 
 namespace bulkhead::test {
 namespace {
@@ -19,6 +24,48 @@ protected:
         return options;
     }
 };
+
+// Of the program that is behind a pinned link, in the kernel.
+std::vector<std::string> global_functions_with_pointers(const std::string& pin)
+{
+    const UniqueFd link(bpf_obj_get(pin.c_str()));
+    bpf_link_info info{};
+    __u32 size = sizeof(info);
+    if (!link || bpf_obj_get_info_by_fd(link.get(), &info, &size) != 0)
+        return {"no link at " + pin};
+    const UniqueFd program(bpf_prog_get_fd_by_id(info.prog_id));
+    bpf_prog_info about{};
+    size = sizeof(about);
+    if (!program || bpf_obj_get_info_by_fd(program.get(), &about, &size) != 0)
+        return {"no program of " + pin};
+    const std::unique_ptr<btf, decltype(&btf__free)> types(btf__load_from_kernel_by_id(about.btf_id), btf__free);
+    if (!types)
+        return {"no types of " + pin};
+    std::vector<std::string> found;
+    for (__u32 id = 1; id < btf__type_cnt(types.get()); ++id) {
+        const btf_type* type = btf__type_by_id(types.get(), id);
+        if (!btf_is_func(type) || btf_vlen(type) != BTF_FUNC_GLOBAL)
+            continue;
+        const btf_type* prototype = btf__type_by_id(types.get(), type->type);
+        bool takes_pointer = false, is_program = btf_vlen(prototype) == 1; // given its context
+        for (__u16 i = 0; i < btf_vlen(prototype); ++i)
+            takes_pointer |= btf_is_ptr(btf__type_by_id(types.get(), btf_params(prototype)[i].type));
+        if (takes_pointer && !is_program)
+            found.emplace_back(btf__name_by_offset(types.get(), type->name_off));
+    }
+    return found;
+}
+
+// Before Linux 5.12 the verifier takes no such function that it is to prove by itself.
+TEST_F(OldestFeatures, NoFunctionWithPointersIsProvenByItself)
+{
+    std::size_t links = 0;
+    for (const auto& pin : std::filesystem::directory_iterator(agent::pin_folder(options()) + "/links")) {
+        EXPECT_THAT(global_functions_with_pointers(pin.path()), testing::IsEmpty()) << pin.path();
+        ++links;
+    }
+    EXPECT_GT(links, 10U);
+}
 
 TEST_F(OldestFeatures, DoorsAndJudgeAgree)
 {

@@ -209,19 +209,6 @@ Status Guard::follow_addresses()
     return {};
 }
 
-void Guard::detach()
-{
-    early_drop_.detach();
-    (void)in_namespace(netns_, [this]() -> Status {
-        for (const auto& interface : guarded_)
-            for (const auto side : {PacketSide::entering, PacketSide::leaving})
-                detach_from_interface(kind_, pins_, interface.index, side);
-        return {};
-    });
-    guarded_.clear();
-    links_.clear();
-}
-
 std::vector<std::string> Guard::interfaces() const
 {
     std::vector<std::string> names;
@@ -239,10 +226,17 @@ void remove_guard_filters(const PinFolder& pins)
     const auto present = watch->interfaces();
     if (!present)
         return;
-    for (const auto& interface : *present)
+    for (const auto& interface : *present) {
+        bool was_there = false;
         for (const auto side : {PacketSide::entering, PacketSide::leaving})
-            if (attached_program(TcKind::clsact, pins, interface.index, side) != 0)
+            if (attached_program(TcKind::clsact, pins, interface.index, side) != 0) {
                 detach_from_interface(TcKind::clsact, pins, interface.index, side);
+                was_there = true;
+            }
+        // Who added the discipline is not known any more; empty, it does nothing.
+        if (const auto others = watch->has_filters(interface.index); was_there && others && !*others)
+            remove_clsact(interface.index);
+    }
 }
 
 } // namespace bulkhead::agent

@@ -34,9 +34,6 @@ public:
     Status follow_addresses();
     // Has XDP drop on the guarded interfaces while the host is in quarantine, and no longer.
     void follow_quarantine();
-    // Takes the guard away from every interface.
-    void detach();
-
     [[nodiscard]] int fd() const { return watch_.fd(); }
     [[nodiscard]] bool changed() { return watch_.changed(); }
     [[nodiscard]] TcKind kind() const { return kind_; }
@@ -82,7 +79,8 @@ private:
     std::vector<InterfaceAddress> addresses_;
 };
 
-// Removes the clsact filters of the instance from the calling thread's namespace; tcx links go with their pins.
+// Removes the clsact filters of the instance from the calling thread's namespace, and the discipline where nobody
+// else's are in it; tcx links go with their pins.
 void remove_guard_filters(const PinFolder& pins);
 
 } // namespace bulkhead::agent

@@ -3,6 +3,7 @@
 
 #include <linux/if_arp.h>
 #include <linux/netlink.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -133,18 +134,18 @@ bool InterfaceWatch::changed()
     }
 }
 
-template <typename Visit>
-Status InterfaceWatch::dump(std::uint16_t type, const Visit& visit)
+template <typename Question, typename Visit>
+Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const Visit& visit)
 {
     struct Request {
         nlmsghdr header{};
-        rtgenmsg family{};
+        Question question{};
     } request;
-    request.header.nlmsg_len = NLMSG_LENGTH(sizeof(request.family));
+    request.question = question;
+    request.header.nlmsg_len = NLMSG_LENGTH(sizeof(request.question));
     request.header.nlmsg_type = type;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.header.nlmsg_seq = ++sequence_;
-    request.family.rtgen_family = AF_UNSPEC;
     if (::send(questions_.get(), &request, request.header.nlmsg_len, 0) < 0)
         return fail_errno(errno, "ask for interfaces");
     std::vector<char> buffer(answer_size);
@@ -172,7 +173,7 @@ Status InterfaceWatch::dump(std::uint16_t type, const Visit& visit)
 Result<std::vector<Interface>> InterfaceWatch::interfaces()
 {
     std::vector<Interface> found;
-    BULKHEAD_CHECK(dump(RTM_GETLINK, [&](std::string_view body) {
+    BULKHEAD_CHECK(dump(RTM_GETLINK, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
         const auto link = head_of<ifinfomsg>(body);
         const auto name = link ? attribute(body, IFLA_IFNAME) : std::nullopt;
         if (!name)
@@ -191,7 +192,7 @@ Result<std::vector<Interface>> InterfaceWatch::interfaces()
 Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses()
 {
     std::vector<InterfaceAddress> found;
-    BULKHEAD_CHECK(dump(RTM_GETADDR, [&](std::string_view body) {
+    BULKHEAD_CHECK(dump(RTM_GETADDR, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
         const auto head = head_of<ifaddrmsg>(body);
         if (!head)
             return;
@@ -211,6 +212,18 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses()
         found.push_back(one);
     }));
     return found;
+}
+
+Result<bool> InterfaceWatch::has_filters(int index)
+{
+    bool any = false;
+    for (const __u32 side : {TC_H_MIN_INGRESS, TC_H_MIN_EGRESS}) {
+        tcmsg question{};
+        question.tcm_ifindex = index;
+        question.tcm_parent = TC_H_MAKE(TC_H_CLSACT, side);
+        BULKHEAD_CHECK(dump(RTM_GETTFILTER, question, [&](std::string_view) { any = true; }));
+    }
+    return any;
 }
 
 } // namespace bulkhead::agent

@@ -44,12 +44,15 @@ public:
 
     [[nodiscard]] Result<std::vector<Interface>> interfaces();
     [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses();
+    // Whether anybody's filter is in the interface's clsact or ingress queueing discipline, on either side.
+    [[nodiscard]] Result<bool> has_filters(int index);
 
 private:
-    InterfaceWatch(UniqueFd changes, UniqueFd questions) : changes_(std::move(changes)), questions_(std::move(questions))
+    InterfaceWatch(UniqueFd changes, UniqueFd questions)
+        : changes_(std::move(changes)), questions_(std::move(questions))
     {}
-    template <typename Visit>
-    Status dump(std::uint16_t type, const Visit& visit);
+    template <typename Question, typename Visit>
+    Status dump(std::uint16_t type, const Question& question, const Visit& visit);
 
     UniqueFd changes_, questions_;
     std::uint32_t sequence_ = 0;

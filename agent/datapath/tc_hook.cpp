@@ -178,4 +178,13 @@ void detach_from_interface(TcKind kind, const PinFolder& pins, int index, Packet
     remove_filter(index, side);
 }
 
+void remove_clsact(int index)
+{
+    bpf_tc_hook hook{};
+    hook.sz = sizeof(hook);
+    hook.ifindex = index;
+    hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+    (void)bpf_tc_hook_destroy(&hook);
+}
+
 } // namespace bulkhead::agent

@@ -31,6 +31,9 @@ enum class TcKind { tcx, clsact };
 // Takes ours away; others' stay. No error when there is nothing.
 void detach_from_interface(TcKind kind, const PinFolder& pins, int index, PacketSide side);
 
+// Takes the clsact queueing discipline away, and with it whatever filters are in it. No error when there is none.
+void remove_clsact(int index);
+
 // Name of the pin of a tcx link.
 [[nodiscard]] std::string guard_pin(int index, PacketSide side);
 

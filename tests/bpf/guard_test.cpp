@@ -2,9 +2,14 @@
 #include "tests/bpf/fixture.h"
 #include "tests/bpf/frames.h"
 
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -227,6 +232,41 @@ TEST_P(GuardTest, AnInterfaceThatComesLaterIsGuarded)
     ip(world_->wire.guarded, "link del bh1");
     ASSERT_TRUE(datapath_->follow_interfaces());
     EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh9"});
+}
+
+// Somebody's, on what leaves, in the calling thread's namespace.
+bool add_foreign_filter(const char* interface)
+{
+    std::array<bpf_insn, 2> pass{};
+    pass[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
+    pass[0].imm = -1; // TC_ACT_UNSPEC
+    pass[1].code = BPF_JMP | BPF_EXIT;
+    const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", pass.data(), pass.size(), nullptr));
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex(interface)),
+                .attach_point = BPF_TC_EGRESS);
+    LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get());
+    return bpf_tc_attach(&hook, &filter) == 0;
+}
+
+TEST_P(GuardTest, DetachingTakesTheQueueingDisciplineAlongUnlessSomebodyUsesIt)
+{
+    const auto runs = [](const std::string& command) {
+        return std::system(command.c_str()) == 0; // NOLINT(cert-env33-c): with our own words
+    };
+    ip(world_->wire.guarded, "link add bh1 type veth peer name bh2");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    guarded([&] {
+        ASSERT_TRUE(GetParam() || runs("tc qdisc add dev bh1 clsact"));
+        EXPECT_EQ(runs("tc qdisc show dev bh0 | grep -q clsact"), GetParam());
+        ASSERT_TRUE(add_foreign_filter("bh1"));
+    });
+    datapath_.reset();
+    outsider([&] {
+        ASSERT_TRUE(agent::detach_datapath(options()));
+        EXPECT_FALSE(runs("tc qdisc show dev bh0 | grep -q clsact"));
+        EXPECT_FALSE(runs("tc qdisc show dev bh2 | grep -q clsact"));
+        EXPECT_TRUE(runs("tc filter show dev bh1 egress | grep -q foreign"));
+    });
 }
 
 TEST_P(GuardTest, AnInterfaceWithoutAnEthernetHeaderIsGuarded)

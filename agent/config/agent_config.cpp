@@ -153,38 +153,37 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
         return std::pair<const std::string, YamlReader::Handler>(
             key, [&reader, &out, key](const YAML::Node& value) { reader.scalar(value, key, out); });
     };
-    reader.mapping(root, "the agent's configuration",
-                   {text("hostname", config.hostname),
-                    text("cgroup", config.cgroup),
-                    text("controller", config.controller),
-                    text("policy_dir", config.policy_dir),
-                    text("join_file", config.join_file),
-                    text("state_dir", config.state_dir),
-                    text("socket", config.socket),
-                    text("pin_dir", config.pin_dir),
-                    {"labels", [&](const YAML::Node& value) { read_labels(reader, value, config.labels); }},
-                    {"log_level", [&](const YAML::Node& value) { read_log_level(reader, value, config.log_level); }},
-                    {"spool", [&](const YAML::Node& value) { read_spool(reader, value, config.spool_max_bytes); }},
-                    {"metrics", [&](const YAML::Node& value) { read_metrics(reader, value, config.metrics_listen); }},
-                    {"guard",
-                     [&](const YAML::Node& value) {
-                         read_mode(reader, value, "guard", parse_guard_mode, "always, auto, never", config.guard);
-                     }},
-                    {"refuse",
-                     [&](const YAML::Node& value) {
-                         read_mode(reader, value, "refuse", parse_refuse_mode, "reset, silent", config.refuse);
-                     }},
-                    {"xdp",
-                     [&](const YAML::Node& value) {
-                         read_mode(reader, value, "xdp", parse_xdp_mode, "auto, never", config.xdp);
-                     }},
-                    {"interfaces",
-                     [&](const YAML::Node& value) {
-                         config.interfaces.clear();
-                         for (const auto& [node, name] : reader.scalars(value, "interfaces"))
-                             config.interfaces.push_back(name);
-                     }},
-                    {"failsafe", [&](const YAML::Node& value) { read_failsafe(reader, value, config.failsafe); }}});
+    reader.mapping(
+        root, "the agent's configuration",
+        {text("hostname", config.hostname),
+         text("cgroup", config.cgroup),
+         text("controller", config.controller),
+         text("policy_dir", config.policy_dir),
+         text("join_file", config.join_file),
+         text("state_dir", config.state_dir),
+         text("socket", config.socket),
+         text("pin_dir", config.pin_dir),
+         {"labels", [&](const YAML::Node& value) { read_labels(reader, value, config.labels); }},
+         {"log_level", [&](const YAML::Node& value) { read_log_level(reader, value, config.log_level); }},
+         {"spool", [&](const YAML::Node& value) { read_spool(reader, value, config.spool_max_bytes); }},
+         {"metrics", [&](const YAML::Node& value) { read_metrics(reader, value, config.metrics_listen); }},
+         {"guard",
+          [&](const YAML::Node& value) {
+              read_mode(reader, value, "guard", parse_guard_mode, "always, auto, never", config.guard);
+          }},
+         {"refuse",
+          [&](const YAML::Node& value) {
+              read_mode(reader, value, "refuse", parse_refuse_mode, "reset, silent", config.refuse);
+          }},
+         {"xdp",
+          [&](const YAML::Node& value) { read_mode(reader, value, "xdp", parse_xdp_mode, "auto, never", config.xdp); }},
+         {"interfaces",
+          [&](const YAML::Node& value) {
+              config.interfaces.clear();
+              for (const auto& [node, name] : reader.scalars(value, "interfaces"))
+                  config.interfaces.push_back(name);
+          }},
+         {"failsafe", [&](const YAML::Node& value) { read_failsafe(reader, value, config.failsafe); }}});
 }
 
 bool usable_hostname(const std::string& name)
@@ -211,6 +210,22 @@ Result<AgentConfig> parse_agent_config(const std::string& file, const std::strin
         reader.error(exception.mark, exception.msg);
     }
     BULKHEAD_CHECK(reader.status());
+    return config;
+}
+
+AgentConfig salvage_agent_config(const std::string& text)
+{
+    AgentConfig config;
+    if (text.size() > max_config_bytes)
+        return config;
+    try {
+        const auto root = YAML::Load(text);
+        for (const auto& [key, out] : {std::pair("pin_dir", &config.pin_dir), std::pair("cgroup", &config.cgroup),
+                                       std::pair("state_dir", &config.state_dir)})
+            if (const auto value = root.IsMap() ? root[key] : YAML::Node(); value && value.IsScalar())
+                *out = value.Scalar();
+    } catch (const YAML::Exception&) { // what was read before it stays
+    }
     return config;
 }
 

@@ -68,6 +68,10 @@ struct AgentConfig {
 // key is an error.
 [[nodiscard]] Result<AgentConfig> parse_agent_config(const std::string& file, const std::string& text);
 
+// What detaching needs of a file that is not valid: where to look (pin_dir, cgroup, state_dir), as far as it can be
+// read.
+[[nodiscard]] AgentConfig salvage_agent_config(const std::string& text);
+
 // What holds for the file and the flags together: no controller beside a folder, names and paths that can be used.
 [[nodiscard]] Status validate(const AgentConfig& config);
 

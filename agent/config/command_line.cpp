@@ -46,7 +46,8 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("NAME");
     app.add_option("--refuse", flags.refuse, "What a refused attempt from outside gets: reset (default) or silent")
         ->type_name("MODE");
-    app.add_option("--xdp", flags.xdp, "Have XDP drop what arrives in a quarantine, where drivers have it: auto or never")
+    app.add_option("--xdp", flags.xdp,
+                   "Have XDP drop what arrives in a quarantine, where drivers have it: auto or never")
         ->type_name("MODE");
     app.add_option("--metrics-listen", flags.metrics_listen, "Answer Prometheus there (default: nowhere)")
         ->type_name("HOST:PORT");
@@ -76,7 +77,8 @@ Result<std::string> read_file(const std::string& path)
     return text;
 }
 
-Result<AgentConfig> read_config(const std::string& given)
+// To detach, a file need not be valid: it may be why the admin wants to be rid of all this.
+Result<AgentConfig> read_config(const std::string& given, bool to_detach)
 {
     if (given.empty()) {
         std::error_code ignored;
@@ -85,7 +87,12 @@ Result<AgentConfig> read_config(const std::string& given)
     }
     const std::string path = given.empty() ? default_config_path : given;
     BULKHEAD_TRY(const std::string text, read_file(path));
-    return parse_agent_config(path, text);
+    auto config = parse_agent_config(path, text);
+    if (config || !to_detach)
+        return config;
+    log_warning("{}", config.error().message);
+    log_warning("of {} only pin_dir, cgroup and state_dir are used", path);
+    return salvage_agent_config(text);
 }
 
 Status apply_labels(const std::vector<std::string>& flags, policy::Labels& labels)
@@ -224,7 +231,7 @@ Result<std::optional<Invocation>> read_invocation(int argc, const char* const* a
         return fail(ErrorKind::usage, "{} (see bulkheadd --help)", error.what());
     }
     Invocation invocation;
-    BULKHEAD_TRY(invocation.config, read_config(flags.config));
+    BULKHEAD_TRY(invocation.config, read_config(flags.config, flags.detach));
     BULKHEAD_CHECK(apply_flags(flags, invocation.config));
     make_absolute(invocation.config);
     BULKHEAD_CHECK(validate(invocation.config));

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel enforces alone: agents that are killed, restarted, stopped, detached, or may not start at all."""
 
+import signal
 import subprocess
 import time
 
-from harness.bulkhead import Agent, deploy
+from harness.bulkhead import Agent, Readiness, deploy
 from harness.case import LabTest
 from harness.lab import wait_until
 from test_modes import AppTest, policy
@@ -84,7 +85,44 @@ print(tries, passed)
                    10, "the flow or a gap")
 
 
+class Watchdog(AppTest):
+    def test_is_told_while_the_work_goes_on_and_not_else(self):
+        self.agent.stop()
+        service_manager = Readiness(self.app.dir / "watchdog.notify")
+        process = self.app.start(*self.agent.argv, daemon=True, log="watchdog.log",
+                                 env={"NOTIFY_SOCKET": str(service_manager.path)})
+        try:
+            service_manager.wait(process, self.app.dir / "watchdog.log", 30)
+            for _ in range(3):
+                self.assertTrue(service_manager.until("WATCHDOG=1", 10))
+            process.send_signal(signal.SIGSTOP)
+            said = [service_manager.until("WATCHDOG=1", 2) for _ in range(5)]  # a few were said before it stopped
+            self.assertFalse(said[-1])
+            process.send_signal(signal.SIGCONT)
+            self.assertTrue(service_manager.until("WATCHDOG=1", 10))
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            process.wait(10)
+            service_manager.close()
+        self.agent.start()
+
+
 class Detach(AppTest):
+    def test_needs_no_valid_configuration(self):
+        self.controller.apply(policy())
+        self.agent.stop()
+        valid = self.agent.config.read_text()
+        try:
+            self.agent.config.write_text(valid + "guard: sometimes\nno-such-key: 1\n")
+            said = self.agent.detach()
+        finally:
+            self.agent.config.write_text(valid)
+        self.assertEqual(said.code, 0, said)
+        self.assertIn("only pin_dir, cgroup and state_dir are used", said.stderr)
+        self.assertPasses(self.guest.probe("tcp", self.app.ip4, 7001))
+        self.agent.start()
+
     def test_detach_removes_everything(self):
         self.controller.apply(policy())
         self.assertRefused(self.guest.probe("tcp", self.app.ip4, 7001), "ECONNREFUSED")

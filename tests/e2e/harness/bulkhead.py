@@ -53,6 +53,18 @@ class Readiness:
         state = f"exited with {process.returncode}" if process.poll() is not None else f"not ready within {timeout} s"
         raise AssertionError(f"{' '.join(map(str, process.args))}: {state}\n{log.read_text(errors='replace')}")
 
+    def until(self, message: str, timeout: float) -> bool:
+        """Whether the message comes; others before it are read as well."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                if message in self.socket.recv(4096).decode().splitlines():
+                    return True
+            except TimeoutError:
+                break
+        return False
+
     def close(self):
         self.socket.close()
 

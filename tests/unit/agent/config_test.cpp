@@ -155,6 +155,26 @@ TEST(CommandLine, WrongUsageIsTwoAndWrongConfigurationThree)
     }
 }
 
+TEST(CommandLine, DetachingNeedsNoValidFile)
+{
+    const TempDir dir;
+    const auto file =
+        dir.file("agent.yaml", "guard: sometimes\npin_dir: /sys/fs/bpf/other\nstate_dir: /srv/bh\nno-key: 1\n");
+    EXPECT_EQ(invoke({"--config", file.c_str()}).error().kind, ErrorKind::invalid);
+    const auto detach = invoke({"--config", file.c_str(), "--detach", "--cgroup", "/sys/fs/cgroup/x"});
+    ASSERT_TRUE(detach) << detach.error().message;
+    EXPECT_EQ((*detach)->action, Action::detach);
+    EXPECT_EQ((*detach)->config.pin_dir, "/sys/fs/bpf/other");
+    EXPECT_EQ((*detach)->config.state_dir, "/srv/bh");
+    EXPECT_EQ((*detach)->config.cgroup, "/sys/fs/cgroup/x");
+    for (const char* text : {"a: [", "", "- x\n", "pin_dir: {a: 1}\n", "\xff\xfe\x00"}) {
+        const auto odd = dir.file("odd.yaml", text);
+        const auto anyway = invoke({"--config", odd.c_str(), "--detach"});
+        ASSERT_TRUE(anyway) << text;
+        EXPECT_EQ((*anyway)->config.pin_dir, AgentConfig{}.pin_dir) << text;
+    }
+}
+
 TEST(CommandLine, HelpAndVersionPrintAndLeave)
 {
     std::ostringstream help, version;
@@ -208,7 +228,8 @@ TEST(HostPortText, IsHostColonPort)
 
 TEST(AgentConfig, GuardAndRefusalAreChosen)
 {
-    const auto config = parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\nxdp: never\ninterfaces: [eth0, eth1]\n");
+    const auto config =
+        parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\nxdp: never\ninterfaces: [eth0, eth1]\n");
     ASSERT_TRUE(config) << config.error().message;
     EXPECT_EQ(config->guard, GuardMode::automatic);
     EXPECT_EQ(config->refuse, RefuseMode::silent);

@@ -2,6 +2,7 @@
 #include "agent/config/command_line.h"
 #include "agent/daemon/agent.h"
 #include "agent/daemon/environment.h"
+#include "agent/daemon/failed_starts.h"
 #include "agent/daemon/service_manager.h"
 #include "common/core/log.h"
 #include "common/core/unique_fd.h"
@@ -24,11 +25,12 @@ Status carry_out(const agent::Invocation& invocation)
     case agent::Action::run: break;
     }
     BULKHEAD_TRY(const auto running, agent::Agent::start(invocation));
+    agent::forget_failed_starts(agent::runtime_folder());
     return running->run();
 }
 
-// A process with threads waits for all CPUs each time its table of descriptors grows (expand_fdtable in fs/file.c). So it
-// is made large enough before there are any. That it cannot be is no harm.
+// A process with threads waits for all CPUs each time its table of descriptors grows (expand_fdtable in fs/file.c). So
+// it is made large enough before there are any. That it cannot be is no harm.
 void grow_descriptor_table()
 {
     constexpr int enough = 1023; // the default limit less one
@@ -41,9 +43,9 @@ void grow_descriptor_table()
 int main(int argc, char** argv)
 {
     grow_descriptor_table();
-    // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as much
-    // as was ever freed at once, in every thread's arena (mallopt(3)). Setting one threshold fixes the other at 128 KiB,
-    // and each batch of records would be mapped and unmapped: so both are set.
+    // Loading programs and reading policies takes megabytes for a moment, in threads, too. By itself glibc keeps as
+    // much as was ever freed at once, in every thread's arena (mallopt(3)). Setting one threshold fixes the other at
+    // 128 KiB, and each batch of records would be mapped and unmapped: so both are set.
     ::mallopt(M_ARENA_MAX, 2);
     ::mallopt(M_TRIM_THRESHOLD, 2 << 20);
     ::mallopt(M_MMAP_THRESHOLD, 2 << 20);
@@ -66,6 +68,8 @@ int main(int argc, char** argv)
         const auto now = agent::after_failed_start((*invocation)->config);
         std::cerr << "bulkheadd: not running; " << now << '\n';
         agent::notify_status(done.error().message.substr(0, done.error().message.find('\n')) + "; " + now);
+        if (done.error().kind == ErrorKind::failed) // the others are not tried again
+            agent::wait_for_signal(agent::pause_after(agent::count_failed_start(agent::runtime_folder())));
     }
     return exit_code(done.error().kind);
 }

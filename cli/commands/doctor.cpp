@@ -16,7 +16,9 @@ constexpr int exit_bad = 1, exit_warnings = 6;
 int run_doctor(const DoctorOptions& options, Context& context)
 {
     const HostPaths paths;
-    const auto findings = examine(context, paths, find_agent(paths, options.agent_config));
+    const auto place = find_agent(paths, options.agent_config);
+    context.peers.agent_listens_at(place.socket);
+    const auto findings = examine(context, paths, place);
     print(findings_listing(findings), context.format, context.out);
     const auto any = [&](Finding::Grade grade) {
         return std::any_of(findings.begin(), findings.end(), [&](const auto& one) { return one.grade == grade; });
@@ -37,7 +39,7 @@ void add_doctor(CLI::App& app, Selection& selection)
         "traffic, clock, disk, agent, certificate, controller");
     doctor
         ->add_option("--agent-config", options->agent_config,
-                     "The agent's configuration (default /etc/bulkhead/agent.yaml)")
+                     "The agent's configuration (default: that of its unit, /etc/bulkhead/agent.yaml)")
         ->type_name("FILE");
     doctor->footer("Changes nothing. Works without the agent, and without root: what it cannot see then it says.\n"
                    "Exit codes: 0 all is well, 6 there are warnings, 1 something is missing or broken.");

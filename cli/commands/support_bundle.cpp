@@ -5,6 +5,7 @@
 #include "cli/host/examination.h"
 #include "cli/host/gzip.h"
 #include "cli/host/host_checks.h"
+#include "cli/host/yaml_secrets.h"
 #include "cli/peers/context_file.h"
 #include "common/core/clock.h"
 #include "common/core/version.h"
@@ -14,7 +15,6 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#include <yaml-cpp/yaml.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -45,35 +45,11 @@ Result<std::string> output_of(const std::vector<std::string>& argv)
     return std::move(ended->output);
 }
 
-void remove_secrets(YAML::Node node)
-{
-    if (node.IsSequence())
-        for (auto item : node)
-            remove_secrets(item);
-    if (!node.IsMap())
-        return;
-    for (auto entry : node) {
-        if (entry.first.IsScalar() && names_a_secret(entry.first.Scalar()))
-            entry.second = "[removed]";
-        else
-            remove_secrets(entry.second);
-    }
-}
-
-// Written anew from what it means, without its comments; one that cannot be read could not be cleaned either.
+// One that cannot be read as YAML could not be cleaned either.
 Result<std::string> clean_config(const std::string& path)
 {
     BULKHEAD_TRY(const auto text, text_or_why(whole_file(path), path));
-    try {
-        auto root = YAML::Load(text);
-        remove_secrets(root);
-        YAML::Emitter out;
-        out << root;
-        return std::string(out.c_str()) + "\n";
-    } catch (const YAML::Exception& exception) {
-        return fail(ErrorKind::invalid, "left out, since it cannot be parsed: {}:{}: {}", path, exception.mark.line + 1,
-                    "no YAML");
-    }
+    return yaml_without_secrets(text);
 }
 
 // What this host holds and nobody else may see.
@@ -86,8 +62,9 @@ SecretFilter known_secrets(const AgentPlace& place)
             if (entry.is_regular_file(ignored))
                 if (const auto text = whole_file(entry.path()))
                     filter.learn(*text);
-    if (const auto text = whole_file(default_context_path()))
-        filter.learn(*text);
+    for (const auto& path : {place.environment, default_context_path()})
+        if (const auto text = whole_file(path))
+            filter.learn(*text);
     if (const char* token = std::getenv("BULKHEAD_JOIN"))
         filter.learn(token);
     return filter;
@@ -182,6 +159,7 @@ void collect(const BundleOptions& options, Context& context, const AgentPlace& p
 int run_support_bundle(const BundleOptions& options, Context& context)
 {
     auto place = find_agent({}, options.agent_config);
+    context.peers.agent_listens_at(place.socket);
     const auto status = ask_status(context);
     if (status && !status->state_dir().empty())
         place.state_dir = status->state_dir();
@@ -224,7 +202,7 @@ void add_support_bundle(CLI::App& agent, Selection& selection)
         ->type_name("N");
     command
         ->add_option("--agent-config", options->agent_config,
-                     "The agent's configuration (default /etc/bulkhead/agent.yaml)")
+                     "The agent's configuration (default: that of its unit, /etc/bulkhead/agent.yaml)")
         ->type_name("FILE");
     command->footer(
         "The file is new, of mode 0600; look into it before you send it. What could not be had is listed in its\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/host/agent_checks.h"
 
+#include "cli/host/mends.h"
 #include "common/core/clock.h"
 #include "common/tls/tls.h"
 
@@ -22,27 +23,42 @@ using std::chrono::system_clock;
 
 constexpr std::uint64_t least_bytes = 64ULL << 20; // a policy is small; the spool is what grows
 constexpr std::uint64_t least_inodes = 1000;
-constexpr const char* enrol_again = "make a token ('bulkheadctl agent token create'), then 'bulkhead-setup join "
-                                    "HOST:PORT', or start bulkheadd with --join";
 constexpr const char* certificate_begins = "-----BEGIN CERTIFICATE-----";
 
 // The agent knows best what it accepts. It reads its policy folder, too, which needs its privileges.
 bool agent_refuses(const HostPaths& paths, const AgentPlace& place)
 {
-    if (!place.config_is_there || ::geteuid() != 0)
+    if ((!place.config_is_there && place.options.empty()) || ::geteuid() != 0)
         return false;
-    const auto ended = paths.run({"bulkheadd", "--check", "--config", paths.root + place.config});
+    std::vector<std::string> command{"bulkheadd", "--check"};
+    if (place.config_is_there)
+        command.insert(command.end(), {"--config", paths.root + place.config});
+    command.insert(command.end(), place.options.begin(), place.options.end());
+    const auto ended = paths.run(command);
     return ended && ended->code != 0;
 }
 
 Finding check_config(const HostPaths& paths, const AgentPlace& place)
 {
-    const auto mend = fmt::format("bulkheadd --check --config {}", place.config);
+    const auto flags = place.options.empty() ? "" : "BULKHEAD_OPTIONS of " + place.environment;
+    const bool named = place.config_is_there || !place.trouble.empty();
+    const auto mend = fmt::format("bulkheadd --check{}{}", named ? " --config " + place.config : "",
+                                  flags.empty() ? "" : ", with " + flags);
     if (!place.trouble.empty())
         return {Grade::bad, "configuration", fmt::format("{}: {}", place.config, place.trouble), mend};
     if (agent_refuses(paths, place))
-        return {Grade::bad, "configuration", place.config + ", or what it names, is not valid", mend};
-    return {Grade::good, "configuration", place.config_is_there ? place.config : "none: defaults", ""};
+        return {Grade::bad, "configuration",
+                fmt::format("{}{}{}, or what it names, is not valid", place.config_is_there ? place.config : "",
+                            place.config_is_there && !flags.empty() ? " with " : "", flags),
+                mend};
+    if (!place.environment_trouble.empty())
+        return {Grade::unseen, "configuration",
+                fmt::format("flags of the agent's unit: {}: {}", place.environment, place.environment_trouble),
+                "run as root"};
+    return {Grade::good, "configuration",
+            fmt::format("{}{}{}", place.config_is_there ? place.config : "no file: defaults",
+                        flags.empty() ? "" : " and ", flags),
+            ""};
 }
 
 Finding check_state_dir(const std::string& path, const std::string& name)
@@ -119,7 +135,7 @@ Finding judge_certificate(const std::string& pem, const std::string& name, syste
     const auto days = std::chrono::duration_cast<std::chrono::hours>(facts->not_after - now).count() / 24;
     if (now > facts->not_before + life / 6 * 5) // renewed at two thirds, when all is well
         return {Grade::warning, "certificate", fmt::format("{} ends at {}, and was not renewed", name, until),
-                "see why the agent does not reach its controller"};
+                "see the findings on the session and the controller, and journalctl -u bulkheadd"};
     return {Grade::good, "certificate", fmt::format("{} until {} ({} days)", name, until, days), ""};
 }
 
@@ -127,7 +143,7 @@ void check_credentials(const std::string& root, const AgentPlace& place, system_
                        Findings& findings)
 {
     const auto path = place.state_dir + "/agent.pem";
-    if (auto key = check_key_file(root + path))
+    if (auto key = check_key_file(root + path, fmt::format("if somebody has read it, remove it and {}", enrol_again)))
         findings.push_back(std::move(*key));
     else if (errno == EACCES)
         findings.push_back({Grade::unseen, "certificate", path + " may not be read by this user", "run as root"});
@@ -143,8 +159,7 @@ void check_credentials(const std::string& root, const AgentPlace& place, system_
 // Tokens let a host in, and are there to be forgotten.
 void check_tokens(const std::string& root, const AgentPlace& place, Findings& findings)
 {
-    const auto environment = (std::filesystem::path(place.config).parent_path() / "agent.env").string();
-    for (const auto& path : {place.join_file, environment}) {
+    for (const auto& path : {place.join_file, place.environment}) {
         struct stat found {};
         if (!path.empty() && ::stat((root + path).c_str(), &found) == 0 && S_ISREG(found.st_mode) &&
             (found.st_mode & 077U) != 0)
@@ -152,6 +167,17 @@ void check_tokens(const std::string& root, const AgentPlace& place, Findings& fi
                                 fmt::format("{} is open to others (mode {:04o})", path, found.st_mode & 07777U),
                                 "chmod 0600 " + path});
     }
+}
+
+Finding check_policy_dir(const std::string& root, const std::string& name)
+{
+    std::error_code error;
+    if (std::filesystem::is_directory(root + name, error))
+        return {Grade::good, "policy folder", name, ""};
+    if (error == std::errc::permission_denied)
+        return {Grade::unseen, "policy folder", name + " may not be read by this user", "run as root"};
+    return {Grade::bad, "policy folder", name + " is no folder, or not there: what was in force stays",
+            fmt::format("install -d {}, and put a policy into it", name)};
 }
 
 // Files are written as time goes by: one from the future says that the clock went back.
@@ -173,7 +199,7 @@ Finding check_steps(const std::string& path, system_clock::time_point now)
 
 } // namespace
 
-std::optional<Finding> check_key_file(const std::string& path)
+std::optional<Finding> check_key_file(const std::string& path, const std::string& then)
 {
     struct stat found {};
     if (::stat(path.c_str(), &found) != 0)
@@ -181,7 +207,7 @@ std::optional<Finding> check_key_file(const std::string& path)
     if ((found.st_mode & 077U) != 0)
         return Finding{Grade::bad, "key",
                        fmt::format("{} is open to others (mode {:04o})", path, found.st_mode & 07777U),
-                       fmt::format("chmod 0600 {}; who could read it is to be replaced: enrol again", path)};
+                       fmt::format("chmod 0600 {}; {}", path, then)};
     return Finding{Grade::good, "key", path + " is its owner's alone", ""};
 }
 
@@ -205,6 +231,8 @@ Findings check_agent_files(const HostPaths& paths, const AgentPlace& place, syst
         findings.push_back(check_steps(state, now));
     check_credentials(paths.root, place, now, findings);
     check_tokens(paths.root, place, findings);
+    if (!place.policy_dir.empty())
+        findings.push_back(check_policy_dir(paths.root, place.policy_dir));
     return findings;
 }
 

@@ -18,7 +18,8 @@ namespace bulkhead::cli {
 // Whether HOST:PORT resolves and answers a connection. Nothing is sent.
 [[nodiscard]] Findings check_reachable(const std::string& controller);
 
-// Of a file that holds a private key: nobody but its owner may read it. nullopt: it is not there.
-[[nodiscard]] std::optional<Finding> check_key_file(const std::string& path);
+// Of a file that holds a private key: nobody but its owner may read it. `then`: what to do, or to know, once it is so
+// again. nullopt: it is not there.
+[[nodiscard]] std::optional<Finding> check_key_file(const std::string& path, const std::string& then);
 
 } // namespace bulkhead::cli

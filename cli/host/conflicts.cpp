@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/host/conflicts.h"
 
+#include "cli/host/refusals.h"
 #include "common/core/unique_fd.h"
 
 #include <fmt/format.h>
@@ -14,7 +15,6 @@
 #include <filesystem>
 #include <map>
 #include <set>
-#include <sstream>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,53 +33,15 @@ std::string some_of(const std::set<std::string>& names)
     return fmt::format("{}{}", fmt::join(shown, ", "), more == 0 ? "" : fmt::format(" and {} more", more));
 }
 
-// How many rules refuse, and whether a chain refuses what no rule names. `words` begin a refusal.
-struct Refusals {
-    std::size_t rules = 0, policies = 0;
-    [[nodiscard]] bool any() const { return rules + policies != 0; }
-};
-
-Refusals count_nft(const std::string& ruleset)
-{
-    Refusals found;
-    std::istringstream lines(ruleset);
-    for (std::string line; std::getline(lines, line);) {
-        std::istringstream words(line.substr(0, line.find('#')));
-        bool refuses = false;
-        std::string before;
-        for (std::string word; words >> word; before = word) {
-            const bool drop = word == "drop" || word == "drop;" || word == "reject";
-            if (drop && before == "policy")
-                ++found.policies;
-            else
-                refuses = refuses || drop;
-        }
-        found.rules += refuses ? 1 : 0;
-    }
-    return found;
-}
-
-Refusals count_iptables(const std::string& saved)
-{
-    Refusals found;
-    std::istringstream lines(saved);
-    for (std::string line; std::getline(lines, line);) {
-        if (line.starts_with(":") && line.find(" DROP ") != std::string::npos)
-            ++found.policies;
-        else if (line.find("-j DROP") != std::string::npos || line.find("-j REJECT") != std::string::npos)
-            ++found.rules;
-    }
-    return found;
-}
-
 Finding judge_filter(const std::string& check, const Refusals& found, const std::string& list)
 {
     if (!found.any())
         return {Grade::good, check, "no rule refuses anything", ""};
-    return {Grade::warning, check,
-            fmt::format("{} rules and {} chain policies drop or reject: what a policy allows may still not arrive",
-                        found.rules, found.policies),
-            fmt::format("see '{}', and remove what Bulkhead is to decide", list)};
+    return {
+        Grade::warning, check,
+        fmt::format("{} rules and {} chain policies drop, reject or queue: what a policy allows may still not arrive",
+                    found.rules, found.policies),
+        fmt::format("see '{}', and remove what Bulkhead is to decide", list)};
 }
 
 Finding check_nftables(const HostPaths& paths)
@@ -93,7 +55,7 @@ Finding check_nftables(const HostPaths& paths)
     if (::geteuid() != 0)
         return {Grade::unseen, "nftables", "cannot be listed by this user", "run as root"};
     return {Grade::unseen, "nftables", "cannot be listed: there is no nft",
-            "apt install nftables, then run this again"};
+            "install the package nftables, then run this again"};
 }
 
 Findings check_iptables(const HostPaths& paths)
@@ -212,7 +174,7 @@ Finding judge_programs(const std::optional<std::vector<LoadedProgram>>& programs
                 ""};
     return {Grade::warning, "BPF programs",
             fmt::format("others decide about traffic, too, on this host or in a container of it: {}", some_of(foreign)),
-            "see 'bpftool link show' and 'bpftool net show', and remove what Bulkhead is to decide"};
+            "see 'bpftool link show' and 'bpftool net show' (package bpftool), and remove what Bulkhead is to decide"};
 }
 
 Findings check_conflicts(const HostPaths& paths)

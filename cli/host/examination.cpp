@@ -4,10 +4,12 @@
 #include "cli/host/agent_checks.h"
 #include "cli/host/conflicts.h"
 #include "cli/host/host_checks.h"
+#include "cli/host/mends.h"
 #include "cli/peers/context_file.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iterator>
 #include <unistd.h>
@@ -32,15 +34,17 @@ void judge_status(const v1::LocalStatus& status, Findings& findings)
         findings.push_back(
             {Grade::warning, "agent",
              fmt::format("version {} runs and enforces nothing: there is no policy yet", status.version()),
-             "bulkheadctl policy apply FILE, or put one into the policy folder"});
+             mend_of_no_policy(status.source())});
     if (!status.refusal().empty())
-        findings.push_back({Grade::warning, "policy", "the newest was refused: " + status.refusal(),
-                            "mend the policy; the one before it stays in force"});
+        findings.push_back(
+            {Grade::warning, "policy", "the newest was refused: " + status.refusal(),
+             "mend the policy ('bulkheadctl policy validate FILE' reads it); the one before it stays in force"});
     for (const auto& warning : status.warnings())
-        findings.push_back({Grade::warning, "agent", warning, "see docs/troubleshooting.md"});
+        findings.push_back({Grade::warning, "agent", warning, mend_of_warning(warning)});
     for (const auto& one : status.tampering())
-        findings.push_back({Grade::warning, "tampering", fmt::format("{}: {}", one.what(), one.outcome()),
-                            "find out who changes what enforces: bulkheadctl audit, the host's own logs"});
+        findings.push_back(
+            {Grade::warning, "tampering", fmt::format("{}: {}", one.what(), one.outcome()),
+             "find out which program of root did it: journalctl -u bulkheadd, and the host's own logs of that time"});
     if (status.source().rfind("controller ", 0) != 0)
         return;
     if (status.connected())
@@ -53,7 +57,8 @@ void judge_status(const v1::LocalStatus& status, Findings& findings)
 void judge_silence(const Error& error, const HostPaths& paths, const AgentPlace& place, Findings& findings)
 {
     std::error_code ignored; // what cannot be seen is not there
-    const bool was_here = place.config_is_there || std::filesystem::exists(paths.root + place.state_dir, ignored);
+    const bool was_here = place.config_is_there || !place.options.empty() || !place.environment_trouble.empty() ||
+                          std::filesystem::exists(paths.root + place.state_dir, ignored);
     const bool pinned = anything_pinned(paths, place);
     if (!was_here && !pinned) {
         findings.push_back({Grade::unseen, "agent", "none is configured on this host, and none answers", ""});
@@ -67,6 +72,17 @@ void judge_silence(const Error& error, const HostPaths& paths, const AgentPlace&
                         error.message + (pinned ? "; what it pinned goes on enforcing its last policy"
                                                 : "; nothing of it is pinned: this host is not protected"),
                         "systemctl status bulkheadd; journalctl -u bulkheadd"});
+}
+
+// "controller HOST:PORT", "folder DIR" or "none"
+void take_source(std::string_view source, AgentPlace& place)
+{
+    if (source.empty())
+        return;
+    const auto what = source.substr(0, source.find(' '));
+    const auto name = std::string(source.substr(std::min(what.size() + 1, source.size())));
+    place.controller = what == "controller" ? name : "";
+    place.policy_dir = what == "folder" ? name : "";
 }
 
 // Asks the agent; what it says of its places counts more than a file that it may not have read.
@@ -83,9 +99,7 @@ void check_agent(Context& context, const HostPaths& paths, AgentPlace& place, Fi
     judge_status(status, findings);
     if (!status.state_dir().empty())
         place.state_dir = status.state_dir();
-    constexpr std::string_view by = "controller ";
-    if (status.source().starts_with(by))
-        place.controller = status.source().substr(by.size());
+    take_source(status.source(), place);
 }
 
 // Without a context file this host only runs an agent: nothing to check.
@@ -93,7 +107,8 @@ void check_controller(Context& context, Findings& findings)
 {
     if (!context.peers.knows_controller())
         return;
-    if (auto key = check_key_file(default_context_path()))
+    if (auto key =
+            check_key_file(default_context_path(), "who has read it can act as its admin until its certificate ends"))
         findings.push_back(std::move(*key));
     auto admin = context.peers.admin();
     if (!admin) {

@@ -48,6 +48,13 @@ std::pair<std::size_t, std::size_t> key_block(std::string_view text, std::size_t
     return {std::string_view::npos, 0};
 }
 
+std::string_view trim(std::string_view line)
+{
+    constexpr std::string_view blanks = " \t\r";
+    const auto begin = line.find_first_not_of(blanks);
+    return begin == std::string_view::npos ? "" : line.substr(begin, line.find_last_not_of(blanks) - begin + 1);
+}
+
 void replace_all(std::string& text, std::string_view what)
 {
     for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + removed.size()))
@@ -89,8 +96,9 @@ void SecretFilter::learn(std::string_view text)
         std::string_view block = text.substr(begin, end - begin);
         while (!block.empty()) {
             const auto line = block.substr(0, block.find('\n'));
-            if (line.size() >= shortest && line.find("-----") == std::string_view::npos)
-                known_.emplace_back(line.substr(line.find_first_not_of(" \t")));
+            if (const auto text_of = trim(line);
+                text_of.size() >= shortest && text_of.find("-----") == std::string_view::npos)
+                known_.emplace_back(text_of);
             block.remove_prefix(std::min(block.size(), line.size() + 1));
         }
     }

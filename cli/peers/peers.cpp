@@ -53,6 +53,11 @@ public:
         std::error_code ignored; // a folder that cannot be read is "no context"
         return !options_.config.empty() || std::filesystem::exists(default_context_path(), ignored);
     }
+    void agent_listens_at(const std::string& socket) override
+    {
+        if (!socket.empty() && options_.socket == default_agent_socket)
+            options_.socket = socket;
+    }
     [[nodiscard]] std::string admin_name() const override { return "controller " + controller_; }
     [[nodiscard]] std::string agent_name() const override { return "agent at " + options_.socket; }
 

@@ -21,15 +21,19 @@ public:
     virtual Result<v1::Local::StubInterface*> agent() = 0;
     // False: there is no context file, and none was named.
     [[nodiscard]] virtual bool knows_controller() const = 0;
+    // What is known of it beside the command line, which counts more; empty: nothing.
+    virtual void agent_listens_at(const std::string& socket) = 0;
     // "10.0.0.1:7443", "agent at /run/bulkhead/agent.sock": for messages.
     [[nodiscard]] virtual std::string admin_name() const = 0;
     [[nodiscard]] virtual std::string agent_name() const = 0;
 };
 
+inline constexpr const char* default_agent_socket = "/run/bulkhead/agent.sock";
+
 struct PeerOptions {
     std::string config;     // context file; empty: BULKHEAD_CONFIG, else ~/.config/bulkhead/config.yaml
     std::string controller; // overrides the context's address
-    std::string socket = "/run/bulkhead/agent.sock";
+    std::string socket = default_agent_socket;
 };
 [[nodiscard]] std::unique_ptr<Peers> make_peers(PeerOptions options);
 

@@ -249,6 +249,7 @@ protected:
     FakeAdmin admin;
     FakeAgent agent;
     PeerOptions asked;
+    std::string agent_socket; // that a command found out
     bool controller_known = true;
     std::optional<Error> unreachable;
 
@@ -272,6 +273,7 @@ private:
             return agent_.get();
         }
         [[nodiscard]] bool knows_controller() const override { return session_.controller_known; }
+        void agent_listens_at(const std::string& socket) override { session_.agent_socket = socket; }
         [[nodiscard]] std::string admin_name() const override { return "controller ctl:7443"; }
         [[nodiscard]] std::string agent_name() const override { return "agent at sock"; }
 

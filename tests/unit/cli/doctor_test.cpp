@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli/command_tree.h"
 #include "cli/host/agent_checks.h"
 #include "cli/host/conflicts.h"
 #include "cli/host/host_checks.h"
 #include "cli_session.h"
 
 #include <linux/bpf.h>
+#include <set>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
@@ -29,6 +31,7 @@ protected:
     HostPaths paths()
     {
         return {root(), [this](const std::vector<std::string>& argv) -> std::optional<ProgramEnd> {
+                    commands.push_back(argv);
                     const auto found = programs.find(argv.front());
                     return found == programs.end() ? std::nullopt : std::optional(ProgramEnd{exit_code, found->second});
                 }};
@@ -46,8 +49,30 @@ protected:
         return check_agent_files(paths(), find_agent(paths(), ""), std::chrono::system_clock::now() + later);
     }
     std::string state(const std::string& name = {}) { return root() + "/var/lib/bulkhead" + name; }
+    // Of each "bulkheadctl ..." in a text: its commands and options are there.
+    static void expect_commands(const std::string& text)
+    {
+        const CommandTree tree;
+        const std::string program = "bulkheadctl ";
+        for (auto at = text.find(program); at != std::string::npos; at = text.find(program, at + 1)) {
+            const auto end = std::min(text.find_first_of("',;:)", at), text.size());
+            std::istringstream words(text.substr(at + program.size(), end - at - program.size()));
+            const CLI::App* command = &tree.app;
+            for (std::string word; words >> word;) {
+                const auto found =
+                    command->get_subcommands([&](const CLI::App* one) { return one->get_name() == word; });
+                if (!found.empty())
+                    command = found.front();
+                else if (word.starts_with("-"))
+                    EXPECT_NE(tree.app.get_option_no_throw(word), nullptr) << text;
+                else
+                    EXPECT_TRUE(command->get_subcommands({}).empty()) << word << " of: " << text;
+            }
+        }
+    }
     std::map<std::string, std::string> programs;
-    int exit_code = 0; // of all of them
+    std::vector<std::vector<std::string>> commands; // that were run
+    int exit_code = 0;                              // of all of them
 };
 
 TEST_F(Doctor, GoodHostIsGood)
@@ -137,6 +162,45 @@ TEST_F(Doctor, FindsPacketFiltersThatRefuse)
     EXPECT_THAT(find_in(check_conflicts(paths()), "iptables").what, HasSubstr("1 rules and 1 chain policies"));
 }
 
+TEST_F(Doctor, FindsRefusalsHoweverNftWritesThem)
+{
+    const auto judge = [this](const std::string& rule) {
+        programs["nft"] = "table inet filter {\n\tchain input {\n\t\t" + rule + "\n\t}\n}\n";
+        return find_in(check_conflicts(paths()), "nftables");
+    };
+    for (const char* rule :
+         {"tcp dport vmap { 22 : accept, 23 : drop }", "tcp dport vmap { 23 : drop, 22 : accept }",
+          "elements = { 10.0.0.1 : drop, 10.0.0.2 : accept }", "elements = { 10.0.0.1 : drop,",
+          "log prefix \"door #5: \" drop comment \"x # y\"", "tcp dport { 1, 2 } reject with tcp reset", "reject",
+          "ct state invalid drop # handle 7", "type filter hook input priority filter; policy drop;", "queue to 3",
+          "udp dport 53 queue flags bypass to 1-3", "counter xt target \"NFQUEUE\""})
+        EXPECT_EQ(judge(rule).grade, Grade::warning) << rule;
+    for (const char* rule :
+         {"tcp dport 22 accept comment \"drop\"", "log prefix \"now reject \" accept", "iifname \"drop\" accept",
+          "comment \"policy # drop\"", "elements = { 1.2.3.4 comment \"reject, drop\" }",
+          "tcp dport 80 redirect to :3128", "meta l4proto tcp tproxy ip to 127.0.0.1:3129 accept", "accept # drop",
+          "type nat hook prerouting priority dstnat; policy accept;", "jump drop", "log group 0 queue-threshold 20"})
+        EXPECT_EQ(judge(rule).grade, Grade::good) << rule;
+    EXPECT_THAT(judge("log prefix \"policy\" drop").what, HasSubstr("1 rules and 0 chain policies"));
+    // A map is one rule, over however many lines its elements go.
+    EXPECT_THAT(judge("elements = { 1-3 : drop, 5 comment \"}\" : accept,\n\t\t\t     9 : drop }\n\t\tdrop").what,
+                HasSubstr("2 rules and 0 chain policies"));
+}
+
+TEST_F(Doctor, FindsRefusalsOfIptablesOutsideOfQuotes)
+{
+    programs["ip6tables-nft-save"] = "";
+    const auto judge = [this](const std::string& rule) {
+        programs["iptables-nft-save"] = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT " + rule + "\nCOMMIT\n";
+        return find_in(check_conflicts(paths()), "nftables").grade;
+    };
+    for (const char* rule : {"-j DROP", "-p tcp -j REJECT --reject-with tcp-reset", "-j NFQUEUE --queue-num 0",
+                             "-m comment --comment \"say \\\"no\\\"\" -j DROP"})
+        EXPECT_EQ(judge(rule), Grade::warning) << rule;
+    for (const char* rule : {"-m comment --comment \"not -j DROP\" -j ACCEPT", "-j DROP_LOG", "-j ACCEPT"})
+        EXPECT_EQ(judge(rule), Grade::good) << rule;
+}
+
 TEST_F(Doctor, FindsRulesOfIptablesWhereThereIsNoNft)
 {
     programs["iptables-nft-save"] = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
@@ -185,6 +249,53 @@ TEST_F(Doctor, LooksAtTheConfigurationAndWhereItPoints)
     EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::bad);
 }
 
+TEST_F(Doctor, TakesTheFlagsOfTheUnitOverTheFile)
+{
+    put("etc/bulkhead/agent.yaml", "state_dir: /elsewhere\ncontroller: old:7443\njoin_file: /etc/token\n");
+    put("etc/bulkhead/agent.env",
+        "# BULKHEAD_OPTIONS=--state-dir /no\nBULKHEAD_JOIN=x\nBULKHEAD_OPTIONS=\"--state-dir "
+        "'/var/my state' --label app=x \\\n --socket run/other.sock --controller=new:7443\"\n");
+    auto place = find_agent(paths(), "");
+    EXPECT_EQ(place.state_dir, "/var/my state");
+    EXPECT_EQ(place.controller, "new:7443");
+    EXPECT_EQ(place.join_file, "/etc/token");
+    EXPECT_EQ(place.socket, "/run/other.sock");
+    // A folder of policies comes instead of the file's controller.
+    put("etc/bulkhead/agent.env", "BULKHEAD_OPTIONS=--policy-dir=/etc/bulkhead/policy --state-dir \"/a b\"\n");
+    place = find_agent(paths(), "");
+    EXPECT_EQ(place.controller, "");
+    EXPECT_EQ(place.state_dir, "/a b");
+    EXPECT_EQ(find_in(agent_files(), "policy folder").grade, Grade::bad);
+    put("etc/bulkhead/policy/one.yaml", "");
+    EXPECT_EQ(find_in(agent_files(), "policy folder").grade, Grade::good);
+    // It names another file; one that was asked for comes before it.
+    put("etc/bulkhead/agent.env", "BULKHEAD_OPTIONS='--config /etc/other.yaml'");
+    put("etc/other.yaml", "state_dir: /third\n");
+    EXPECT_EQ(find_agent(paths(), "").state_dir, "/third");
+    EXPECT_EQ(find_agent(paths(), "").config, "/etc/other.yaml");
+    EXPECT_EQ(find_agent(paths(), "/etc/bulkhead/agent.yaml").state_dir, "/elsewhere");
+    std::filesystem::remove(root() + "/etc/other.yaml");
+    EXPECT_THAT(find_in(agent_files(), "configuration").mend, HasSubstr("--config /etc/other.yaml"));
+    std::filesystem::remove(root() + "/etc/bulkhead/agent.env");
+    std::filesystem::create_directories(root() + "/etc/bulkhead/agent.env");
+    EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::unseen);
+}
+
+TEST_F(Doctor, AsksTheAgentWhereItsFlagsSayThatItIs)
+{
+    const auto config = write("agent.yaml", "state_dir: " + root() + "\nsocket: /run/by-file.sock\n");
+    run({"doctor", "--agent-config", config});
+    EXPECT_EQ(agent_socket, "/run/by-file.sock");
+    write("agent.env", "BULKHEAD_OPTIONS=--socket /run/by-flag.sock\n");
+    run({"doctor", "--agent-config", config});
+    EXPECT_EQ(agent_socket, "/run/by-flag.sock");
+    // What runs counts more than what a file says.
+    write("agent.env", "BULKHEAD_OPTIONS='--controller 127.0.0.1:1'\n");
+    agent.status.set_source("folder " + root());
+    EXPECT_THAT(run({"doctor", "--agent-config", config}).out,
+                testing::AllOf(HasSubstr("policy folder"), testing::Not(HasSubstr("127.0.0.1:1"))));
+}
+
 TEST_F(Doctor, AsksTheAgentWhetherItAcceptsItsConfiguration)
 {
     if (::geteuid() != 0)
@@ -196,6 +307,13 @@ TEST_F(Doctor, AsksTheAgentWhetherItAcceptsItsConfiguration)
     exit_code = 3;
     EXPECT_EQ(find_in(agent_files(), "configuration").grade, Grade::bad);
     EXPECT_THAT(find_in(agent_files(), "configuration").mend, HasSubstr("bulkheadd --check"));
+    put("etc/bulkhead/agent.env", "BULKHEAD_OPTIONS=--contoller=ctl:7443 --config=/etc/other.yaml\n");
+    EXPECT_THAT(find_in(agent_files(), "configuration").what, HasSubstr("/etc/other.yaml"));
+    std::filesystem::rename(root() + "/etc/bulkhead/agent.yaml", root() + "/etc/other.yaml");
+    EXPECT_THAT(find_in(agent_files(), "configuration").mend,
+                HasSubstr("--config /etc/other.yaml, with BULKHEAD_OPTIONS of /etc/bulkhead/agent.env"));
+    EXPECT_THAT(commands.back(), testing::ElementsAre("bulkheadd", "--check", "--config", root() + "/etc/other.yaml",
+                                                      "--contoller=ctl:7443"));
 }
 
 TEST_F(Doctor, WarnsOfTokensThatOthersCanRead)
@@ -265,6 +383,36 @@ TEST_F(Doctor, SaysWhatTheAgentSaysOfItself)
     EXPECT_THAT(outcome.out, HasSubstr("enforces policy version 7"));
     EXPECT_THAT(outcome.out, HasSubstr("14000 of 16384"));
     EXPECT_NE(outcome.code, 0);
+}
+
+TEST_F(Doctor, HasAMendOfItsOwnForEachWarningOfTheAgent)
+{
+    controller_known = false;
+    agent.status.set_refusal("no");
+    agent.status.set_source("controller ctl.invalid:7443");
+    agent.status.add_tampering()->set_what("bh_connect4");
+    for (const char* warning :
+         {"programs of another version enforce, until the next policy: 0.0.9",
+          "the state folder cannot be used, so new policies, records and certificates are not kept: mkdir: no room",
+          "this host is not enrolled at a controller (mend: make a token)",
+          "/var/lib/bulkhead/policy.pb: its checksum does not match; set aside as /var/lib/bulkhead/policy.pb.damaged",
+          "/var/lib/bulkhead/policy.pb: used, though its signature cannot be verified: no ca.pem",
+          "/var/lib/bulkhead/quarantine.pb: its contents are malformed; set aside as x",
+          "listeners: 14000 of 16384 in use", "udp_in: 60000 of 65536 in use", "denials_even: 14000 of 16384 in use",
+          "flow_ring: 9 of 10 in use", "fragments: 14000 of 16384 in use", "of a later version"})
+        agent.status.add_warnings(warning);
+    std::set<std::string> mends;
+    for (const auto& finding : run({"doctor", "-o", "json"}).json()) {
+        const auto mend = finding["mend"].get<std::string>();
+        if (finding["check"] == "agent") {
+            EXPECT_TRUE(mends.insert(mend).second) << finding;
+        }
+        EXPECT_THAT(mend, testing::Not(HasSubstr("docs/"))); // an installed host has none
+        expect_commands(mend);
+    }
+    EXPECT_TRUE(mends.contains("see /usr/share/doc/bulkhead-agent/troubleshooting.md.gz"));
+    agent.status.set_source("folder /etc/policy");
+    EXPECT_THAT(run({"doctor"}).out, HasSubstr("put a policy into /etc/policy"));
 }
 
 TEST_F(Doctor, AnAgentThatDoesNotAnswerIsToldWithWhatGoesOn)

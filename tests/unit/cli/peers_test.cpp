@@ -55,6 +55,20 @@ TEST_F(RealPeers, SilentListenerIsUnreachableWithinAFewSeconds)
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(12));
 }
 
+TEST_F(RealPeers, ASocketOfTheCommandLineCountsMore)
+{
+    PeerOptions options;
+    const auto found = make_peers(options);
+    found->agent_listens_at("");
+    EXPECT_EQ(found->agent_name(), "agent at /run/bulkhead/agent.sock");
+    found->agent_listens_at("/run/other.sock");
+    EXPECT_EQ(found->agent_name(), "agent at /run/other.sock");
+    options.socket = "/run/given.sock";
+    const auto given = make_peers(options);
+    given->agent_listens_at("/run/other.sock");
+    EXPECT_EQ(given->agent_name(), "agent at /run/given.sock");
+}
+
 TEST_F(RealPeers, MissingSocketSaysWhichAndAsksForTheAgent)
 {
     PeerOptions options;

@@ -83,6 +83,36 @@ TEST_F(SupportBundle, HoldsNoSecretWhereverItStood)
     EXPECT_THAT(text, Not(HasSubstr("opaque-value-1")));
 }
 
+TEST_F(SupportBundle, IsMadeWhateverTheConfigurationRefersTo)
+{
+    std::string bomb = "l0: &l0 {x: y}\n";
+    for (int i = 1; i < 40; ++i)
+        bomb += fmt::format("l{0}: &l{0} [*l{1}, *l{1}, *l{1}]\n", i, i - 1);
+    const auto file = (base / "bundle.tar.gz").string();
+    const auto of_secret = bomb + "password: *l39\n";
+    for (const std::string& text : {std::string("labels: &a {x: *a}\n"), bomb, of_secret, std::string(3000, '[')}) {
+        std::filesystem::remove(file);
+        write("agent.yaml", "hostname: db-1\n" + text);
+        const auto outcome = bundle(file);
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        EXPECT_TRUE(unpacked(file).find("hostname: db-1") != std::string::npos ||
+                    outcome.err.find("agent.yaml: left out") != std::string::npos)
+            << text.substr(0, 80) << outcome.err;
+    }
+}
+
+TEST_F(SupportBundle, FollowsReferencesToSecrets)
+{
+    write("agent.yaml", "labels: {a: &one opaque-value-1, b: &two [opaque-value-2]}\npassword: *one\ntoken: {x: *two}\n"
+                        "secret: &three {y: &four opaque-value-3}\nother: [*three, *four]\nname: &name passphrase\n"
+                        "*name : opaque-value-4\n? {password: opaque-value-5}\n: z\n");
+    const auto file = (base / "bundle.tar.gz").string();
+    ASSERT_EQ(bundle(file).code, 0);
+    const auto text = unpacked(file);
+    EXPECT_THAT(text, HasSubstr("labels:"));
+    EXPECT_THAT(text, Not(HasSubstr("opaque-value")));
+}
+
 TEST_F(SupportBundle, IsItsOwnersAloneAndOverwritesNothing)
 {
     const auto file = (base / "bundle.tar.gz").string();
@@ -174,6 +204,10 @@ TEST(SecretFilter, LeavesTheRestAlone)
               "a: b\npath [removed] end\ntoken= [removed]\n");
     EXPECT_EQ(filter.clean("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
               "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----");
+    filter.learn("-----BEGIN PRIVATE KEY-----\n  QUJDREVGR0g=QUJD  \r\n                \n\t\t\t\t\t\t\t\t\t\t\t\t\t\r\n"
+                 "             =\r\n-----END PRIVATE KEY-----\n");
+    EXPECT_EQ(filter.clean("a =  b\r\n QUJDREVGR0g=QUJD                 \n"),
+              "a =  b\r\n [removed]                 \n");
     EXPECT_EQ(filter.clean("x -----BEGIN EC PRIVATE KEY-----\nAAAA"), "x [removed]");
 }
 

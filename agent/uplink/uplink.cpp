@@ -233,15 +233,14 @@ Result<std::optional<Credentials>> credentials_to_use(const UplinkOptions& optio
 
 // A token is left over from the enrolment, as a rule. One of another authority is how an admin says that the controller
 // is another, or was set up anew; which of the two is newer, nobody knows here.
-void tell_unused_token(const UplinkOptions& options, const Credentials& held)
+void tell_unused_token(const std::string& join_token, const Credentials& held)
 {
-    const auto token = tls::decode_join_token(options.join_token);
+    const auto token = tls::decode_join_token(join_token);
     const auto ours = tls::certificate_fingerprint(held.ca_pem);
     if (token && ours && token->ca_fingerprint != *ours)
-        log_warning(
-            "already enrolled as {}, at another controller than the join token is of: it is not used (mend: stop "
-            "the agent and remove {}/agent.pem to enrol anew)",
-            held.agent_id, options.state_dir);
+        log_warning("already enrolled as {}, at another controller than the join token is of: it is not used (mend: "
+                    "bulkhead-setup join HOST:PORT --again enrols anew)",
+                    held.agent_id);
     else
         log_info("already enrolled as {}: the join token is not used", held.agent_id);
 }
@@ -269,7 +268,7 @@ Result<std::unique_ptr<Uplink>> start_uplink(const UplinkOptions& options, Uplin
     if (const auto held = load_credentials(options.state_dir); !held)
         log_warning("this host is enrolled anew: {}", held.error().message);
     if (credentials && !options.join_token.empty())
-        tell_unused_token(options, *credentials);
+        tell_unused_token(options.join_token, *credentials);
     return std::make_unique<RunningUplink>(options, std::move(credentials), host, spool);
 }
 

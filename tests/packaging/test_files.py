@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is packaged, checked without building a package: the units, the sample configurations, the state formats."""
-import json
 import os
 import pathlib
 import re
@@ -8,8 +7,12 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import unittest
+
+sys.dont_write_bytecode = True
+from stub_packages import moved_to
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BULKHEAD_BUILD_DIR", TREE / "build/dev"))
@@ -158,12 +161,10 @@ class MaintainerScripts(unittest.TestCase):
         (self.root / path / "host/maps").mkdir(parents=True)
         (self.root / path / "host/maps/bh_control").touch()
 
-    def run_script(self, name, *arguments):
-        text = (TREE / "packaging/debian" / name).read_text().replace("@READABLE_SINCE@", "0.1.0")
-        text = re.sub(r"(?<![\w/])/(etc|run|sys|var)/", rf"{self.root}/\1/", text)
+    def run_script(self, name, *arguments, within=()):
         script = self.root / name
-        script.write_text(text)
-        return subprocess.run(["sh", str(script), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        script.write_text(moved_to(self.root, (TREE / "packaging/debian" / name).read_text()))
+        return subprocess.run([*within, "sh", str(script), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False, env={"PATH": f"{self.root}/bin:{os.environ['PATH']}"})
 
     def test_removal_detaches_with_the_options_of_the_unit(self):
@@ -218,15 +219,59 @@ class MaintainerScripts(unittest.TestCase):
             self.assertEqual((done.returncode, self.asked()), (0, asked), done.stdout)
 
     def test_purge_leaves_nothing_but_what_others_have_put_there(self):
-        for path in ("var/lib/bulkhead/spool", "run/bulkhead"):
+        for path in ("var/lib/bulkhead/spool", "var/lib/others", "run/bulkhead"):
             (self.root / path).mkdir(parents=True)
-        for name in ("agent.env", "join-token", "join-token.x7Ka02"):
+        (self.root / "var/lib/bulkhead.damaged").touch()
+        for name in ("agent.yaml", "agent.env", "join-token", "join-token.x7Ka02", "join-pending"):
             (self.root / "etc/bulkhead" / name).touch()
         self.assertEqual(self.run_script("bulkhead-agent.postrm", "remove").returncode, 0)
         self.assertTrue((self.root / "etc/bulkhead/agent.env").exists())
         self.assertEqual(self.run_script("bulkhead-agent.postrm", "purge").returncode, 0)
-        self.assertFalse((self.root / "var/lib/bulkhead").exists())
+        self.assertEqual([path.name for path in (self.root / "var/lib").iterdir()], ["others"])
         self.assertFalse((self.root / "etc/bulkhead").exists())
+
+    def test_purge_empties_a_state_folder_that_is_a_mount_point(self):
+        alone = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
+        if run(*alone, "true").returncode != 0:
+            self.skipTest("no mount namespace can be had here")
+        for part, name in (("agent", "bulkhead"), ("controller", "bulkhead-controller")):
+            for mounted in (".", "spool"):
+                state = self.root / "var/lib" / name
+                (state / mounted).mkdir(parents=True)
+                script = (f"mount -t tmpfs none {state / mounted} && mkdir -p {state}/spool && touch {state}/spool/key {state}/key && "
+                          f'"$@"; code=$?; find {state} ! -type d; exit $code')  # fmt: skip
+                done = self.run_script(f"bulkhead-{part}.postrm", "purge", within=[*alone, "sh", "-c", script, "-"])
+                self.assertEqual(done.returncode, 0, done.stdout)
+                self.assertNotIn("key", done.stdout)
+                shutil.rmtree(state)
+
+    def test_purge_fails_where_state_is_left(self):
+        (self.root / "var/lib/bulkhead").mkdir(parents=True)
+        (self.root / "var/lib/bulkhead/key").touch()
+        self.program("rm", "exit 1")
+        self.assertEqual(self.run_script("bulkhead-agent.postrm", "purge").returncode, 1)
+
+    def test_purge_of_the_controller_takes_the_link_to_its_admin_only_if_it_leads_nowhere(self):
+        ours = self.root / "var/lib/bulkhead-controller/admin.yaml"
+        link = self.root / "root/.config/bulkhead/config.yaml"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(ours)
+        ours.parent.mkdir(parents=True)
+        ours.touch()
+        self.assertEqual(self.run_script("bulkhead-controller.postrm", "remove").returncode, 0)
+        self.assertTrue(link.exists())
+        self.assertEqual(self.run_script("bulkhead-controller.postrm", "purge").returncode, 0)
+        self.assertFalse(ours.parent.exists())
+        self.assertFalse(link.parent.exists())
+        link.parent.mkdir()
+        for other in (self.root / "nowhere", "file"):
+            if other == "file":
+                link.write_text("")
+            else:
+                link.symlink_to(other)
+            self.assertEqual(self.run_script("bulkhead-controller.postrm", "purge").returncode, 0)
+            self.assertTrue(os.path.lexists(link), other)
+            link.unlink()
 
 
 class Configuration(unittest.TestCase):
@@ -274,11 +319,12 @@ class StateFormats(unittest.TestCase):
         self.version = re.search(r"project\(bulkhead VERSION (\S+)", (TREE / "CMakeLists.txt").read_text())[1]
 
     def test_of_the_agent_are_those_of_the_source(self):
-        magics = []
-        for name in ("policy_state", "quarantine_state"):
-            source = (TREE / f"agent/state/{name}.cpp").read_text()
-            magics.append(re.search(r'string_view magic = "(\w+)\\n"', source)[1])
-        self.assertEqual(self.formats["agent"][0].split(","), magics)
+        """Those that begin with a magic, wherever: a new one cannot be forgotten."""
+        magics = set()
+        for path in (TREE / "agent").rglob("*.cpp"):
+            for magic in re.findall(r'string_view magic\b[^"]*"(\w+\\\w)"', path.read_text()):
+                magics.add(magic.removesuffix("\\n").replace("\\", ""))
+        self.assertEqual(set(self.formats["agent"][0].split(",")), magics)
 
     def test_of_the_controller_is_the_number_of_migrations(self):
         source = (TREE / "controller/store/migrations.cpp").read_text()
@@ -295,37 +341,24 @@ class StateFormats(unittest.TestCase):
         self.assertIn(f"bulkhead_version {self.version}}}", (TREE / "packaging/rpm/bulkhead.spec").read_text())
 
 
-class Scripts(unittest.TestCase):
-    @unittest.skipUnless(shutil.which("dpkg-deb"), "dpkg is not installed")
-    def test_the_sbom_says_of_each_package_what_was_linked_into_it(self):
-        archive = next(pathlib.Path("/usr/lib").glob("*/libbpf.a"), None)
-        if not archive:
-            self.skipTest("libbpf-dev is not installed")
-        with tempfile.TemporaryDirectory() as folder:
-            root = pathlib.Path(folder)
-            for name in ("with", "without"):
-                (root / name / "DEBIAN").mkdir(parents=True)
-                (root / name / "DEBIAN/control").write_text(
-                    f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDepends: libc6 (>= 2)\nDescription: x\n")
-                self.assertEqual(run("dpkg-deb", "--build", str(root / name), str(root / f"{name}.deb")).returncode, 0)
-            (root / "archives").write_text(f"with {archive}\n")
-            done = subprocess.run([TREE / "scripts/sbom", "--archives", root / "archives", root / "with.deb", root / "without.deb"],
-                                  stdout=subprocess.PIPE, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
-        document = json.loads(done.stdout)
-        linked = [one["spdxElementId"] for one in document["relationships"] if one["relatedSpdxElement"] == "SPDXRef-linked-libbpf"]
-        self.assertEqual(linked, ["SPDXRef-with"])
-
-    def test_a_release_empties_no_folder_of_somebody_else(self):
-        with tempfile.TemporaryDirectory() as folder:
-            kept = pathlib.Path(folder) / "kept"
-            kept.touch()
-            done = run(TREE / "scripts/release", "--output", folder)
-            self.assertEqual(done.returncode, 1, done.stdout)
-            self.assertIn("something else than a release", done.stdout)
-            self.assertTrue(kept.exists())
-
-
 class Documents(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("asciidoctor"), "asciidoctor is not installed")
+    def test_no_mark_of_a_manual_page_is_left_in_what_is_made_of_it(self):
+        for path in (TREE / "docs/man").glob("*.adoc"):
+            made = run("asciidoctor", "-b", "manpage", "-o", "-", str(path)).stdout
+            self.assertNotIn("*", made.replace("\\*(", ""), path.name)
+
+    def test_the_page_of_the_controller_tells_its_keys_and_exit_codes(self):
+        page = (TREE / "docs/man/bulkhead-controller.8.adoc").read_text()
+        keys = re.search(r"use ((?:\w+, )+\w+)\"", (TREE / "controller/daemon/config.cpp").read_text())[1].split(", ")
+        self.assertIn("grpc_listen", keys)
+        for key in keys:
+            self.assertIn(f"*{key}*", page.split("== Files")[1], key)
+        # What tells systemd that trying again changes nothing, and the two that every program has.
+        codes = re.search(r"RestartPreventExitStatus=(.*)", (UNITS / "bulkhead-controller.service").read_text())[1].split()
+        for code in ["0", "1", *codes]:
+            self.assertRegex(page, rf"(?m)^{code}:: ", code)
+
     def test_the_page_of_bulkheadctl_names_every_command(self):
         program = BUILD / "cli/bulkheadctl"
         if not program.exists():

@@ -46,7 +46,10 @@ def unpack(vm):
 
 
 def left_behind(vm):
-    """What a purge of the agent should have taken away. A link keeps its program, so programs say it all; links alone may be
-    systemd's, which has some of its own on Debian 13."""
-    return vm.check("ls -d /sys/fs/bpf/bulkhead /var/lib/bulkhead /run/bulkhead /usr/sbin/bulkheadd /etc/bulkhead/agent.yaml "
-                    "2>/dev/null; bpftool prog show | grep ' name bh_'; true").strip()  # fmt: skip
+    """What a purge should have taken away; what the admin has put below /etc/bulkhead, the tests' policies, stays. A link keeps its
+    program, so programs say it all; links alone may be systemd's, which has some of its own on Debian 13."""
+    return vm.check("ls -d /sys/fs/bpf/bulkhead /var/lib/bulkhead* /run/bulkhead /usr/sbin/bulkheadd 2>/dev/null; "
+                    "find /etc/bulkhead -maxdepth 0 -empty 2>/dev/null; "
+                    "find /etc/bulkhead -mindepth 1 -maxdepth 1 ! -name policy 2>/dev/null; "
+                    "tc qdisc show 2>/dev/null | grep clsact; "
+                    "bpftool prog show | grep ' name bh_'; true").strip()  # fmt: skip

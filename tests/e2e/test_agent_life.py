@@ -272,6 +272,7 @@ class StateDiskFull(LabTest):
             cls.app.serve("tcp", port)
 
     def test_enforces_and_counts_what_it_could_not_write(self):
+        wait_until(lambda: self.controller.agent_status("app").get("connected"), 15, "enrolled, which takes room")
         self.controller.apply(policy())
         full = f"/proc/{self.agent.process.pid}/root{self.agent.state}/ballast"
         subprocess.run(["dd", "if=/dev/zero", f"of={full}", "bs=64k"], stderr=subprocess.DEVNULL, check=False)

@@ -311,6 +311,10 @@ class HostTest(unittest.TestCase):
         self.assertEqual("", self.vm.check("dpkg --audit"))
 
     def test_11_purge(self):
+        """Of this version: the previous one may have left more."""
+        self.install("packages").check()
+        self.wait_for_agent()
+        self.assert_runs(self.version)
         self.vm.check("apt-get purge -y 'bulkhead-*' </dev/null", timeout=600)
         for version in (4, 6):
             self.assertEqual("ok", network.connect(version, STRANGER, 8002))

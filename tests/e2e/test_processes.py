@@ -105,7 +105,10 @@ class Processes(LabTest):
             server.wait(5)
 
     def test_records_name_the_process(self):
-        process = self.await_violation()["process"]
+        for _ in range(3):  # it ends at once, and on a busy machine before anybody has read its command line
+            process = self.await_violation()["process"]
+            if "cmdline" in process:
+                break
         self.assertEqual(process["unit"], "named.service")
         self.assertEqual(process["user"], "nobody")
         self.assertIn("/python3", process["exe"])

@@ -21,7 +21,7 @@ struct RunningProgram {
 
 // Of processes in cgroups at or below `cgroup` (a path below the mount). A process in another mount namespace counts
 // only in our user namespace: anybody can make a user namespace and mount what he likes at any path in it, while inside
-// ours that takes CAP_SYS_ADMIN.
+// ours that takes CAP_SYS_ADMIN. Nor does a file that is called so by such a mount alone, and was executed here.
 [[nodiscard]] std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::string& cgroup,
                                                            const std::function<bool(const std::string& path)>& wanted);
 

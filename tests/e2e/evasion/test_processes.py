@@ -32,6 +32,24 @@ def move(cgroup):
     (cgroup / "cgroup.procs").write_text("0")
 
 
+# Executes a file of its own, opened through a mount by which it is called like the allowed program.
+IMPOSTOR = r"""
+import os, socket, subprocess, sys
+trusted, evil, deleted, ip, port = sys.argv[1:]
+here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+inner = ("import os, socket, sys, time; s = socket.socket(fileno=int(sys.argv[1]));"
+         "socket.send_fds(s, [b'x'], [os.open(sys.argv[2], os.O_RDONLY)]); time.sleep(8)")
+subprocess.Popen(["unshare", "-Urm", "sh", "-c", f'mount --bind {evil} {trusted} && exec {sys.executable} -I -c "$1" {there.fileno()} {trusted}',
+                  "sh", inner], pass_fds=[there.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+fd = socket.recv_fds(here, 1, 1)[1][0]
+if deleted:
+    os.chown(evil, 65534, 65534)
+    os.unlink(evil)
+os.execve(fd, [trusted, "-I", "-c", "import socket, sys, time; time.sleep(2.5); socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)",
+               ip, port], os.environ)
+"""
+
+
 class Processes(EvasionTest):
     POLICY = """
 version: 1
@@ -229,6 +247,19 @@ deny:
         if probe.code != 0:
             self.skipTest(f"no user namespaces for users here: {probe.stderr.strip()}")
         self.check_program("unshare", "-Urm", "sh", "-c", script, "sh", CONNECT, user="nobody")
+
+    def test_a_file_that_is_called_so_in_another_mount_namespace(self):
+        """Its descriptor is passed out of there and executed here, with the name that the mount gave it."""
+        evil = self.attacker.dir / "evil2"
+        shutil.copy(os.path.realpath(PYTHON), evil)
+        self.addCleanup(lambda: evil.unlink(missing_ok=True))
+        probe = self.attacker.run("unshare", "-Urm", "true", user="nobody")
+        if probe.code != 0:
+            self.skipTest(f"no user namespaces for users here: {probe.stderr.strip()}")
+        for deleted in ("", "deleted"):
+            with self.subTest(deleted=deleted):
+                self.check_program(PYTHON, "-I", "-c", IMPOSTOR, self.trusted, evil, deleted, self.peer.ip4, BY_EXE,
+                                   user="nobody" if not deleted else None)
 
     def test_a_user_of_a_user_namespace(self):
         """Inside a namespace of users of his own anybody may be nobody, or root."""

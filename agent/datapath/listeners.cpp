@@ -79,6 +79,7 @@ bool walk_shows(const bh_listener_key& key, const bh_listener& listener)
 
 Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_began)
 {
+    Status first_failure; // the others are written all the same
     for (auto& [key, walked] : listeners) {
         bh_listener known{};
         if (bpf_map_lookup_elem(table, &key, &known) == 0) {
@@ -86,15 +87,15 @@ Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_bega
                 continue;
             keep_known_owner(walked, known);
         }
-        if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0) {
+        if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0 && first_failure) {
             auto error = fail_errno(errno, "write the listener table");
             if (errno == E2BIG)
                 error.value().mend =
                     "more ports are bound than the table holds; what is missing in it is judged without its process";
-            return error;
+            first_failure = std::move(error);
         }
     }
-    return {};
+    return first_failure;
 }
 
 } // namespace
@@ -107,8 +108,7 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
     for (const WalkedSocket& walked : sockets)
         if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
             add(listeners, walked, cgroups, walk_began);
-    BULKHEAD_CHECK(write(table, listeners, walk_began));
-
+    // What is gone makes room first.
     std::vector<bh_listener_key> stale;
     bh_listener_key key{}, next{};
     for (const bh_listener_key* previous = nullptr; bpf_map_get_next_key(table, previous, &next) == 0;
@@ -123,7 +123,7 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
     for (const bh_listener_key& gone : stale)
         if (bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT)
             return fail_errno(errno, "clean the listener table");
-    return {};
+    return write(table, listeners, walk_began);
 }
 
 } // namespace bulkhead::agent

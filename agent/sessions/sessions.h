@@ -48,6 +48,7 @@ public:
     Result<std::vector<ForbiddenSession>> tick();
 
 private:
+    void adopt(std::span<const WalkedSocket> sockets);
     Status look(std::vector<ForbiddenSession>& forbidden);
     Status look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
@@ -67,6 +68,7 @@ private:
     std::optional<MonotonicTime> look_again_;
     std::set<std::uint32_t> newcomers_; // namespaces whose inbound sessions are to be judged once more
     std::optional<MonotonicTime> look_at_newcomers_again_;
+    std::string adoption_error_; // that was told of
 };
 
 } // namespace bulkhead::agent

@@ -27,6 +27,7 @@ public:
     std::vector<bh_udp_flow_key> forgotten;
     std::vector<agent::FacetTable> facet_updates;
     std::size_t walks = 0, adoptions = 0, scope_questions = 0;
+    bool listener_table_is_full = false;
     bh_control control_word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
 
     Result<std::uint32_t> realise(const agent::Realisation&) override
@@ -87,6 +88,8 @@ public:
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {
         ++adoptions;
+        if (listener_table_is_full)
+            return fail(ErrorKind::failed, "write the listener table: Argument list too long");
         return {};
     }
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override { return flows; }

@@ -119,6 +119,15 @@ TEST_F(Sessions, CutDestroysDeniedOnesOnly)
     EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
 }
 
+// Which anybody can fill, and which judging does not need.
+TEST_F(Sessions, CutDestroysAlsoWhenTheListenerTableIsFull)
+{
+    datapath.listener_table_is_full = true;
+    datapath.sockets = {make({}), make({.cookie = 2, .remote_port = 80})};
+    EXPECT_EQ(after(Kind::cut).size(), 1U);
+    EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
+}
+
 TEST_F(Sessions, CutFindsWhatWasAtTheDoorDuringTheSwitch)
 {
     EXPECT_TRUE(after(Kind::cut).empty());

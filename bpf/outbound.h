@@ -51,12 +51,22 @@ __noinline int bh_judge_kernel_departure(struct bh_departure* departure)
     return bh_judge_unsure(question, &possible, &departure->answer);
 }
 
+/*
+ * Bound to an interface other than lo (SO_BINDTODEVICE, which anybody may), it sends by that, whatever the address:
+ * also 127.0.0.1 goes out on the wire (ip_route_output_key_hash_rcu: the local route's device is another).
+ */
+static __always_inline int bh_leaves_by_interface(struct bpf_sock* socket)
+{
+    return socket && socket->bound_dev_if > 1;
+}
+
 /* The socket's namespace is read only where it counts. */
 static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
     struct bh_question* question = &departure->question;
     if (BH_UNLIKELY(bh_is_loopback(&question->remote))) {
-        question->loopback = BH_LOOPBACK_ADDRESS;
+        if (!bh_leaves_by_interface(ctx->sk))
+            question->loopback = BH_LOOPBACK_ADDRESS;
         return;
     }
     __u32 marks = bh_own_address(&question->remote);
@@ -64,7 +74,7 @@ static __always_inline void bh_ask_about_loopback(struct bpf_sock_addr* ctx, str
         return;
     __u32 netns = departure->local.netns;
     struct bpf_sock* socket = ctx->sk;
-    if (socket && socket->bound_dev_if > 1) /* not lo: by its interface it may reach another's */
+    if (bh_leaves_by_interface(socket)) /* and may reach another's */
         return;
     if (!netns && socket)
         netns = bh_netns_of_context_socket(socket);
@@ -187,11 +197,12 @@ static __always_inline void bh_resolve_unspecified(struct bh_departure* departur
 }
 
 /* True when it is bound for loopback, and nothing in force is about that. */
-static __always_inline int bh_stays_here_freely(struct bh_departure* departure)
+static __always_inline int bh_stays_here_freely(struct bh_departure* departure, struct bpf_sock* socket)
 {
     const struct bh_question* question = &departure->question;
     bh_resolve_unspecified(departure);
-    return bh_is_loopback(&question->remote) && !bh_planes_are_about_loopback(question->control);
+    return bh_is_loopback(&question->remote) && !bh_leaves_by_interface(socket) &&
+           !bh_planes_are_about_loopback(question->control);
 }
 
 /*
@@ -255,7 +266,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
                     bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure)))
         return BH_REFUSE;
-    if (BH_UNLIKELY(bh_stays_here_freely(departure))) {
+    if (BH_UNLIKELY(bh_stays_here_freely(departure, socket))) {
         bh_bound_socket_connects(departure);
         return BH_PASS;
     }
@@ -392,7 +403,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_REFUSE;
     if (BH_UNLIKELY(connected))
         return BH_PASS; /* judged at connect(2) */
-    if (bh_stays_here_freely(departure))
+    if (bh_stays_here_freely(departure, socket))
         return bh_know_sender(departure) ? BH_PASS : BH_REFUSE;
 
     struct bh_udp_flow_key key = {.remote = question->remote,

@@ -11,7 +11,8 @@
 #include "bpf/loopback.h"
 #include "bpf/socket.h"
 
-#define BH_IPV4_PLAIN 0x45 /* version 4, no options */
+#define BH_IPV4_PLAIN 0x45   /* version 4, no options */
+#define BH_IPV4_LOOPBACK 127 /* the first byte of what leaves only by SO_BINDTODEVICE */
 
 static __always_inline int bh_is_quarantined(void)
 {
@@ -59,7 +60,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         return 0;
     if (skb->protocol == bpf_htons(ETH_P_IP)) {
         struct iphdr* ip = data + link;
-        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != (__u8)kind)
+        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != (__u8)kind ||
+            *(__u8*)&ip->daddr == BH_IPV4_LOOPBACK)
             return 0;
         if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
             return 1;
@@ -73,6 +75,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
             return 0;
         transport = ip + 1;
         const __u32* to = ip->daddr.in6_u.u6_addr32;
+        if (!(to[0] | to[1] | to[2])) /* ::1, on the way out: the door was not asked about this */
+            return 0;
         elsewhere = (to[0] ^ socket->dst_ip6[0]) | (to[1] ^ socket->dst_ip6[1]) | (to[2] ^ socket->dst_ip6[2]) |
                     (to[3] ^ socket->dst_ip6[3]);
     } else {

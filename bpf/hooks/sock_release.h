@@ -43,13 +43,13 @@ static __always_inline void bh_tell_udp_close(const struct sock* sock, const str
 SEC("cgroup/sock_release")
 int bh_sock_release(struct bpf_sock* ctx)
 {
-    struct bh_listener_key key = {.protocol = ctx->protocol};
-    __u32 state = ctx->state;
-    if (key.protocol == IPPROTO_TCP) {
+    __u32 protocol = ctx->protocol, state = ctx->state; /* of MPTCP, more than 8 bits, the lowest of which are TCP's */
+    struct bh_listener_key key = {.protocol = (__u8)protocol};
+    if (protocol == IPPROTO_TCP) {
         /* Anything else is a connection, which never had an entry or lost it at connect(2). */
         if (state != BH_STATE_LISTEN && state != BH_STATE_CLOSE)
             return 1;
-    } else if (key.protocol != IPPROTO_UDP) {
+    } else if (protocol != IPPROTO_UDP) {
         return 1;
     }
     const struct sock* sock = bh_kernel_socket(ctx);

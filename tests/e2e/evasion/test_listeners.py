@@ -45,6 +45,7 @@ while True:
     accepted.recv(1)
     accepted.close()
 """
+IPPROTO_MPTCP = 262
 STOLEN, BATCH, CHANGING = 7002, 7003, 7004
 
 
@@ -146,6 +147,25 @@ deny:
                 for bound in ({"address": self.target.ip4}, {"device": "eth0"}):
                     with self.subTest(kind=kind, first=first, bound=bound):
                         self.share(kind, STOLEN, "db.service", "session.scope", first, **bound)
+
+    def test_an_mptcp_socket_that_was_bound_and_closed(self):
+        """It leaves nothing at the port that it had."""
+        def bind():
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as opened:
+                opened.bind((self.target.ip4, STOLEN))
+        try:
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+        except OSError as error:
+            self.skipTest(f"no MPTCP here: {error}")
+        before = len(self.listeners())
+        self.permitted(bind, user="nobody")
+        self.assertEqual(len(self.listeners()), before)
+        server = self.serve("db.service", "tcp", STOLEN)
+        self.assertEqual(self.knock("tcp", STOLEN), 24)
+        server.kill()
+
+    def listeners(self):
+        return self.agent.local("maps", "listeners", "--limit", "0").check().stdout.splitlines()
 
     def test_listening_without_having_bound(self):
         """listen(2) on a fresh socket takes a port of its own choice, past the bind hooks."""

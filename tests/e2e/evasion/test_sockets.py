@@ -228,6 +228,33 @@ class Sockets(EvasionTest):
         self.permitted(connect, self.peer.ip4, ALLOWED, TCP, lambda opened: opened.setsockopt(
             socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0"))
 
+    def test_loopback_by_the_wire(self):
+        """What is bound to an interface leaves by it, also to 127.0.0.1; a helper on the link says that this is his."""
+        def by_the_wire(address, steps):
+            with socket.socket(family_of(address), UDP) as opened:
+                for step in steps:
+                    if step == "bind":
+                        opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                    elif step == "connect":
+                        opened.connect((address, self.port))
+                    elif step == "send":
+                        opened.send(self.mark)
+                    else:
+                        opened.sendto(self.mark, (address, self.port))
+
+        namespaces.batch(self.attacker.netns, [f"neigh replace {address} lladdr {self.wire.mac} dev eth0 nud permanent"
+                                               for address in ("127.0.0.1", "::1")])
+        for address in ("127.0.0.1", "::1"):
+            with self.subTest(address=address):
+                self.permitted(by_the_wire, address, ("connect", "sendto"), user="nobody")
+                self.wire.clear()
+                for steps in (("bind", "sendto"), ("bind", "connect")):
+                    self.refused(by_the_wire, address, steps, user="nobody")
+                    self.recorded_outbound("udp", ip=address)
+                self.attempt(by_the_wire, address, ("connect", "bind", "send"), user="nobody")
+                time.sleep(0.3)
+                self.nothing_arrived(target=address)
+
     def test_transparent_and_free_bind(self):
         """A source that is not this host's does not change who is asked for."""
         for option in (IP_TRANSPARENT, IP_FREEBIND):

@@ -8,6 +8,26 @@
 #include "bpf/socket.h"
 #include "bpf/subject.h"
 
+/*
+ * Who hears, of two whose addresses fit. A TCP socket that is only bound hears nothing, and while somebody listens it may
+ * listen beside him only if both are one user's (SO_REUSEPORT); then it might, at any moment.
+ */
+static __always_inline struct bh_listener* bh_who_hears(struct bh_listener* closer, struct bh_listener* wider,
+                                                        __u8 protocol)
+{
+    if (!closer || !wider)
+        return closer ? closer : wider;
+    if (protocol != IPPROTO_TCP || closer->state == BH_LISTENER_LISTENING || wider->state != BH_LISTENER_LISTENING)
+        return closer;
+    return closer->owner.uid == wider->owner.uid ? closer : wider;
+}
+
+/* Nobody wider needs to be looked for. */
+static __always_inline int bh_hears_surely(const struct bh_listener* listener, __u8 protocol)
+{
+    return listener && (protocol != IPPROTO_TCP || listener->state == BH_LISTENER_LISTENING);
+}
+
 /* A listener as the kernel would choose it for a packet: exact address, then the wildcard of the packet's family, then
  * ::. */
 static __always_inline struct bh_listener* bh_find_listener(__u32 netns, const struct bh_address* local, __u16 port,
@@ -15,19 +35,19 @@ static __always_inline struct bh_listener* bh_find_listener(__u32 netns, const s
 {
     struct bh_listener_key key = {.address = *local, .port = port, .protocol = protocol, .netns = netns};
     struct bh_listener* listener = bpf_map_lookup_elem(&bh_listeners, &key);
-    if (listener)
+    if (BH_LIKELY(bh_hears_surely(listener, protocol)))
         return listener;
     if (bh_is_v4(local)) {
         bh_set_v4(&key.address, 0);
-        listener = bpf_map_lookup_elem(&bh_listeners, &key);
-        if (listener)
+        listener = bh_who_hears(listener, bpf_map_lookup_elem(&bh_listeners, &key), protocol);
+        if (BH_LIKELY(bh_hears_surely(listener, protocol)))
             return listener;
     }
     bh_set_v6(&key.address, 0, 0, 0, 0);
-    listener = bpf_map_lookup_elem(&bh_listeners, &key);
-    if (listener && listener->v6only && bh_is_v4(local))
-        return NULL;
-    return listener;
+    struct bh_listener* of_both = bpf_map_lookup_elem(&bh_listeners, &key);
+    if (of_both && of_both->v6only && bh_is_v4(local))
+        return listener;
+    return bh_who_hears(listener, of_both, protocol);
 }
 
 static __always_inline void bh_judge_anybody(struct bh_question* question, struct bh_answer* answer)
@@ -103,6 +123,27 @@ static __always_inline void bh_share_listener(struct bh_listener* entry, const s
 }
 
 /*
+ * Of two that hear IPv4 on every address, by 0.0.0.0 and by ::, the kernel takes the one that is bound to the interface
+ * (compute_score() in net/ipv4/udp.c, inet_hashtables.c): either may be the one that hears. The key is
+ * on the stack and comes back as it was.
+ */
+static __always_inline void bh_meet_other_family(struct bh_listener_key* key, struct bh_listener* entry)
+{
+    if (entry->state != BH_LISTENER_LISTENING || entry->v6only || !bh_is_unspecified(&key->address))
+        return;
+    int is_v4 = bh_is_v4(&key->address);
+    bh_words(&key->address)[2] ^= BH_V4_MARK; /* all that tells :: and ::ffff:0.0.0.0 apart */
+    struct bh_listener* met = bpf_map_lookup_elem(&bh_listeners, key);
+    bh_words(&key->address)[2] ^= BH_V4_MARK;
+    if (!met || met->state != BH_LISTENER_LISTENING || met->v6only || bh_same_kind(&met->owner, &entry->owner))
+        return;
+    if (is_v4)
+        entry->mixed = 1;
+    else
+        met->mixed = 1;
+}
+
+/*
  * Takes the key for this socket. Negative: the table is full, and the socket is not in it. Not static: verified once.
  * Its own copy is the key, since nothing but memory of the stack may be one before Linux 6.2.
  */
@@ -119,6 +160,7 @@ __noinline int bh_enter_listener(const struct bh_listener_key* wanted, __u64 coo
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
     if (held)
         bh_share_listener(&entry, held);
+    bh_meet_other_family(key, &entry);
     if (held && entry.sharers > 0 && held->state == BH_LISTENER_LISTENING && entry.state == BH_LISTENER_BOUND) {
         held->v6only = entry.v6only;
         held->sharers = entry.sharers;

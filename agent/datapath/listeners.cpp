@@ -61,6 +61,20 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
     }
 }
 
+// Either may be the one that hears IPv4: bh_meet_other_family() in bpf/listeners.h.
+void meet_other_families(Listeners& listeners)
+{
+    for (auto& [key, of_ipv4] : listeners) {
+        if (std::memcmp(&key.address, &any_v4, sizeof(any_v4)) != 0)
+            continue;
+        bh_listener_key both = key;
+        both.address = any_v6;
+        const auto found = listeners.find(both);
+        if (found != listeners.end() && found->second.v6only == 0 && !same_kind(found->second.owner, of_ipv4.owner))
+            of_ipv4.mixed = 1;
+    }
+}
+
 // A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known
 // before.
 void keep_known_owner(bh_listener& walked, const bh_listener& known)
@@ -108,6 +122,7 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
     for (const WalkedSocket& walked : sockets)
         if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
             add(listeners, walked, cgroups, walk_began);
+    meet_other_families(listeners);
     // What is gone makes room first.
     std::vector<bh_listener_key> stale;
     bh_listener_key key{}, next{};

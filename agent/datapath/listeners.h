@@ -10,6 +10,10 @@
 
 namespace bulkhead::agent {
 
+// What keys of bh_listeners have for any address, and for any of IPv4.
+inline constexpr bh_address any_v6{};
+inline constexpr bh_address any_v4{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}};
+
 // Makes bh_listeners say what a walk found, for the sockets that `in_scope` holds of. `namespaces`: the inode
 // numbers of the network namespaces that the walk was in. Entries that the kernel made since `walk_began`
 // (CLOCK_MONOTONIC) are newer than the walk and stay.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sessions/listener_index.h"
 
+#include "agent/datapath/listeners.h"
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -9,9 +11,6 @@
 
 namespace bulkhead::agent {
 namespace {
-
-constexpr bh_address any_v6{};
-constexpr bh_address any_v4{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}};
 
 bool is_v4(const bh_address& address)
 {

@@ -14,12 +14,12 @@ from .case import EvasionTest
 from .packets import RST, SYN
 from .wire import Wire
 
-# A server on a shared port: says which source ports it heard from.
+# A server on a shared port: says which source ports it heard from. Kind "bound": of TCP, and never listens.
 SERVER = """
-import socket, sys
+import socket, sys, time
 kind, address, port, device = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET,
-                       socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+                       socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 if device:
@@ -29,6 +29,8 @@ if port:
 if kind == "tcp":
     opened.listen(64)
 print(opened.getsockname()[1], flush=True)
+while kind == "bound":
+    time.sleep(1)
 while True:
     print((opened.accept()[1] if kind == "tcp" else opened.recvfrom(100)[1])[1], flush=True)
 """
@@ -144,9 +146,19 @@ deny:
         """The kernel prefers the exact address, and a socket that is bound to the interface."""
         for kind in ("tcp", "udp"):
             for first in ("db.service", "session.scope"):
-                for bound in ({"address": self.target.ip4}, {"device": "eth0"}):
+                for bound in ({"address": self.target.ip4}, {"device": "eth0"}, {"address": "::", "device": "eth0"}):
                     with self.subTest(kind=kind, first=first, bound=bound):
                         self.share(kind, STOLEN, "db.service", "session.scope", first, **bound)
+
+    def test_a_more_specific_socket_that_does_not_listen(self):
+        """Another user's, there before the server, which hears what it would hear without it."""
+        squatter = self.target.pipe(PYTHON, "-c", SERVER, "bound", self.target.ip4, STOLEN, "", user="nobody")
+        self.addCleanup(squatter.wait)
+        self.addCleanup(squatter.kill)
+        self.assertEqual(squatter.stdout.readline(), f"{STOLEN}\n")
+        server = self.serve("db.service", "tcp", STOLEN)
+        self.assertEqual(self.knock("tcp", STOLEN), 24)
+        self.assertEqual(len(self.heard(server)), 24)
 
     def test_an_mptcp_socket_that_was_bound_and_closed(self):
         """It leaves nothing at the port that it had."""

@@ -56,6 +56,8 @@ __noinline int bh_judge_entering(struct __sk_buff* skb)
 
 static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
 {
+    if (BH_UNLIKELY(skb->tc_index == BH_JUDGED_MARK))
+        skb->tc_index = 0;
     if (bh_has_inbound_door(skb, link) && !bh_is_quarantined())
         return BH_GUARD_PASS;
     if (skb->pkt_type == BH_PACKET_OTHERHOST || !guard_namespace)

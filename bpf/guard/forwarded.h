@@ -8,7 +8,10 @@
 
 #include "bpf/guard/neighbours.h"
 
-/* Left on a packet that was let pass where it entered; nobody but tc programs can set it. */
+/*
+ * Left on a packet that was let pass where it entered. What carries it before that has it from tc of another namespace,
+ * whose root may set it (sch_dsmark, until Linux 6.3; programs).
+ */
 #define BH_JUDGED_MARK 0xb1cd
 
 static __always_inline int bh_was_judged(struct __sk_buff* skb)

@@ -234,14 +234,19 @@ TEST_P(GuardTest, AnInterfaceThatComesLaterIsGuarded)
     EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh9"});
 }
 
-// Somebody's, on what leaves, in the calling thread's namespace.
-bool add_foreign_filter(const char* interface)
+// Somebody's, on what leaves, in the calling thread's namespace. It marks every packet (skb->tc_index).
+bool add_foreign_filter(const char* interface, int mark = 0)
 {
-    std::array<bpf_insn, 2> pass{};
-    pass[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
-    pass[0].imm = -1; // TC_ACT_UNSPEC
-    pass[1].code = BPF_JMP | BPF_EXIT;
-    const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", pass.data(), pass.size(), nullptr));
+    std::array<bpf_insn, 4> code{};
+    code[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
+    code[0].imm = mark;
+    code[1].code = BPF_STX | BPF_MEM | BPF_W;
+    code[1].dst_reg = BPF_REG_1;
+    code[1].off = offsetof(__sk_buff, tc_index);
+    code[2].code = BPF_ALU64 | BPF_MOV | BPF_K;
+    code[2].imm = -1; // TC_ACT_UNSPEC
+    code[3].code = BPF_JMP | BPF_EXIT;
+    const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", code.data(), code.size(), nullptr));
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex(interface)),
                 .attach_point = BPF_TC_EGRESS);
     LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get());
@@ -402,6 +407,15 @@ protected:
         run_in(*behind_, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
         return error;
     }
+    [[nodiscard]] bool translates(const std::string& hook, const std::string& rule) const
+    {
+        bool done = false;
+        guarded([&] {
+            done = run("nft add table ip n && nft 'add chain ip n c { type nat hook " + hook + " priority 0; }' && " +
+                       "nft add rule ip n c " + rule);
+        });
+        return done;
+    }
     static TestPolicy only_http()
     {
         return closed()
@@ -458,14 +472,28 @@ TEST_P(ForwardingTest, AConnectionDoesNotOutliveTheRuleThatAllowedIt)
     EXPECT_FALSE(arrives());
 }
 
+// Root of a container marks what it sends as the guard marks what it has judged, and goes by an address of the host.
+TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
+{
+    if (!translates("prerouting", "iifname inner dnat to 10.77.0.2"))
+        GTEST_SKIP() << "nftables translates no addresses here";
+    realise(closed().allow(inbound, "10.78.0.2", "tcp/80-81"));
+    run_in(*behind_, world_->elsewhere, [&] {
+        LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
+                    .attach_point = BPF_TC_EGRESS);
+        ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
+        ASSERT_TRUE(add_foreign_filter("outer", 0xb1cd)); // BH_JUDGED_MARK
+        EXPECT_NE(tcp_error({"10.78.0.1", 81}), 0);
+    });
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
+}
+
 TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
 {
-    bool translates = false;
-    guarded([&] {
-        translates = run("nft add table ip n && nft 'add chain ip n p { type nat hook postrouting priority 100; }' && "
-                         "nft add rule ip n p oifname bh0 masquerade");
-    });
-    if (!translates)
+    if (!translates("postrouting", "oifname bh0 masquerade"))
         GTEST_SKIP() << "nftables translates no addresses here";
     realise(only_http());
     EXPECT_EQ(from_behind(80), 0);

@@ -43,7 +43,7 @@ static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
 /* What a packet is compared with: the socket that it is of. */
 struct bh_sender {
     __u32 family, protocol, type, port;
-    __u32 is_kernel; /* made by the kernel for itself */
+    __u32 is_kernel; /* made by the kernel for itself, and no connection (NFS, MPTCP: for somebody) */
     __u32 binds_anywhere;
     __u32 netns;
     __u16 remote_port; /* 0: not connected */
@@ -102,7 +102,7 @@ static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* pac
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
-        bh_is_loopback(&packet->destination) || (!packet->headless && packet->source_port != sender->port))
+        bh_loopback_of(&packet->destination, sender->netns) || (!packet->headless && packet->source_port != sender->port))
         return 0;
     if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source, sender->netns))
         return 0;
@@ -248,7 +248,8 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
         bh_remote_address_of(kernel, &sender.remote);
     sender.netns = bh_netns_of(kernel);
     sender.binds_anywhere = bh_source_may_be_forged(socket);
-    sender.is_kernel = BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
+    sender.is_kernel = !(sender.protocol == IPPROTO_TCP && sender.type == BH_SOCK_STREAM) &&
+                       BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
     return bh_leaves_socket(skb, &sender, link);
 }
 

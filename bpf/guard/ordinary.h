@@ -12,7 +12,7 @@
 #include "bpf/socket.h"
 
 #define BH_IPV4_PLAIN 0x45   /* version 4, no options */
-#define BH_IPV4_LOOPBACK 127 /* the first byte of what leaves only by SO_BINDTODEVICE */
+#define BH_IPV4_LOOPBACK 127 /* the first byte of what is on no wire, but by SO_BINDTODEVICE and route_localnet */
 
 static __always_inline int bh_is_quarantined(void)
 {
@@ -25,6 +25,19 @@ static __always_inline int bh_is_quarantined(void)
 static __always_inline int bh_source_may_be_forged(const struct bpf_sock* socket)
 {
     return host_binds_anywhere || bh_binds_anywhere(socket);
+}
+
+/*
+ * What the doors took for the host's own, and let pass, leaves by no interface, unless its sender chose one: for a socket
+ * (SO_BINDTODEVICE), or for a datagram (ip(7): IP_PKTINFO, IP_UNICAST_IF).
+ */
+static __always_inline int bh_may_be_ours(struct bpf_sock* socket, const struct bh_address* destination)
+{
+    __u32 marks = bh_own_address(destination);
+    if (BH_LIKELY(!marks))
+        return 0;
+    return (marks & BH_OWN_LOOPBACK) ||
+           ((marks & BH_OWN_ELSEWHERE) && bh_netns_of_context_socket(socket) != guarded_netns);
 }
 
 #define BH_STREAM_OF_TCP (BH_SOCK_STREAM << 16 | IPPROTO_TCP)
@@ -63,6 +76,12 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != (__u8)kind ||
             *(__u8*)&ip->daddr == BH_IPV4_LOOPBACK)
             return 0;
+        if (kind == BH_DATAGRAM_OF_UDP || socket->bound_dev_if) {
+            struct bh_address destination;
+            bh_set_v4(&destination, ip->daddr);
+            if (bh_may_be_ours(socket, &destination))
+                return 0;
+        }
         if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
             return 1;
         transport = ip + 1;
@@ -77,6 +96,12 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         const __u32* to = ip->daddr.in6_u.u6_addr32;
         if (!(to[0] | to[1] | to[2])) /* ::1, on the way out: the door was not asked about this */
             return 0;
+        if (kind == BH_DATAGRAM_OF_UDP || socket->bound_dev_if) {
+            struct bh_address destination;
+            __builtin_memcpy(&destination, to, sizeof(destination));
+            if (bh_may_be_ours(socket, &destination))
+                return 0;
+        }
         elsewhere = (to[0] ^ socket->dst_ip6[0]) | (to[1] ^ socket->dst_ip6[1]) | (to[2] ^ socket->dst_ip6[2]) |
                     (to[3] ^ socket->dst_ip6[3]);
     } else {
@@ -135,7 +160,7 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         return 0;
     if (skb->protocol == bpf_htons(ETH_P_IP)) {
         struct iphdr* ip = data + link;
-        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN)
+        if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || *(__u8*)&ip->saddr == BH_IPV4_LOOPBACK)
             return 0;
         struct bh_address destination;
         bh_set_v4(&destination, ip->daddr);

@@ -162,6 +162,25 @@ allow:
         self.assertFalse([answer for answer in self.answers(0.05) if answer.flags & SYN and answer.source_port == port])
         self.refused_arrival(source=source, port=port)
 
+    def test_a_loopback_source_on_the_wire(self):
+        """Which a kernel that routes 127.0.0.0/8, and does not look where sources are, takes for its own."""
+        names = ("all.route_localnet", "eth0.route_localnet", "all.rp_filter", "eth0.rp_filter")
+        before = [self.sysctl(name) for name in names]
+        for name, value in zip(names, (1, 1, 0, 0)):
+            self.sysctl(name, value)
+        self.addCleanup(lambda: [self.sysctl(name, value) for name, value in zip(names, before)])
+        for protocol, transport in (("udp", packets.udp), ("tcp", packets.tcp)):
+            with self.subTest(protocol=protocol):
+                self.next_attempt()
+                number = 17 if protocol == "udp" else 6
+                self.inject(packets.ipv4("127.0.0.1", self.target.ip4, number,
+                                         transport("127.0.0.1", self.target.ip4, self.source, SHUT)))
+                self.refused_arrival(protocol, "127.0.0.1", reason="malformed")
+
+    def sysctl(self, name, value=None):
+        assignment = "" if value is None else f"={value}"
+        return self.target.run("sysctl", "-n", f"net.ipv4.conf.{name}{assignment}", daemon=True).check().stdout.strip()
+
     def test_a_mapped_address_on_the_wire(self):
         """::ffff:a.b.c.d of an allowed IPv4 peer as the source of an IPv6 packet."""
         source = f"::ffff:{self.peer.ip4}"

@@ -9,13 +9,14 @@ import threading
 import time
 
 from harness import namespaces
+from harness.lab import wait_until
 
 from . import calls
 from .case import ALLOWED, EvasionTest, family_of
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 MSG_MORE, MSG_FASTOPEN, TCP_FASTOPEN_CONNECT = 0x8000, 0x20000000, 30
-IP_FREEBIND, IP_TRANSPARENT, IPV6_FREEBIND = 15, 19, 78
+IP_PKTINFO, IP_FREEBIND, IP_TRANSPARENT, IP_UNICAST_IF, IPV6_UNICAST_IF, IPV6_FREEBIND = 8, 15, 19, 50, 76, 78
 TCP_REPAIR = 19
 IPPROTO_MPTCP = 262
 
@@ -26,6 +27,14 @@ def connect(address, port, kind=TCP, prepare=None, protocol=0):
         if prepare:
             prepare(opened)
         opened.connect((address, port))
+
+
+def mptcp_is_here():
+    try:
+        socket.socket(socket.AF_INET6, TCP, IPPROTO_MPTCP).close()
+        return True
+    except OSError:
+        return False
 
 
 class Sockets(EvasionTest):
@@ -255,6 +264,55 @@ class Sockets(EvasionTest):
                 time.sleep(0.3)
                 self.nothing_arrived(target=address)
 
+    def test_an_own_address_by_the_wire(self):
+        """Another interface's address is the host's own, unless the sender says by which interface it is to leave."""
+        own = {"10.79.0.1": "10.79.0.1/24", "fd79::1": "fd79::1/64"}
+        namespaces.batch(self.attacker.netns, ["link add br9 type bridge", "link set br9 up"] + [
+            f"addr add {network} dev br9 nodad" for network in own.values()] + [
+            f"neigh replace {address} lladdr {self.wire.mac} dev eth0 nud permanent" for address in own] + [
+            f"route add fd79::/64 via {self.peer.ip6} dev eth0 metric 4096"])
+        self.addCleanup(namespaces.batch, self.attacker.netns, ["link del br9", "route del fd79::/64 dev eth0"] + [
+            f"neigh del {address} dev eth0" for address in own])
+        with namespaces.inside(self.attacker.netns):
+            index = socket.if_nametoindex("eth0")
+
+        def named_for_one_datagram(address):
+            with socket.socket(family_of(address), UDP) as opened:
+                if family_of(address) == socket.AF_INET:
+                    info = (socket.SOL_IP, IP_PKTINFO, struct.pack("=i8x", index))
+                else:
+                    info = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16xi", index))
+                opened.sendmsg([self.mark], [info], 0, (address, self.port))
+
+        def named_for_the_socket(address):
+            with socket.socket(family_of(address), UDP) as opened:
+                level, option = ((socket.SOL_IP, IP_UNICAST_IF) if family_of(address) == socket.AF_INET else
+                                 (socket.IPPROTO_IPV6, IPV6_UNICAST_IF))
+                opened.setsockopt(level, option, struct.pack("!I", index))
+                opened.sendto(self.mark, (address, self.port))
+
+        def on_a_connection_that_stands(address):
+            with socket.socket(family_of(address)) as server, socket.socket(family_of(address)) as opened:
+                server.bind((address, self.port))
+                server.listen()
+                opened.connect((address, self.port))
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                opened.send(self.mark)
+                time.sleep(0.3)
+
+        def here(address):
+            connect(address, 9, UDP)
+
+        for address in own:
+            wait_until(lambda: self.attempt(here, address) == "", 5, "the agent knows the address", 0.1)
+            for attack, protocol in ((named_for_one_datagram, "udp"), (named_for_the_socket, "udp"),
+                                     (on_a_connection_that_stands, "tcp")):
+                with self.subTest(address=address, attack=attack.__name__):
+                    self.next_attempt()
+                    self.attempt(attack, address, user="nobody")
+                    self.recorded(protocol=protocol, direction="outbound", dst__ip=address, dst__port=self.port)
+                    self.nothing_arrived(target=address)
+
     def test_transparent_and_free_bind(self):
         """A source that is not this host's does not change who is asked for."""
         for option in (IP_TRANSPARENT, IP_FREEBIND):
@@ -268,8 +326,8 @@ class Sockets(EvasionTest):
 
     def test_a_source_that_is_not_ones_own(self):
         """IPV6_FREEBIND lets any user bind to any address, and IPv6 asks nothing when it sends."""
-        def bound(source, kind):
-            opened = socket.socket(socket.AF_INET6, kind)
+        def bound(source, kind, protocol=0):
+            opened = socket.socket(socket.AF_INET6, kind, protocol)
             opened.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             opened.bind((source, 0))
             return opened
@@ -297,8 +355,19 @@ class Sockets(EvasionTest):
                 except BlockingIOError:
                     time.sleep(0.1)  # for the answer that does not come
 
-        for attack, protocol in ((unconnected, "udp"), (connected, "udp"), (named_for_one_datagram, "udp"),
-                                 (with_data_in_the_syn, "tcp")):
+        def first_subflow(source):
+            with bound(source, TCP, IPPROTO_MPTCP) as opened:
+                opened.setblocking(False)
+                try:
+                    opened.connect((self.peer.ip6, ALLOWED))
+                except BlockingIOError:
+                    time.sleep(0.1)
+
+        attacks = [(unconnected, "udp"), (connected, "udp"), (named_for_one_datagram, "udp"),
+                   (with_data_in_the_syn, "tcp")]
+        if mptcp_is_here():
+            attacks.append((first_subflow, "tcp"))
+        for attack, protocol in attacks:
             with self.subTest(attack=attack.__name__):
                 self.next_attempt()
                 self.permitted(attack, self.attacker.ip6, user="nobody")

@@ -167,6 +167,10 @@ struct tcp_sock {
     __u64 bytes_received;
 };
 
+struct mptcp_sock {
+    struct sock* first; /* the subflow that it binds and listens with; NULL when it has none */
+};
+
 struct udp_sock {
     int bulkhead_unused; /* only ever cast to struct sock */
 };

@@ -277,7 +277,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
         return BH_REFUSE; /* it stays bound, and may listen yet */
     bh_bound_socket_connects(departure);
-    if (question->loopback != BH_LOOPBACK_ADDRESS) /* of which flows are not told */
+    if (!bh_is_loopback(&question->remote)) /* of which flows are not told */
         bh_tell_departure(departure);
     return BH_PASS;
 }
@@ -316,7 +316,7 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
                                !bh_planes_look_at_processes(departure->question.control));
         bh_touch_udp_flow(flow, now);
     }
-    if (begins && departure->question.loopback != BH_LOOPBACK_ADDRESS)
+    if (begins && !bh_is_loopback(&departure->question.remote))
         bh_tell_departure(departure);
     return 1;
 }

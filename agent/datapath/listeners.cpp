@@ -135,10 +135,12 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
             walk_shows(key, known))
             stale.push_back(key);
     }
+    Status cleaned;
     for (const bh_listener_key& gone : stale)
-        if (bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT)
-            return fail_errno(errno, "clean the listener table");
-    return write(table, listeners, walk_began);
+        if (bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT && cleaned)
+            cleaned = fail_errno(errno, "clean the listener table");
+    BULKHEAD_CHECK(write(table, listeners, walk_began)); // whatever could not be cleaned
+    return cleaned;
 }
 
 } // namespace bulkhead::agent

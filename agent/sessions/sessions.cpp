@@ -159,13 +159,16 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::came(std::span<const std::u
     return forbidden;
 }
 
-// Anybody can fill the kernel's table with ports. Sessions are judged by the walk, which needs no table.
-void SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
+// Anybody can fill the kernel's table with ports. Sessions are judged by the walk, which needs no table. False: it failed
+// in a way that is new, and may not the next time.
+bool SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
 {
     const auto adopted = datapath_.adopt_listeners(sockets);
     const auto error = adopted ? std::string() : adopted.error().message;
-    if (error != std::exchange(adoption_error_, error) && !error.empty())
-        log_warning("sessions: not every listener is known to the kernel: {}", error);
+    if (error == std::exchange(adoption_error_, error) || error.empty())
+        return true;
+    log_warning("sessions: not every listener is known to the kernel: {}", error);
+    return false;
 }
 
 // Adds those that it destroyed. Outbound sessions have passed the doors of their cgroup.
@@ -173,7 +176,8 @@ Status SessionKeeper::look_at_newcomers(std::vector<ForbiddenSession>& forbidden
 {
     look_at_newcomers_again_ = clock_.monotonic() + second_look;
     BULKHEAD_TRY(auto sockets, datapath_.walk_sockets());
-    adopt(sockets);
+    if (!adopt(sockets))
+        look_again_ = look_at_newcomers_again_;
     std::erase_if(sockets, [this](const auto& walked) { return !newcomers_.contains(walked.socket.netns); });
     BULKHEAD_TRY(auto denied, judge_sockets(sockets));
     for (auto& session : denied) {
@@ -195,7 +199,7 @@ Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
 {
     look_again_ = clock_.monotonic(); // if anything here fails, the next tick() makes it good
     BULKHEAD_TRY(const auto sockets, datapath_.walk_sockets());
-    adopt(sockets);
+    const bool adopted = adopt(sockets);
     still_denied_.clear();
     BULKHEAD_TRY(forbidden, judge_sockets(sockets));
     if (sessions_.kind != policy::Sessions::Kind::keep) {
@@ -210,6 +214,8 @@ Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
     } else {
         look_again_.reset();
     }
+    if (!adopted && !look_again_)
+        look_again_ = clock_.monotonic() + second_look;
     deadlines_ = std::exchange(still_denied_, {});
     return {};
 }

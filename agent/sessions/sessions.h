@@ -48,7 +48,7 @@ public:
     Result<std::vector<ForbiddenSession>> tick();
 
 private:
-    void adopt(std::span<const WalkedSocket> sockets);
+    [[nodiscard]] bool adopt(std::span<const WalkedSocket> sockets);
     Status look(std::vector<ForbiddenSession>& forbidden);
     Status look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);

@@ -19,8 +19,11 @@ static __always_inline int bh_socket_bound(struct bpf_sock* ctx, struct bh_liste
     if (ctx->src_port == 0)
         return 1;
     const struct sock* sock = bh_kernel_socket(ctx);
-    /* That of an MPTCP socket (mptcp_bind), which no hook shows being closed. When it listens, sock_ops enters it. */
-    if (state == BH_LISTENER_BOUND && BPF_CORE_READ_BITFIELD_PROBED(sock, sk_kern_sock))
+    /*
+     * The kernel's own (a network file system's), which no hook shows being closed; when it listens, sock_ops enters it.
+     * Where only what the table knows is judged, none is in scope but those of MPTCP sockets.
+     */
+    if (state == BH_LISTENER_BOUND && scope_is_root && BPF_CORE_READ_BITFIELD_PROBED(sock, sk_kern_sock))
         return 1;
     key->netns = bh_netns_of(sock);
     bh_hears_in(sock, key->netns);

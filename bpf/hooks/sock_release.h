@@ -2,6 +2,7 @@
 /* The last user of a socket has closed it. Its addresses are read by CO-RE: this hook's context offers none. */
 #include "bpf/listeners.h"
 
+#define BH_IPPROTO_MPTCP 262
 #define BH_STATE_ESTABLISHED 1
 #define BH_STATE_CLOSE 7
 #define BH_STATE_LISTEN 10
@@ -40,10 +41,27 @@ static __always_inline void bh_tell_udp_close(const struct sock* sock, const str
     bh_submit_flow_event(event);
 }
 
+/* What an MPTCP socket hears with, which is a socket of the kernel's own that no hook shows being closed. */
+static __always_inline const struct sock* bh_first_subflow(const struct sock* sock)
+{
+    const struct mptcp_sock* mptcp = (const void*)sock;
+    return bpf_core_field_exists(mptcp->first) ? BPF_CORE_READ(mptcp, first) : NULL;
+}
+
 SEC("cgroup/sock_release")
 int bh_sock_release(struct bpf_sock* ctx)
 {
     __u32 protocol = ctx->protocol, state = ctx->state; /* of MPTCP, more than 8 bits, the lowest of which are TCP's */
+    const struct sock* sock = bh_kernel_socket(ctx);
+    __u64 cookie = 0;
+    if (protocol == BH_IPPROTO_MPTCP) {
+        sock = bh_first_subflow(sock);
+        if (!sock)
+            return 1;
+        protocol = IPPROTO_TCP;
+        state = BPF_CORE_READ(sock, __sk_common.skc_state);
+        cookie = BPF_CORE_READ(sock, __sk_common.skc_cookie.counter);
+    }
     struct bh_listener_key key = {.protocol = (__u8)protocol};
     if (protocol == IPPROTO_TCP) {
         /* Anything else is a connection, which never had an entry or lost it at connect(2). */
@@ -52,12 +70,12 @@ int bh_sock_release(struct bpf_sock* ctx)
     } else if (protocol != IPPROTO_UDP) {
         return 1;
     }
-    const struct sock* sock = bh_kernel_socket(ctx);
     key.port = bh_local_port_of(sock);
     if (key.port == 0)
         return 1;
     bh_local_address_of(sock, &key.address);
-    __u64 cookie = bpf_get_socket_cookie(ctx);
+    if (!cookie)
+        cookie = bpf_get_socket_cookie(ctx);
     if (key.protocol == IPPROTO_UDP && state == BH_STATE_ESTABLISHED)
         bh_tell_udp_close(sock, &key, cookie);
     key.netns = bh_netns_of(sock);

@@ -160,18 +160,21 @@ deny:
         self.assertEqual(self.knock("tcp", STOLEN), 24)
         self.assertEqual(len(self.heard(server)), 24)
 
-    def test_an_mptcp_socket_that_was_bound_and_closed(self):
+    def test_an_mptcp_socket_that_was_closed(self):
         """It leaves nothing at the port that it had."""
-        def bind():
+        def bind(listen):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as opened:
                 opened.bind((self.target.ip4, STOLEN))
+                if listen:
+                    opened.listen()
         try:
             socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
         except OSError as error:
             self.skipTest(f"no MPTCP here: {error}")
         before = len(self.listeners())
-        self.permitted(bind, user="nobody")
-        self.assertEqual(len(self.listeners()), before)
+        for listen in (False, True):
+            self.permitted(bind, listen, user="nobody")
+            self.assertEqual(len(self.listeners()), before)
         server = self.serve("db.service", "tcp", STOLEN)
         self.assertEqual(self.knock("tcp", STOLEN), 24)
         server.kill()

@@ -239,11 +239,19 @@ class Sockets(EvasionTest):
 
     def test_loopback_by_the_wire(self):
         """What is bound to an interface leaves by it, also to 127.0.0.1; a helper on the link says that this is his."""
+        with namespaces.inside(self.attacker.netns):
+            index = socket.if_nametoindex("eth0")
+        own = {"127.0.0.1": self.attacker.ip4, "::1": self.attacker.ip6}
+
         def by_the_wire(address, steps):
             with socket.socket(family_of(address), UDP) as opened:
                 for step in steps:
-                    if step == "bind":
+                    if step == "device":
                         opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                    elif step == "interface":
+                        opened.setsockopt(socket.SOL_IP, IP_UNICAST_IF, struct.pack("!I", index))
+                    elif step == "address":
+                        opened.bind((own[address], 0))
                     elif step == "connect":
                         opened.connect((address, self.port))
                     elif step == "send":
@@ -252,17 +260,22 @@ class Sockets(EvasionTest):
                         opened.sendto(self.mark, (address, self.port))
 
         namespaces.batch(self.attacker.netns, [f"neigh replace {address} lladdr {self.wire.mac} dev eth0 nud permanent"
-                                               for address in ("127.0.0.1", "::1")])
-        for address in ("127.0.0.1", "::1"):
+                                               for address in own] + [f"route add default via {self.peer.ip6} dev eth0"])
+        self.addCleanup(namespaces.batch, self.attacker.netns, ["route del default via " + self.peer.ip6 + " dev eth0"])
+        past_the_door = {"127.0.0.1": (("address", "connect", "device", "send"), ("interface", "sendto")),
+                         "::1": (("address", "connect", "device", "send"),)}
+        for address in own:
             with self.subTest(address=address):
+                self.next_attempt()
                 self.permitted(by_the_wire, address, ("connect", "sendto"), user="nobody")
-                self.wire.clear()
-                for steps in (("bind", "sendto"), ("bind", "connect")):
+                for steps in (("device", "sendto"), ("device", "connect")):
                     self.refused(by_the_wire, address, steps, user="nobody")
                     self.recorded_outbound("udp", ip=address)
-                self.attempt(by_the_wire, address, ("connect", "bind", "send"), user="nobody")
-                time.sleep(0.3)
-                self.nothing_arrived(target=address)
+                for steps in past_the_door[address]:
+                    self.next_attempt()
+                    self.permitted(by_the_wire, address, steps, user="nobody")  # the guard tells nobody
+                    self.recorded_outbound("udp", ip=address, process=False)
+                    self.nothing_arrived(target=address)
 
     def test_an_own_address_by_the_wire(self):
         """Another interface's address is the host's own, unless the sender says by which interface it is to leave."""

@@ -128,6 +128,17 @@ TEST_F(Sessions, CutDestroysAlsoWhenTheListenerTableIsFull)
     EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
 }
 
+TEST_F(Sessions, ListenersThatCouldNotBeToldAreToldASecondLaterAndThenNotEverySecond)
+{
+    datapath.listener_table_is_full = true;
+    EXPECT_TRUE(after(Kind::keep).empty());
+    for (int second = 0; second < 5; ++second) {
+        clock.advance(1s);
+        EXPECT_TRUE(keeper.tick());
+    }
+    EXPECT_EQ(datapath.adoptions, 2U);
+}
+
 TEST_F(Sessions, CutFindsWhatWasAtTheDoorDuringTheSwitch)
 {
     EXPECT_TRUE(after(Kind::cut).empty());

@@ -124,21 +124,22 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
             add(listeners, walked, cgroups, walk_began);
     meet_other_families(listeners);
     // What is gone makes room first.
-    std::vector<bh_listener_key> stale;
+    std::vector<bh_listener_key> not_found;
     bh_listener_key key{}, next{};
     for (const bh_listener_key* previous = nullptr; bpf_map_get_next_key(table, previous, &next) == 0;
          previous = &key) {
         key = next;
-        bh_listener known{};
-        if (namespaces.contains(key.netns) && !listeners.contains(key) &&
-            bpf_map_lookup_elem(table, &key, &known) == 0 && known.since_ns <= static_cast<__u64>(walk_began.count()) &&
-            walk_shows(key, known))
-            stale.push_back(key);
+        if (namespaces.contains(key.netns) && !listeners.contains(key))
+            not_found.push_back(key);
     }
     Status cleaned;
-    for (const bh_listener_key& gone : stale)
-        if (bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT && cleaned)
+    for (const bh_listener_key& gone : not_found) {
+        bh_listener known{}; // read at the last moment: a socket may take the key just now
+        if (bpf_map_lookup_elem(table, &gone, &known) == 0 &&
+            known.since_ns <= static_cast<__u64>(walk_began.count()) && walk_shows(gone, known) &&
+            bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT && cleaned)
             cleaned = fail_errno(errno, "clean the listener table");
+    }
     BULKHEAD_CHECK(write(table, listeners, walk_began)); // whatever could not be cleaned
     return cleaned;
 }

@@ -9,11 +9,17 @@
 #include "bpf/address.h"
 #include "bpf/maps.h"
 
-/* Bits of enum bh_own_address; 0: nobody's that we know, which not_own_addresses says of most without a look-up. */
+/* What most addresses that are nobody's that we know are told by, without a look-up. */
+static __always_inline int bh_is_nobodys(__u32 folded)
+{
+    __u32 bit = bh_own_filter_bit_of(folded);
+    return (int)(not_own_addresses[bit / 64] >> bit % 64 & 1);
+}
+
+/* Bits of enum bh_own_address; 0: nobody's that we know. */
 static __always_inline __u32 bh_own_address(const struct bh_address* address)
 {
-    __u32 bit = bh_own_filter_bit(address);
-    if (BH_LIKELY(not_own_addresses[bit / 64] >> bit % 64 & 1))
+    if (BH_LIKELY(bh_is_nobodys(bh_fold_address(address))))
         return 0;
     const __u8* marks = bpf_map_lookup_elem(&bh_own_addresses, address);
     return marks ? *marks : 0;
@@ -47,6 +53,16 @@ static __always_inline __u8 bh_loopback_of(const struct bh_address* address, __u
         return BH_LOOPBACK_ADDRESS;
     __u32 marks = bh_own_address(address);
     return marks ? bh_loopback_of_own(address, marks, netns) : BH_LOOPBACK_NONE;
+}
+
+/* The same, as a call; see bh_is_ours(). */
+__noinline int bh_stays_in(const struct bh_address* address, __u32 netns)
+{
+    if (!address)
+        return 0;
+    struct bh_address key = *address;
+    BH_KEEP_COPY(&key);
+    return bh_loopback_of(&key, netns) != BH_LOOPBACK_NONE;
 }
 
 /* Of the host, or of the namespace that the sender is in (a macvlan's packets leave by the host's interface). */

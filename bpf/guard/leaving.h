@@ -102,7 +102,7 @@ static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* pac
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
-        bh_loopback_of(&packet->destination, sender->netns) || (!packet->headless && packet->source_port != sender->port))
+        bh_stays_in(&packet->destination, sender->netns) || (!packet->headless && packet->source_port != sender->port))
         return 0;
     if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source, sender->netns))
         return 0;

@@ -29,15 +29,24 @@ static __always_inline int bh_source_may_be_forged(const struct bpf_sock* socket
 
 /*
  * What the doors took for the host's own, and let pass, leaves by no interface, unless its sender chose one: for a socket
- * (SO_BINDTODEVICE), or for a datagram (ip(7): IP_PKTINFO, IP_UNICAST_IF).
+ * (SO_BINDTODEVICE), or for a datagram (ip(7): IP_PKTINFO, IP_UNICAST_IF). Not static: what comes after it is verified
+ * once, not once for each way through it.
  */
-static __always_inline int bh_may_be_ours(struct bpf_sock* socket, const struct bh_address* destination)
+__noinline int bh_is_for_ourselves(struct __sk_buff* skb, __u32 link)
 {
-    __u32 marks = bh_own_address(destination);
-    if (BH_LIKELY(!marks))
+    struct bh_address destination;
+    struct bpf_sock* socket = skb->sk;
+    __u32 v4;
+    if (!socket)
         return 0;
-    return (marks & BH_OWN_LOOPBACK) ||
-           ((marks & BH_OWN_ELSEWHERE) && bh_netns_of_context_socket(socket) != guarded_netns);
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        if (bpf_skb_load_bytes(skb, link + offsetof(struct iphdr, daddr), &v4, sizeof(v4)))
+            return 1;
+        bh_set_v4(&destination, v4);
+    } else if (bpf_skb_load_bytes(skb, link + offsetof(struct ipv6hdr, daddr), &destination, sizeof(destination))) {
+        return 1;
+    }
+    return bh_stays_in(&destination, bh_netns_of_context_socket(socket));
 }
 
 #define BH_STREAM_OF_TCP (BH_SOCK_STREAM << 16 | IPPROTO_TCP)
@@ -67,6 +76,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     __u32 kind = bh_kind_of(socket);
     __be16 peer_port = socket->dst_port; /* 0: not connected */
     __u32 elsewhere;                     /* netfilter has given it another destination since the door was asked */
+    __u32 folded;                        /* the destination (bh_fold_address) */
     void* transport;
 
     if (kind != BH_STREAM_OF_TCP && kind != BH_DATAGRAM_OF_UDP)
@@ -76,15 +86,10 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || ip->protocol != (__u8)kind ||
             *(__u8*)&ip->daddr == BH_IPV4_LOOPBACK)
             return 0;
-        if (kind == BH_DATAGRAM_OF_UDP || socket->bound_dev_if) {
-            struct bh_address destination;
-            bh_set_v4(&destination, ip->daddr);
-            if (bh_may_be_ours(socket, &destination))
-                return 0;
-        }
-        if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
-            return 1;
+        folded = ip->daddr ^ BH_V4_MARK;
         transport = ip + 1;
+        if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
+            return bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
         __u32 peer = socket->dst_ip4;
         asm volatile("" : "+r"(peer));
         elsewhere = ip->daddr ^ peer;
@@ -96,12 +101,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         const __u32* to = ip->daddr.in6_u.u6_addr32;
         if (!(to[0] | to[1] | to[2])) /* ::1, on the way out: the door was not asked about this */
             return 0;
-        if (kind == BH_DATAGRAM_OF_UDP || socket->bound_dev_if) {
-            struct bh_address destination;
-            __builtin_memcpy(&destination, to, sizeof(destination));
-            if (bh_may_be_ours(socket, &destination))
-                return 0;
-        }
+        folded = to[0] ^ to[1] ^ to[2] ^ to[3];
         elsewhere = (to[0] ^ socket->dst_ip6[0]) | (to[1] ^ socket->dst_ip6[1]) | (to[2] ^ socket->dst_ip6[2]) |
                     (to[3] ^ socket->dst_ip6[3]);
     } else {
@@ -112,11 +112,15 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         if ((void*)(tcp + 1) > end)
             return 0;
         /* Only what begins can be from a forged source: the rest has the connection's. */
-        return !tcp->syn || (!elsewhere && tcp->dest == peer_port && !bh_source_may_be_forged(socket));
+        if (tcp->syn && (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket)))
+            return 0;
+        return BH_LIKELY(!socket->bound_dev_if) || bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
     }
     struct udphdr* udp = transport;
-    return (void*)(udp + 1) <= end && bpf_ntohs(udp->source) == socket->src_port &&
-           (!peer_port || (!elsewhere && udp->dest == peer_port)) && !bh_source_may_be_forged(socket);
+    if ((void*)(udp + 1) > end || bpf_ntohs(udp->source) != socket->src_port ||
+        (peer_port && (elsewhere || udp->dest != peer_port)) || bh_source_may_be_forged(socket))
+        return 0;
+    return BH_LIKELY(bh_is_nobodys(folded)) || !bh_is_for_ourselves(skb, link);
 }
 
 static __always_inline int bh_is_plain_tcp(struct __sk_buff* skb, __u32 link)

@@ -330,12 +330,21 @@ enum bh_own_address {
 
 /* Which bit of not_own_addresses speaks of an address. */
 #define BH_OWN_FILTER_BITS 512
-static inline __u32 bh_own_filter_bit(const struct bh_address* address)
+static inline __u32 bh_own_filter_bit_of(__u32 folded)
+{
+    return (folded * 0x9e3779b1u) >> 23;
+}
+
+static inline __u32 bh_fold_address(const struct bh_address* address)
 {
     __u32 words[4];
     __builtin_memcpy(words, address->byte, sizeof(words));
-    __u32 mixed = (words[0] ^ words[1] ^ words[2] ^ words[3]) * 0x9e3779b1u;
-    return mixed >> 23;
+    return words[0] ^ words[1] ^ words[2] ^ words[3];
+}
+
+static inline __u32 bh_own_filter_bit(const struct bh_address* address)
+{
+    return bh_own_filter_bit_of(bh_fold_address(address));
 }
 
 struct bh_own_key { /* of bh_own_elsewhere */

@@ -182,10 +182,9 @@ Status Agent::bring_into_force()
             return tl::unexpected(error);
         }
     }
-    events_->on_unfollowed([this](const NamespaceHint& hint) {
-        loop_->post([this, hint] { follow_namespaces({&hint, 1}); });
-    });
-    follow_namespaces({}); // those that came while no agent ran
+    hints_ = std::make_unique<HintRounds>(*loop_, [this](auto hints) { return follow_hints(hints); });
+    events_->on_unfollowed([this](const NamespaceHint& hint) { hints_->add(hint); });
+    follow_namespaces(); // those that came while no agent ran
     tell_takeover();
     events_->start();
     return {};
@@ -329,7 +328,7 @@ void Agent::second_passed()
     tell_takeover();
     follow_interfaces();
     report_denials();
-    follow_namespaces({});
+    follow_namespaces();
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already

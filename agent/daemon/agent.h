@@ -8,6 +8,7 @@
 #include "agent/daemon/event_thread.h"
 #include "agent/daemon/folder_policy.h"
 #include "agent/daemon/folder_watch.h"
+#include "agent/daemon/hint_rounds.h"
 #include "agent/daemon/host_watch.h"
 #include "agent/daemon/record_writer.h"
 #include "agent/enrich/route_source.h"
@@ -97,7 +98,9 @@ private:
     void tell_takeover();
     void look_at_capacity();
     void report_denials();
-    void follow_namespaces(std::span<const NamespaceHint> hints);
+    void follow_namespaces();
+    bool follow_hints(std::span<const NamespaceHint> hints);
+    void judge_newcomers(const NamespaceChange& change);
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -139,6 +142,7 @@ private:
     std::unique_ptr<ProcessTable> processes_;  // used by the assembler alone
     RouteSource routes_;                       // used by the assembler alone
     std::unique_ptr<FlowAssembler> assembler_; // only through events_
+    std::unique_ptr<HintRounds> hints_;        // thread-safe where it says so
     std::unique_ptr<EventThread> events_;
     std::unique_ptr<SubjectResolver> subjects_;
     std::unique_ptr<SessionKeeper> sessions_;

@@ -35,13 +35,27 @@ void Agent::report_denials()
     denials_error_ = error;
 }
 
-void Agent::follow_namespaces(std::span<const NamespaceHint> hints)
+void Agent::follow_namespaces()
 {
-    const auto change = datapath_->follow_namespaces(hints);
+    const auto change = datapath_->follow_namespaces();
     const std::string trouble = change.trouble ? change.trouble->message : std::string();
     if (!trouble.empty() && trouble != namespace_error_)
         log_error("{}", trouble);
     namespace_error_ = trouble;
+    judge_newcomers(change);
+    if (change.unfinished)
+        hints_->go_on_soon();
+}
+
+bool Agent::follow_hints(std::span<const NamespaceHint> hints)
+{
+    const auto change = datapath_->follow_hints(hints);
+    judge_newcomers(change);
+    return change.unfinished;
+}
+
+void Agent::judge_newcomers(const NamespaceChange& change)
+{
     if (!change.came.empty())
         log_debug("the inbound door stands in network namespace {}", fmt::join(change.came, ", "));
     enforcer_->judge_newcomers(change.came);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/daemon/event_thread.h"
 
+#include "agent/datapath/namespace_finder.h"
 #include "agent/sessions/late_session.h"
 #include "common/core/log.h"
 
@@ -42,7 +43,8 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
             if (event.type == BH_EVENT_UNLISTEN)
                 listener_gone_.store(true, std::memory_order_relaxed);
             if (event.type == BH_EVENT_NAMESPACE)
-                on_unfollowed_({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid});
+                on_unfollowed_({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
+                                user_behind_process(event.subject.pid, event.subject.uid)});
             {
                 const std::lock_guard lock(mutex_);
                 assembler_.on_event(event);

@@ -71,6 +71,7 @@ using Counters = std::map<std::string, std::uint64_t>; // bh_counters, summed ov
 struct NamespaceHint {
     std::uint32_t inode = 0;
     std::uint32_t pid = 0, tid = 0;
+    std::uint32_t user = 0; // who answers for the process
 };
 
 struct NamespaceChange {
@@ -78,6 +79,7 @@ struct NamespaceChange {
     // there was a door: their sessions are to be judged, whatever `sessions:` says.
     std::vector<std::uint32_t> came;
     std::optional<Error> trouble; // of the first namespace that could not be followed; it is tried again
+    bool unfinished = false;      // call follow_hints() soon, also without a hint
 };
 
 // The kernel side of one agent. One instance owns one cgroup, the network namespace that the process runs in, and the
@@ -169,8 +171,11 @@ public:
     // the first interface that could not be guarded; it is tried again at the next call.
     virtual Status follow_interfaces() { return {}; }
     // Puts the inbound door into the network namespaces that hold workloads now, and forgets those that are gone. Call
-    // it once a second, and at once with the hint of a BH_EVENT_NAMESPACE.
-    virtual NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints)
+    // it once a second.
+    virtual NamespaceChange follow_namespaces() { return {}; }
+    // The same for those of whom a BH_EVENT_NAMESPACE told: at once. It takes milliseconds, whatever was made to be
+    // looked through; the trouble is told by follow_namespaces().
+    virtual NamespaceChange follow_hints(std::span<const NamespaceHint> hints)
     {
         (void)hints;
         return {};
@@ -223,8 +228,8 @@ struct DatapathOptions {
 // program; maps, the planes in force among them, are kept). Enforces nothing new by itself. Fails whole: if any part
 // cannot be attached, what this call attached is removed again.
 [[nodiscard]] Result<std::unique_ptr<Datapath>> open_datapath(const DatapathOptions& options);
-// The same, but does not wait for the guard: to attach it takes two grace periods of RCU an interface (some 10 ms each),
-// in which something else can be done. The host is guarded when finish_opening() has returned.
+// The same, but does not wait for the guard: to attach it takes two grace periods of RCU an interface (some 10 ms
+// each), in which something else can be done. The host is guarded when finish_opening() has returned.
 [[nodiscard]] Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options);
 
 // Removes all pins of the instance, so that the kernel detaches. True when there was something.

@@ -76,7 +76,8 @@ public:
     std::vector<MapUse> map_use() override;
     [[nodiscard]] int interface_events() override { return guard().fd(); }
     Status follow_interfaces() override;
-    NamespaceChange follow_namespaces(std::span<const NamespaceHint> hints) override;
+    NamespaceChange follow_namespaces() override;
+    NamespaceChange follow_hints(std::span<const NamespaceHint> hints) override;
     [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return guard().interfaces(); }
     [[nodiscard]] std::string guard_kind() const override { return guard().kind() == TcKind::tcx ? "tcx" : "clsact"; }
     [[nodiscard]] std::vector<std::string> early_drop_interfaces() const override

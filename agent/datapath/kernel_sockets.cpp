@@ -79,16 +79,25 @@ Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
         [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walked_, walk_began_);
 }
 
-NamespaceChange KernelDatapath::follow_namespaces(std::span<const NamespaceHint> hints)
+NamespaceChange KernelDatapath::follow_namespaces()
 {
     sock_diags_.clear();
     if (predecessor_)
-        return {}; // its gates stand where they stood
+        return {};              // its gates stand where they stood
     static_cast<void>(guard()); // begin_guarding() writes to the table of own addresses, too
-    auto change = parts_.namespaces.follow(hints);
+    auto change = parts_.namespaces.follow();
     change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
     parts_.unjudged.clear();
     return change;
+}
+
+NamespaceChange KernelDatapath::follow_hints(std::span<const NamespaceHint> hints)
+{
+    sock_diags_.clear();
+    if (predecessor_)
+        return {};
+    static_cast<void>(guard());
+    return parts_.namespaces.follow(hints);
 }
 
 } // namespace bulkhead::agent

@@ -80,7 +80,7 @@ void KernelDatapath::replace_gates_and_pins()
         log_error("the pins are mended soon: {}", replaced.error().message);
     if (gates)
         remove_replaced_pins(parts_.pins);
-    auto change = parts_.namespaces.follow({});
+    auto change = parts_.namespaces.follow(Namespaces::at_a_start);
     if (change.trouble)
         log_error("{}", change.trouble->message);
     parts_.unjudged.insert(parts_.unjudged.end(), change.came.begin(), change.came.end());

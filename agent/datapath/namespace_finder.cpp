@@ -5,96 +5,47 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/nsfs.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include <charconv>
-#include <filesystem>
-#include <fstream>
+#include <utility>
 
 namespace bulkhead::agent {
 
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr std::size_t max_threads = 1024; // of one process, that are looked at
-constexpr std::size_t max_files = 65536;
-
-UniqueFd open_if(const std::string& path, std::uint32_t inode)
+UniqueFd if_it_is(std::uint32_t inode, UniqueFd netns)
 {
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    return fd && namespace_inode(fd.get()) == inode ? std::move(fd) : UniqueFd();
+    return netns && namespace_inode(netns.get()) == inode ? std::move(netns) : UniqueFd();
 }
 
-UniqueFd open_by_thread(std::uint32_t inode, int pid)
+UniqueFd open_of_thread(int tid)
 {
-    std::error_code error;
-    std::size_t seen = 0;
-    for (fs::directory_iterator it(fmt::format("/proc/{}/task", pid), error), end; it != end && !error;
-         it.increment(error)) {
-        if (++seen > max_threads)
-            break;
-        if (auto fd = open_if(it->path().string() + "/ns/net", inode))
-            return fd;
-    }
-    return {};
+    return UniqueFd(::open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
-// A socket stays in the namespace where it was made when those who hold it leave.
-UniqueFd open_by_socket(std::uint32_t inode, int pid)
+// Of a user namespace. The kernel shows the parents up to the asker's own.
+std::optional<std::uint32_t> maker_of_outermost(UniqueFd users)
 {
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    if (!process)
-        return {};
-    std::error_code error;
-    std::size_t seen = 0;
-    for (fs::directory_iterator it(fmt::format("/proc/{}/fd", pid), error), end; it != end && !error;
-         it.increment(error)) {
-        if (++seen > max_files)
-            break;
-        std::error_code gone;
-        const std::string name = it->path().filename().string();
-        if (!fs::read_symlink(it->path(), gone).string().starts_with("socket:"))
-            continue;
-        int number = -1;
-        std::from_chars(name.data(), name.data() + name.size(), number);
-        const UniqueFd socket(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
-        if (!socket)
-            continue;
-        UniqueFd found(::ioctl(socket.get(), SIOCGSKNS));
-        if (found && namespace_inode(found.get()) == inode)
-            return found;
+    std::optional<std::uint32_t> maker;
+    while (users) {
+        UniqueFd parent(::ioctl(users.get(), NS_GET_PARENT));
+        uid_t owner = 0;
+        if (parent && ::ioctl(users.get(), NS_GET_OWNER_UID, &owner) == 0)
+            maker = owner;
+        users = std::move(parent);
     }
-    return {};
-}
-
-void find_in(const std::string& folder, std::map<std::uint32_t, NamespaceHolder>& found)
-{
-    std::ifstream processes(folder + "/cgroup.procs");
-    int pid = 0;
-    while (processes >> pid) {
-        struct stat status {};
-        if (::stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &status) == 0)
-            found.try_emplace(static_cast<std::uint32_t>(status.st_ino), NamespaceHolder{pid, pid});
-    }
+    return maker;
 }
 
 } // namespace
 
-std::map<std::uint32_t, NamespaceHolder> find_namespaces(const std::string& cgroup)
+UniqueFd namespace_of_socket(int pidfd, int socket)
 {
-    std::map<std::uint32_t, NamespaceHolder> found;
-    find_in(cgroup, found);
-    std::error_code error;
-    for (fs::recursive_directory_iterator it(cgroup, error), end; it != end && !error; it.increment(error)) {
-        std::error_code gone;
-        if (it->is_directory(gone))
-            find_in(it->path().string(), found);
-    }
-    return found;
+    const UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, socket, 0)));
+    return copy ? UniqueFd(::ioctl(copy.get(), SIOCGSKNS)) : UniqueFd();
 }
 
 UniqueFd open_namespace(std::uint32_t inode, const NamespaceHolder& holder)
@@ -102,11 +53,24 @@ UniqueFd open_namespace(std::uint32_t inode, const NamespaceHolder& holder)
     if (holder.pid <= 0)
         return {};
     for (const int thread : {holder.tid, holder.pid})
-        if (auto fd = thread > 0 ? open_if(fmt::format("/proc/{}/ns/net", thread), inode) : UniqueFd())
+        if (auto fd = thread > 0 ? if_it_is(inode, open_of_thread(thread)) : UniqueFd())
             return fd;
-    if (auto fd = open_by_thread(inode, holder.pid))
-        return fd;
-    return open_by_socket(inode, holder.pid);
+    if (holder.socket < 0)
+        return {};
+    // A socket stays in the namespace where it was made when those who hold it leave.
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, holder.pid, 0)));
+    return process ? if_it_is(inode, namespace_of_socket(process.get(), holder.socket)) : UniqueFd();
+}
+
+std::optional<std::uint32_t> user_behind_namespace(int netns)
+{
+    return maker_of_outermost(UniqueFd(::ioctl(netns, NS_GET_USERNS)));
+}
+
+std::uint32_t user_behind_process(std::uint32_t pid, std::uint32_t uid)
+{
+    UniqueFd users(::open(fmt::format("/proc/{}/ns/user", pid).c_str(), O_RDONLY | O_CLOEXEC));
+    return maker_of_outermost(std::move(users)).value_or(uid);
 }
 
 } // namespace bulkhead::agent

@@ -22,7 +22,6 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::string_view pin_prefix = "sk_lookup_";
-constexpr auto told_is_old = std::chrono::seconds(10);
 
 bpf_link_info info_of(const UniqueFd& link)
 {
@@ -103,7 +102,7 @@ void delete_keys(int map, const Wanted& wanted)
 Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere,
                        std::uint32_t own_inode, std::string cgroup)
     : pins_(std::move(pins)), skeleton_(&skeleton), elsewhere_(std::move(elsewhere)), own_inode_(own_inode),
-      cgroup_(std::move(cgroup)), own_addresses_(skeleton)
+      sweep_(std::move(cgroup)), own_addresses_(skeleton)
 {}
 
 std::string Namespaces::pin_of(std::uint32_t inode) const
@@ -127,7 +126,10 @@ Result<UniqueFd> Namespaces::make_gate(std::uint32_t inode) const
 
 Status Namespaces::open_pinned()
 {
-    const auto present = find_namespaces(cgroup_);
+    Slice all(max_steps, at_a_start);
+    sweep_.go_on(all);
+    const auto present = sweep_.found();
+    std::set<std::uint32_t> dead;
     std::error_code error;
     for (std::filesystem::directory_iterator it(pins_.path() + "/links", error), end; it != end && !error;
          it.increment(error)) {
@@ -139,12 +141,13 @@ Status Namespaces::open_pinned()
         UniqueFd link(bpf_obj_get(it->path().c_str()));
         if (link && inode != 0 && place_of(link) == inode) {
             const auto holder = present.find(inode);
-            followed_[inode] = {std::move(link), holder != present.end() ? holder->second : NamespaceHolder{}};
+            followed_[inode] = {std::move(link), holder != present.end() ? holder->second : NamespaceHolder{}, 0, {}};
             continue;
         }
         (void)::unlink(it->path().c_str());
-        forget_rows(inode, false);
+        dead.insert(inode);
     }
+    forget_rows(dead, {});
     return followed_.empty() ? Status() : elsewhere_->load();
 }
 
@@ -188,22 +191,19 @@ Status Namespaces::change_gate(std::uint32_t inode, Followed& followed)
     return {};
 }
 
-Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder)
+Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder, int netns)
 {
-    const UniqueFd netns = open_namespace(inode, holder);
-    if (!netns)
-        return {}; // gone again, or left
     if (program_ == 0)
         BULKHEAD_CHECK(give_program());
     BULKHEAD_TRY(const UniqueFd gate, make_gate(inode));
-    UniqueFd link(bpf_link_create(gate.get(), netns.get(), BPF_SK_LOOKUP, nullptr));
+    UniqueFd link(bpf_link_create(gate.get(), netns, BPF_SK_LOOKUP, nullptr));
     if (!link)
         return fail_errno(errno, "attach sk_lookup");
     (void)::unlink(pin_of(inode).c_str()); // of a namespace before that had this number
     if (bpf_obj_pin(link.get(), pin_of(inode).c_str()) != 0)
         return fail_errno(errno, fmt::format("pin {}", pin_of(inode)));
-    BULKHEAD_CHECK(enter_as_followed(inode, cookie_of(netns.get())));
-    followed_[inode] = {std::move(link), holder, program_id(gate.get())};
+    BULKHEAD_CHECK(enter_as_followed(inode, cookie_of(netns)));
+    followed_[inode] = {std::move(link), holder, program_id(gate.get()), user_behind_namespace(netns)};
     return {};
 }
 
@@ -212,110 +212,69 @@ Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) 
     bh_namespace row{};
     row.cookie = cookie;
     row.followed = 1;
-    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row, BPF_ANY) != 0)
+    const auto write = [&] {
+        return bpf_map_update_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row, BPF_ANY) == 0;
+    };
+    if (write())
+        return {};
+    forget_told(std::chrono::nanoseconds(0)); // anybody can fill it with what is told of
+    if (!write())
         return fail_errno(errno, "write the table of namespaces");
     return {};
 }
 
-NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
+// Of those that are present, and of all others if these are known to be absent. What has got the number of a dead one
+// may be known only by what the kernel has told of it.
+void Namespaces::forget_dead(const Present& present, bool others_too)
 {
-    auto present = find_namespaces(cgroup_);
-    for (const auto& hint : hints)
-        present.try_emplace(hint.inode, NamespaceHolder{static_cast<int>(hint.pid), static_cast<int>(hint.tid)});
-    present.erase(own_inode_);
-    for (auto& [inode, followed] : followed_)
-        if (const auto holder = present.find(inode); holder != present.end())
-            followed.holder = holder->second;
-    mend(); // first: what was detached is not dead
-    forget_dead(present);
-    NamespaceChange change;
-    change.came.assign(stood_open_.begin(), stood_open_.end());
-    stood_open_.clear();
-    std::size_t without = 0;
-    for (const auto& [inode, holder] : present) {
-        if (followed_.contains(inode))
-            continue;
-        if (followed_.size() >= BH_NAMESPACES) {
-            ++without;
-            continue;
-        }
-        if (auto attached = attach(inode, holder); !attached) {
-            if (!change.trouble)
-                change.trouble = std::move(attached).error().within(fmt::format("follow network namespace {}", inode));
-        } else if (followed_.contains(inode)) {
-            change.came.push_back(inode);
-        }
-    }
-    if (without > 0)
-        change.trouble = Error{ErrorKind::failed,
-                               fmt::format("{} network namespaces of workloads are not followed: {} are, and there is "
-                                           "no room for more",
-                                           without, BH_NAMESPACES),
-                               {}};
-    forget_told(present);
-    if (auto followed = follow_addresses(); !followed && !change.trouble)
-        change.trouble = std::move(followed).error();
-    return change;
-}
-
-// They are asked for, since a socket that hears of their changes would keep the namespace from ending. Of one that
-// cannot be reached now, what was known stays.
-Status Namespaces::follow_addresses()
-{
-    OwnAddresses::Elsewhere addresses;
-    for (const auto& [inode, followed] : followed_)
-        if (const auto known = addresses_.find(inode); known != addresses_.end())
-            addresses.insert(*known);
-    Status done;
-    visit([&](std::uint32_t inode, int netns) {
-        auto asked = in_namespace(netns, [&]() -> Status {
-            BULKHEAD_TRY(addresses[inode], loopback_addresses());
-            return {};
-        });
-        if (!asked && done)
-            done = std::move(asked);
-    });
-    addresses_ = std::move(addresses);
-    BULKHEAD_CHECK(own_addresses_.set_elsewhere(addresses_));
-    return done;
-}
-
-void Namespaces::forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present)
-{
+    std::set<std::uint32_t> dead, reborn;
     for (auto it = followed_.begin(); it != followed_.end();) {
         const std::uint32_t inode = it->first;
-        if (place_of(it->second.link) == inode) {
+        const bool here = present.contains(inode);
+        if ((!here && !others_too) || place_of(it->second.link) == inode) {
             ++it;
             continue;
         }
+        look_for_holder(inode, it->second); // it may be that it was detached, and nobody is where he was
         it = followed_.erase(it);
         (void)::unlink(pin_of(inode).c_str());
-        forget_rows(inode, present.contains(inode));
+        dead.insert(inode);
+        if (here || was_told_of(inode))
+            reborn.insert(inode);
     }
+    forget_rows(dead, reborn);
+}
+
+bool Namespaces::was_told_of(std::uint32_t inode) const
+{
+    bh_namespace row{};
+    return bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed == 0;
 }
 
 // Listeners leave with their sockets, without fail; in a namespace that has got the number again they are new ones.
-// Conversations would go on in it.
-void Namespaces::forget_rows(std::uint32_t inode, bool reborn) const
+// Conversations would go on in it. Once for all that are dead: the tables may be full.
+void Namespaces::forget_rows(const std::set<std::uint32_t>& dead, const std::set<std::uint32_t>& reborn) const
 {
-    auto& maps = skeleton_->maps;
-    for (const bpf_map* map : {maps.bh_udp_out, maps.bh_udp_in})
-        delete_keys<bh_udp_flow_key>(bpf_map__fd(map), [&](const auto& key) { return key.netns == inode; });
-    if (reborn)
+    if (dead.empty())
         return;
-    delete_keys<bh_listener_key>(bpf_map__fd(maps.bh_listeners), [&](const auto& key) { return key.netns == inode; });
-    (void)bpf_map_delete_elem(bpf_map__fd(maps.bh_namespaces), &inode);
+    auto& maps = skeleton_->maps;
+    const auto is_old = [&](const auto& key) { return dead.contains(key.netns) && !reborn.contains(key.netns); };
+    for (const bpf_map* map : {maps.bh_udp_out, maps.bh_udp_in})
+        delete_keys<bh_udp_flow_key>(bpf_map__fd(map), [&](const auto& key) { return dead.contains(key.netns); });
+    delete_keys<bh_listener_key>(bpf_map__fd(maps.bh_listeners), is_old);
+    for (const std::uint32_t inode : dead)
+        if (!reborn.contains(inode))
+            (void)bpf_map_delete_elem(bpf_map__fd(maps.bh_namespaces), &inode);
 }
 
-// Of namespaces that were told of and could not be followed, and are gone.
-void Namespaces::forget_told(const std::map<std::uint32_t, NamespaceHolder>& present) const
+// Of namespaces that were told of and are not followed: who hears there again is told of again.
+void Namespaces::forget_told(std::chrono::nanoseconds older_than) const
 {
     const int map = bpf_map__fd(skeleton_->maps.bh_namespaces);
-    const auto oldest = static_cast<std::uint64_t>((system_clock().monotonic() - told_is_old).count());
+    const auto oldest = static_cast<std::uint64_t>((system_clock().monotonic() - older_than).count());
     delete_keys<std::uint32_t>(map, [&](std::uint32_t inode) {
         bh_namespace row{};
-        return !followed_.contains(inode) && !present.contains(inode) && bpf_map_lookup_elem(map, &inode, &row) == 0 &&
-               row.told_ns < oldest;
+        return !followed_.contains(inode) && bpf_map_lookup_elem(map, &inode, &row) == 0 && row.told_ns < oldest;
     });
 }
 
@@ -359,9 +318,10 @@ void Namespaces::mend_gate(std::uint32_t inode, Followed& followed)
         return;
     }
     const NamespaceHolder holder = followed.holder;
-    if (const UniqueFd netns = open_namespace(inode, holder); !netns || !is_row_of(inode, netns.get()))
+    const UniqueFd netns = open_namespace(inode, holder);
+    if (!netns || !is_row_of(inode, netns.get()))
         return; // it has ended
-    told(fmt::format("the program in network namespace {} was detached", inode), attach(inode, holder));
+    told(fmt::format("the program in network namespace {} was detached", inode), attach(inode, holder, netns.get()));
     stood_open_.insert(inode);
 }
 

@@ -3,7 +3,9 @@
 
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/holder_search.h"
 #include "agent/datapath/namespace_finder.h"
+#include "agent/datapath/namespace_sweep.h"
 #include "agent/datapath/own_addresses.h"
 #include "agent/datapath/pins.h"
 #include "agent/datapath/programs.h"
@@ -11,6 +13,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,7 +37,9 @@ public:
     // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();
     // Finds out which namespaces hold workloads now; attaches where it is missing, forgets what is gone, and tells the
-    // programs the addresses of each.
+    // programs the addresses of each. None of its parts takes longer than `patience`: it goes on at the next call.
+    [[nodiscard]] NamespaceChange follow(std::chrono::milliseconds patience = std::chrono::milliseconds(100));
+    // Only those that were told of, and those that are looked for since they were.
     [[nodiscard]] NamespaceChange follow(std::span<const NamespaceHint> hints);
     // Puts back what was detached or replaced, and says what was found since the last call.
     void inspect(std::vector<Tampering>& found);
@@ -47,22 +52,47 @@ public:
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
+    static constexpr std::chrono::seconds at_a_start{10}; // for follow(): nothing waits for the agent yet
+    // How many one user may have followed, so that others find room.
+    static constexpr std::size_t of_one_user = BH_NAMESPACES / 2;
+
 private:
+    static constexpr std::size_t max_steps = 1 << 20;
+    using Present = std::map<std::uint32_t, NamespaceHolder>;
     struct Followed {
         UniqueFd link;
         NamespaceHolder holder;
-        __u32 program = 0; // id of the gate
+        __u32 program = 0;                 // id of the gate
+        std::optional<std::uint32_t> user; // who answers for it, other than the host
+    };
+    // Not followed for want of room, since that was last said.
+    struct TurnedAway {
+        std::set<std::uint32_t> for_all, for_user, not_looked_for;
+        std::uint32_t user = 0; // who has as many as one may
     };
     [[nodiscard]] std::string pin_of(std::uint32_t inode) const;
     [[nodiscard]] Result<UniqueFd> make_gate(std::uint32_t inode) const;
     [[nodiscard]] Status give_program();
     [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed);
-    [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder);
+    [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder, int netns);
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
-    [[nodiscard]] Status follow_addresses();
-    void forget_dead(const std::map<std::uint32_t, NamespaceHolder>& present);
-    void forget_rows(std::uint32_t inode, bool reborn) const;
-    void forget_told(const std::map<std::uint32_t, NamespaceHolder>& present) const;
+    [[nodiscard]] bool has_room_for(std::uint32_t inode);
+    [[nodiscard]] bool has_room_for_user(std::uint32_t inode, int netns);
+    void take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns);
+    void take_in_present(const Present& present, std::chrono::milliseconds patience);
+    void take_in_hinted(const NamespaceHint& hint);
+    void look_for_holder(std::uint32_t inode, const Followed& followed);
+    void look_for_holders();
+    [[nodiscard]] std::vector<std::uint32_t> take_came();
+    [[nodiscard]] std::optional<Error> take_trouble();
+    void note_trouble(Status done, const std::string& where);
+    void follow_addresses(Slice slice);
+    void ask_addresses(std::uint32_t inode, int netns);
+    void tell_addresses();
+    void forget_dead(const Present& present, bool others_too);
+    [[nodiscard]] bool was_told_of(std::uint32_t inode) const;
+    void forget_rows(const std::set<std::uint32_t>& dead, const std::set<std::uint32_t>& reborn) const;
+    void forget_told(std::chrono::nanoseconds older_than) const;
     [[nodiscard]] bool is_row_of(std::uint32_t inode, int netns) const;
     void mend();
     void mend_program();
@@ -74,12 +104,16 @@ private:
     std::shared_ptr<SparePrograms> elsewhere_;
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
-    std::string cgroup_;
+    NamespaceSweep sweep_;
+    HolderSearch search_;
     OwnAddresses own_addresses_;
     OwnAddresses::Elsewhere addresses_;
     std::map<std::uint32_t, Followed> followed_;
+    std::uint32_t taken_in_last_ = 0, asked_last_ = 0; // where the next slice begins
+    TurnedAway turned_away_;
+    std::optional<Error> trouble_;       // the first since the last one was told
     std::vector<Tampering> mended_;      // not told yet
-    std::set<std::uint32_t> stood_open_; // whose gate was put back, not told to whoever follows yet
+    std::set<std::uint32_t> stood_open_; // whose gate was put back or is new, not told to whoever follows yet
 };
 
 } // namespace bulkhead::agent

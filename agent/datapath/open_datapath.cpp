@@ -102,7 +102,7 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
         remove_replaced_pins(parts.pins);
     else // what they call goes on
         log_error("{}", gates.error().message);
-    auto change = parts.namespaces.follow({});
+    auto change = parts.namespaces.follow(Namespaces::at_a_start);
     if (change.trouble)
         log_error("{}", change.trouble->message);
     // Namespaces that are there when this instance starts for the first time are like the agent's own: `sessions:` says

@@ -42,7 +42,7 @@ protected:
     }
     [[nodiscard]] std::vector<std::uint32_t> follow(std::vector<agent::NamespaceHint> hints = {}) const
     {
-        auto change = datapath_->follow_namespaces(hints);
+        auto change = hints.empty() ? datapath_->follow_namespaces() : datapath_->follow_hints(hints);
         EXPECT_FALSE(change.trouble) << change.trouble->message;
         return change.came;
     }
@@ -60,7 +60,7 @@ protected:
     [[nodiscard]] bool ends(std::uint32_t inode) const // the kernel takes its time
     {
         for (int i = 0; i < 100; ++i) {
-            (void)datapath_->follow_namespaces({});
+            (void)datapath_->follow_namespaces();
             if (!std::filesystem::exists(pin_of(inode)))
                 return true;
             std::this_thread::sleep_for(50ms);

@@ -240,7 +240,7 @@ protected:
             return;
         container_ = std::make_unique<Container>(world_->enforced);
         container_->join(world_->wire.peer);
-        EXPECT_THAT(datapath_->follow_namespaces({}).came, ElementsAre(container_->inode()));
+        EXPECT_THAT(datapath_->follow_namespaces().came, ElementsAre(container_->inode()));
         run_in(container_->netns(), world_->enforced, [this] { server_ = listening({"0.0.0.0", 80}); });
         realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse));
         ASSERT_EQ(error(), ECONNREFUSED);
@@ -265,9 +265,9 @@ protected:
     void expect_guarded_and_judged()
     {
         EXPECT_EQ(error(), ECONNREFUSED);
-        EXPECT_THAT(datapath_->follow_namespaces({}).came, ElementsAre(container_->inode()))
+        EXPECT_THAT(datapath_->follow_namespaces().came, ElementsAre(container_->inode()))
             << "what came in meanwhile is to be judged";
-        EXPECT_THAT(datapath_->follow_namespaces({}).came, IsEmpty());
+        EXPECT_THAT(datapath_->follow_namespaces().came, IsEmpty());
         expect_whole();
         EXPECT_EQ(error(), ECONNREFUSED);
     }
@@ -286,7 +286,7 @@ TEST_F(TamperGate, ADetachedGateIsAttachedAgain)
 TEST_F(TamperGate, ADetachedGateIsToldAlsoWhenWhoeverFollowsNamespacesComesFirst)
 {
     ASSERT_EQ(bpf_link_detach(open_pin(gate()).get()), 0);
-    EXPECT_THAT(datapath_->follow_namespaces({}).came, ElementsAre(container_->inode()));
+    EXPECT_THAT(datapath_->follow_namespaces().came, ElementsAre(container_->inode()));
     EXPECT_EQ(error(), ECONNREFUSED);
     EXPECT_THAT(found(), ElementsAre(named("detached")));
 }
@@ -317,7 +317,7 @@ TEST_F(TamperGate, ARemovedPinOfAGateCostsOnlyThePin)
     ASSERT_EQ(::unlink(pin(gate()).c_str()), 0);
     ::usleep(100'000);
     EXPECT_EQ(error(), ECONNREFUSED);
-    EXPECT_THAT(datapath_->follow_namespaces({}).came, IsEmpty());
+    EXPECT_THAT(datapath_->follow_namespaces().came, IsEmpty());
     EXPECT_THAT(found(), ElementsAre(HasSubstr("1 of ")));
     expect_whole();
     EXPECT_EQ(error(), ECONNREFUSED);
@@ -330,7 +330,7 @@ TEST_F(TamperGate, ANamespaceThatEndsIsNoTampering)
     container_->end();
     for (int i = 0; i < 100 && std::filesystem::exists(pin("links/sk_lookup_" + std::to_string(inode))); ++i) {
         EXPECT_THAT(found(), IsEmpty());
-        (void)datapath_->follow_namespaces({});
+        (void)datapath_->follow_namespaces();
         ::usleep(20'000);
     }
     EXPECT_THAT(found(), IsEmpty());

@@ -267,7 +267,7 @@ protected:
             return;
         container_ = std::make_unique<Container>(world_->enforced);
         container_->join(world_->wire.peer);
-        (void)datapath_->follow_namespaces({});
+        (void)datapath_->follow_namespaces();
         run_in(container_->netns(), world_->enforced, [this] { server_ = listening({"0.0.0.0", 8080}); });
     }
     void TearDown() override
@@ -304,10 +304,10 @@ TEST_F(UpgradeWithContainer, TheDoorsOfNamespacesAreHandedOver)
     other_abi();
     const auto knock = knock_at_container();
     reopen();
-    EXPECT_THAT(datapath_->follow_namespaces({}).came, testing::IsEmpty());
+    EXPECT_THAT(datapath_->follow_namespaces().came, testing::IsEmpty());
     knock->knock_on();
     enforce(policy());
-    EXPECT_THAT(datapath_->follow_namespaces({}).came, testing::IsEmpty()) << "it always had its door";
+    EXPECT_THAT(datapath_->follow_namespaces().came, testing::IsEmpty()) << "it always had its door";
     knock->knock_on();
     EXPECT_EQ(knock->stop(), 0);
     EXPECT_THAT(datapath_->look_for_tampering(), testing::IsEmpty());

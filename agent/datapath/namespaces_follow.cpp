@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Namespaces: which are followed, and how much work those who make them can cause.
+#include "agent/datapath/in_namespace.h"
+#include "agent/datapath/namespaces.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace bulkhead::agent {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto told_is_old = 2s;                   // longer than the kernel waits before it tells again
+constexpr std::size_t looked_at_in_a_round = 4096; // threads and descriptors of processes
+constexpr auto round_time = 5ms;
+
+NamespaceHolder holder_of(const NamespaceHint& hint)
+{
+    return {static_cast<int>(hint.pid), static_cast<int>(hint.tid), -1, hint.user};
+}
+
+} // namespace
+
+NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
+{
+    Slice sweeping(max_steps, patience);
+    sweep_.go_on(sweeping);
+    auto present = sweep_.found();
+    present.erase(own_inode_);
+    for (auto& [inode, followed] : followed_)
+        if (const auto holder = present.find(inode); holder != present.end())
+            followed.holder = holder->second;
+    mend(); // first: what was detached is not dead
+    forget_dead(present, true);
+    take_in_present(present, patience);
+    forget_told(told_is_old);
+    follow_addresses(Slice(max_steps, patience));
+    look_for_holders();
+    return {take_came(), take_trouble(), !search_.idle()};
+}
+
+NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
+{
+    Present told;
+    for (const auto& hint : hints)
+        told[hint.inode] = holder_of(hint);
+    for (const auto& [inode, holder] : told)
+        if (const auto known = followed_.find(inode);
+            known != followed_.end() && !open_namespace(inode, known->second.holder))
+            known->second.holder = holder;
+    if (!told.empty()) {
+        mend();
+        forget_dead(told, false);
+    }
+    for (const auto& hint : hints) // also several of one number, of which all but one may be of the dead
+        take_in_hinted(hint);
+    look_for_holders();
+    tell_addresses();
+    return {take_came(), {}, !search_.idle()}; // trouble is told once a second, whoever causes it
+}
+
+bool Namespaces::has_room_for(std::uint32_t inode)
+{
+    if (followed_.size() < BH_NAMESPACES)
+        return true;
+    turned_away_.for_all.insert(inode);
+    return false;
+}
+
+bool Namespaces::has_room_for_user(std::uint32_t inode, int netns)
+{
+    const auto user = user_behind_namespace(netns);
+    const auto is_of_user = [&](const auto& one) { return one.second.user == user; };
+    if (!user ||
+        std::count_if(followed_.begin(), followed_.end(), is_of_user) < static_cast<std::ptrdiff_t>(of_one_user))
+        return true;
+    turned_away_.for_user.insert(inode);
+    turned_away_.user = *user;
+    return false;
+}
+
+void Namespaces::take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns)
+{
+    if (!has_room_for(inode) || !has_room_for_user(inode, netns))
+        return;
+    if (auto attached = attach(inode, holder, netns); !attached) {
+        note_trouble(std::move(attached), fmt::format("follow network namespace {}", inode));
+        return;
+    }
+    stood_open_.insert(inode);
+    ask_addresses(inode, netns);
+}
+
+void Namespaces::take_in_present(const Present& present, std::chrono::milliseconds patience)
+{
+    if (program_ == 0 && !present.empty())
+        (void)give_program(); // once, and it takes longer than many gates; who is taken in says if it fails
+    Slice slice(max_steps, patience);
+    auto it = present.upper_bound(taken_in_last_);
+    for (std::size_t left = present.size(); left > 0; --left, ++it) {
+        if (it == present.end())
+            it = present.begin();
+        const auto& [inode, holder] = *it;
+        if (followed_.contains(inode) || !has_room_for(inode))
+            continue;
+        if (!slice.take())
+            return;
+        taken_in_last_ = inode;
+        if (const UniqueFd netns = open_namespace(inode, holder)) // else it is gone again, or left
+            take_in(inode, holder, netns.get());
+    }
+}
+
+void Namespaces::take_in_hinted(const NamespaceHint& hint)
+{
+    if (hint.inode == own_inode_ || followed_.contains(hint.inode) || !has_room_for(hint.inode))
+        return;
+    const NamespaceHolder holder = holder_of(hint);
+    if (const UniqueFd netns = open_namespace(hint.inode, holder))
+        take_in(hint.inode, holder, netns.get());
+    else if (!search_.want(hint.inode, holder))
+        turned_away_.not_looked_for.insert(hint.inode);
+}
+
+void Namespaces::look_for_holders()
+{
+    Slice slice(looked_at_in_a_round, round_time);
+    search_.go_on(slice, [this](std::uint32_t inode, const NamespaceHolder& holder) {
+        if (const auto known = followed_.find(inode); known != followed_.end())
+            known->second.holder = holder;
+        else if (const UniqueFd netns = open_namespace(inode, holder))
+            take_in(inode, holder, netns.get());
+    });
+}
+
+std::vector<std::uint32_t> Namespaces::take_came()
+{
+    const auto came = std::exchange(stood_open_, {});
+    return {came.begin(), came.end()};
+}
+
+void Namespaces::note_trouble(Status done, const std::string& where)
+{
+    if (!done && !trouble_)
+        trouble_ = std::move(done).error().within(where);
+}
+
+std::optional<Error> Namespaces::take_trouble()
+{
+    auto trouble = std::exchange(trouble_, {});
+    const auto away = std::exchange(turned_away_, {});
+    std::string why;
+    if (!away.for_all.empty())
+        why = fmt::format("{} network namespaces of workloads are not followed: {} are, and there is no room for more",
+                          away.for_all.size(), BH_NAMESPACES);
+    else if (!away.for_user.empty())
+        why =
+            fmt::format("{} network namespaces of workloads are not followed: {} of user {} are, and one user gets no "
+                        "more",
+                        away.for_user.size(), of_one_user, away.user);
+    else if (!away.not_looked_for.empty())
+        why =
+            fmt::format("{} network namespaces of workloads are not followed: {} of their user are looked for already",
+                        away.not_looked_for.size(), HolderSearch::at_once);
+    return why.empty() ? trouble : Error{ErrorKind::failed, std::move(why), {}};
+}
+
+// They are asked for, since a socket that hears of their changes would keep the namespace from ending. Of one that
+// cannot be reached now, what was known stays.
+void Namespaces::follow_addresses(Slice slice)
+{
+    std::erase_if(addresses_, [this](const auto& one) { return !followed_.contains(one.first); });
+    auto it = followed_.upper_bound(asked_last_);
+    for (std::size_t left = followed_.size(); left > 0 && slice.take(); --left, ++it) {
+        if (it == followed_.end())
+            it = followed_.begin();
+        auto& [inode, followed] = *it;
+        asked_last_ = inode;
+        if (const UniqueFd netns = open_namespace(inode, followed.holder)) {
+            followed.user = user_behind_namespace(netns.get()); // of one that an agent before us followed, too
+            ask_addresses(inode, netns.get());
+            continue;
+        }
+        look_for_holder(inode, followed); // and again in a second
+    }
+    tell_addresses();
+}
+
+void Namespaces::look_for_holder(std::uint32_t inode, const Followed& followed)
+{
+    NamespaceHolder holder = followed.holder;
+    holder.user = followed.user.value_or(0);
+    if (holder.pid > 0)
+        (void)search_.want(inode, holder);
+}
+
+void Namespaces::ask_addresses(std::uint32_t inode, int netns)
+{
+    auto asked = in_namespace(netns, [&]() -> Status {
+        BULKHEAD_TRY(auto addresses, loopback_addresses());
+        addresses_[inode] = std::move(addresses);
+        return {};
+    });
+    note_trouble(std::move(asked), fmt::format("addresses of network namespace {}", inode));
+}
+
+void Namespaces::tell_addresses()
+{
+    note_trouble(own_addresses_.set_elsewhere(addresses_), "addresses of network namespaces");
+}
+
+} // namespace bulkhead::agent

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// What others can make the agent do for network namespaces: it takes milliseconds at a time, and users take turns.
+#include "agent/datapath/holder_search.h"
+#include "agent/datapath/namespaces.h"
+#include "common/core/clock.h"
+#include "tests/bpf/container.h"
+#include "tests/bpf/fixture.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace bulkhead::test {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+// A copy of this process, which does `work` in the enforced cgroup and then only is there.
+class Copy {
+public:
+    Copy(const Netns& netns, const Cgroup& cgroup, const std::function<void()>& work)
+    {
+        int ready[2]{};
+        EXPECT_EQ(::pipe(ready), 0);
+        const UniqueFd reader(ready[0]);
+        UniqueFd writer(ready[1]);
+        run_in(netns, cgroup, [&] {
+            pid_ = ::fork();
+            if (pid_ != 0)
+                return;
+            work();
+            (void)::prctl(PR_SET_PDEATHSIG, SIGKILL); // of no use before: it ends with a change of the user
+            (void)!::write(writer.get(), "x", 1);
+            while (true)
+                (void)::pause();
+        });
+        writer.reset();
+        char one = 0;
+        EXPECT_EQ(::read(reader.get(), &one, 1), 1);
+    }
+    ~Copy()
+    {
+        (void)::kill(pid_, SIGKILL);
+        (void)::waitpid(pid_, nullptr, 0);
+    }
+    Copy(const Copy&) = delete;
+    Copy& operator=(const Copy&) = delete;
+    [[nodiscard]] int pid() const { return pid_; }
+
+private:
+    pid_t pid_ = -1;
+};
+
+class NamespaceFlood : public BpfTest {
+protected:
+    static constexpr std::uint32_t hostile = 1000, honest = 1001; // users
+    static constexpr auto short_time = 1s;                        // of a slow machine; without bounds it is a minute
+
+    static void expect_short(const std::function<void()>& work)
+    {
+        const auto begun = steady_clock::now();
+        work();
+        EXPECT_LT(steady_clock::now() - begun, short_time);
+    }
+    // A socket of this process in a namespace that nothing else keeps.
+    agent::NamespaceHint lonely(std::uint32_t user)
+    {
+        const Netns netns;
+        run_in(netns, world_->enforced, [&] { sockets_.push_back(bound(SOCK_DGRAM, {"0.0.0.0", 53})); });
+        const auto pid = static_cast<std::uint32_t>(::getpid());
+        return {netns.inode(), pid, pid, user};
+    }
+    void open_sockets(std::size_t number)
+    {
+        for (std::size_t i = 0; i < number; ++i)
+            sockets_.push_back(make_socket(AF_INET, SOCK_DGRAM));
+    }
+    // How many namespaces came by these hints and in the rounds after them.
+    std::size_t follow_to_the_end(std::vector<agent::NamespaceHint> hints)
+    {
+        std::size_t came = 0;
+        bool unfinished = true;
+        for (rounds_ = 0; unfinished && rounds_ < 1000; ++rounds_) {
+            expect_short([&] {
+                const auto change = datapath_->follow_hints(hints);
+                came += change.came.size();
+                unfinished = change.unfinished;
+            });
+            hints.clear();
+        }
+        EXPECT_FALSE(unfinished);
+        return came;
+    }
+    [[nodiscard]] bool walk_shows(const UniqueFd& socket) const
+    {
+        const auto sockets = datapath_->walk_sockets().value();
+        return std::any_of(sockets.begin(), sockets.end(),
+                           [&](const auto& one) { return one.socket.cookie == cookie_of(socket); });
+    }
+    std::vector<UniqueFd> sockets_;
+    std::size_t rounds_ = 0;
+};
+
+TEST_F(NamespaceFlood, AProcessWithManyDescriptorsIsGoneThroughInSlices)
+{
+    open_sockets(15000);
+    std::vector<agent::NamespaceHint> hints;
+    for (int i = 0; i < 50; ++i)
+        hints.push_back(lonely(hostile));
+    EXPECT_EQ(follow_to_the_end(hints), 50U) << "nothing is left out";
+    EXPECT_GT(rounds_, 3U) << "4,096 descriptors in each";
+    // From now on it is known where the sockets are.
+    expect_short([&] { EXPECT_TRUE(walk_shows(sockets_.back())); });
+    expect_short([&] { EXPECT_FALSE(datapath_->follow_namespaces().unfinished); });
+    sockets_.resize(15000);
+    expect_short([&] { (void)datapath_->follow_namespaces(); });
+}
+
+TEST_F(NamespaceFlood, ASocketThatMovesToAnotherDescriptorIsFoundAgain)
+{
+    EXPECT_EQ(follow_to_the_end({lonely(honest)}), 1U);
+    const UniqueFd moved(::fcntl(sockets_.back().get(), F_DUPFD_CLOEXEC, 1000));
+    sockets_.clear();
+    EXPECT_FALSE(walk_shows(moved));
+    (void)datapath_->follow_namespaces();
+    EXPECT_TRUE(walk_shows(moved));
+}
+
+TEST_F(NamespaceFlood, NoUserWaitsForTheProcessesOfAnother)
+{
+    open_sockets(500);
+    std::vector<std::unique_ptr<Copy>> copies;
+    agent::HolderSearch search;
+    for (int i = 0; i < 40; ++i) {
+        copies.push_back(std::make_unique<Copy>(world_->wire.guarded, world_->enforced, [] {}));
+        ASSERT_TRUE(search.want(1, {copies.back()->pid(), 0, -1, hostile})); // there is no such namespace
+    }
+    sockets_.clear();
+    const auto hint = lonely(honest);
+    ASSERT_TRUE(search.want(hint.inode, {static_cast<int>(hint.pid), 0, -1, honest}));
+    agent::Slice slice(2000, 10s);
+    std::vector<std::uint32_t> found;
+    search.go_on(slice, [&](std::uint32_t inode, const agent::NamespaceHolder& holder) {
+        found.push_back(inode);
+        EXPECT_TRUE(agent::open_namespace(inode, holder));
+    });
+    EXPECT_EQ(found, std::vector{hint.inode}) << "of 20,000 descriptors";
+    EXPECT_FALSE(search.idle());
+    agent::Slice rest(1 << 20, 60s);
+    search.go_on(rest, [](std::uint32_t, const agent::NamespaceHolder&) { ADD_FAILURE(); });
+    EXPECT_TRUE(search.idle());
+}
+
+TEST_F(NamespaceFlood, WhatIsLookedForIsBoundedForEachUser)
+{
+    agent::HolderSearch search;
+    const agent::NamespaceHolder holder{::getpid(), 0, -1, hostile};
+    for (std::uint32_t inode = 1; inode <= agent::HolderSearch::at_once; ++inode)
+        ASSERT_TRUE(search.want(inode, holder));
+    EXPECT_TRUE(search.want(1, holder)) << "is looked for already";
+    EXPECT_FALSE(search.want(1U << 20, holder));
+    EXPECT_TRUE(search.want(1U << 20, {::getpid(), 0, -1, honest}));
+}
+
+// One more than a user may have, told of by the kernel.
+TEST_F(NamespaceFlood, OneUserDoesNotTakeAllPlaces)
+{
+    constexpr std::size_t wanted = agent::Namespaces::of_one_user + 1;
+    const Copy user(world_->wire.guarded, world_->enforced, [] {
+        if (::setresgid(hostile, hostile, hostile) != 0 || ::setresuid(hostile, hostile, hostile) != 0 ||
+            ::unshare(CLONE_NEWUSER) != 0)
+            ::_exit(1);
+        for (std::size_t i = 0; i < wanted; ++i)
+            if (::unshare(CLONE_NEWNET) != 0 || bound(SOCK_DGRAM, {"0.0.0.0", 5353}).release() < 0)
+                ::_exit(2);
+    });
+    std::vector<agent::NamespaceHint> hints;
+    for (const auto& event : drain())
+        if (event.type == BH_EVENT_NAMESPACE)
+            hints.push_back({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
+                             agent::user_behind_process(event.subject.pid, 0)});
+    ASSERT_EQ(hints.size(), wanted);
+    EXPECT_EQ(hints[0].user, hostile) << "who made the user namespace";
+    EXPECT_EQ(follow_to_the_end(hints), agent::Namespaces::of_one_user);
+    const auto change = datapath_->follow_namespaces();
+    ASSERT_TRUE(change.trouble) << "which is not kept quiet";
+    EXPECT_EQ(change.trouble->message.substr(0, 53), "1 network namespaces of workloads are not followed: 1");
+    EXPECT_NE(change.trouble->message.find("user 1000"), std::string::npos);
+    const Container container(world_->enforced);
+    EXPECT_EQ(datapath_->follow_namespaces().came, std::vector{container.inode()});
+}
+
+TEST_F(NamespaceFlood, ATableFullOfWhatWasToldLeavesRoomForWhatIsFollowed)
+{
+    const UniqueFd map(bpf_obj_get((options().pin_dir + "/test/maps/bh_namespaces").c_str()));
+    ASSERT_TRUE(map);
+    bh_namespace row{};
+    row.told_ns = static_cast<std::uint64_t>(system_clock().monotonic().count());
+    std::uint32_t inode = 1;
+    while (bpf_map_update_elem(map.get(), &inode, &row, BPF_ANY) == 0)
+        ++inode;
+    ASSERT_GT(inode, 1000U);
+    const Container container(world_->enforced);
+    const auto change = datapath_->follow_namespaces();
+    EXPECT_FALSE(change.trouble) << change.trouble->message;
+    EXPECT_EQ(change.came, std::vector{container.inode()});
+}
+
+} // namespace
+} // namespace bulkhead::test

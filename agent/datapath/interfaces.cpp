@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/interfaces.h"
 
+#include <arpa/inet.h>
 #include <linux/if_arp.h>
 #include <linux/netlink.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -165,19 +165,20 @@ Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const 
                 return {};
             if (header.nlmsg_type == NLMSG_ERROR)
                 return fail(ErrorKind::failed, "the kernel does not list its interfaces");
-            visit(body);
+            if (!visit(body))
+                return fail(ErrorKind::failed, "there are too many to be read");
         }
     }
 }
 
-Result<std::vector<Interface>> InterfaceWatch::interfaces()
+Result<std::vector<Interface>> InterfaceWatch::interfaces(std::size_t at_most)
 {
     std::vector<Interface> found;
     BULKHEAD_CHECK(dump(RTM_GETLINK, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
         const auto link = head_of<ifinfomsg>(body);
         const auto name = link ? attribute(body, IFLA_IFNAME) : std::nullopt;
         if (!name)
-            return;
+            return true;
         Interface one;
         one.index = link->ifi_index;
         one.name = std::string(name->substr(0, name->find('\0')));
@@ -185,22 +186,23 @@ Result<std::vector<Interface>> InterfaceWatch::interfaces()
         one.up = (link->ifi_flags & IFF_UP) != 0;
         one.header = header_of(link->ifi_type);
         found.push_back(std::move(one));
+        return found.size() <= at_most;
     }));
     return found;
 }
 
-Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses()
+Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses(std::size_t at_most)
 {
     std::vector<InterfaceAddress> found;
     BULKHEAD_CHECK(dump(RTM_GETADDR, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
         const auto head = head_of<ifaddrmsg>(body);
         if (!head)
-            return;
+            return true;
         auto bytes = attribute(body, IFA_LOCAL); // of a point-to-point link, IFA_ADDRESS is the other end's
         if (!bytes)
             bytes = attribute(body, IFA_ADDRESS);
         if (!bytes || (bytes->size() != 4 && bytes->size() != 16))
-            return;
+            return true;
         InterfaceAddress one{static_cast<int>(head->ifa_index), to_address(*bytes), 0};
         if (const auto broadcast = attribute(body, IFA_BROADCAST); broadcast && broadcast->size() == 4) {
             std::memcpy(&one.broadcast, broadcast->data(), 4);
@@ -210,6 +212,7 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses()
             one.broadcast |= htonl(0xffffffffU >> head->ifa_prefixlen);
         }
         found.push_back(one);
+        return found.size() <= at_most;
     }));
     return found;
 }
@@ -221,7 +224,7 @@ Result<bool> InterfaceWatch::has_filters(int index)
         tcmsg question{};
         question.tcm_ifindex = index;
         question.tcm_parent = TC_H_MAKE(TC_H_CLSACT, side);
-        BULKHEAD_CHECK(dump(RTM_GETTFILTER, question, [&](std::string_view) { any = true; }));
+        BULKHEAD_CHECK(dump(RTM_GETTFILTER, question, [&](std::string_view) { return any = true; }));
     }
     return any;
 }

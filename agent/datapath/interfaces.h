@@ -5,6 +5,7 @@
 #include "common/core/unique_fd.h"
 #include "common/net/ip.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ struct InterfaceAddress {
 // changes. Not thread-safe.
 class InterfaceWatch {
 public:
+    static constexpr std::size_t unlimited = static_cast<std::size_t>(-1);
+
     // Opens in the calling thread's namespace, and stays there whatever the thread does later.
     [[nodiscard]] static Result<InterfaceWatch> open();
 
@@ -42,8 +45,9 @@ public:
     // Whether something has changed; never blocks. A queue that ran over counts as a change.
     [[nodiscard]] bool changed();
 
-    [[nodiscard]] Result<std::vector<Interface>> interfaces();
-    [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses();
+    // Fail when there are more than `at_most`. Nothing else can be asked then: the kernel has more to say.
+    [[nodiscard]] Result<std::vector<Interface>> interfaces(std::size_t at_most = unlimited);
+    [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses(std::size_t at_most = unlimited);
     // Whether anybody's filter is in the interface's clsact or ingress queueing discipline, on either side.
     [[nodiscard]] Result<bool> has_filters(int index);
 

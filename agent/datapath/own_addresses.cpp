@@ -13,6 +13,8 @@ namespace bulkhead::agent {
 
 namespace {
 
+constexpr std::size_t at_most_elsewhere = 4096; // no more fit into the table, and anybody can make any number
+
 bh_address to_key(const IpAddress& address)
 {
     bh_address key{};
@@ -166,8 +168,8 @@ Status OwnAddresses::set_elsewhere(Elsewhere addresses)
 Result<std::set<IpAddress>> loopback_addresses()
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    BULKHEAD_TRY(const auto interfaces, watch.interfaces());
-    BULKHEAD_TRY(const auto addresses, watch.addresses());
+    BULKHEAD_TRY(const auto interfaces, watch.interfaces(at_most_elsewhere));
+    BULKHEAD_TRY(const auto addresses, watch.addresses(at_most_elsewhere));
     return counting_as_loopback(addresses, interfaces);
 }
 

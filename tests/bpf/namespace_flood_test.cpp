@@ -5,6 +5,7 @@
 #include "common/core/clock.h"
 #include "tests/bpf/container.h"
 #include "tests/bpf/fixture.h"
+#include "tests/harness/temp_dir.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
@@ -211,6 +212,23 @@ TEST_F(NamespaceFlood, ATableFullOfWhatWasToldLeavesRoomForWhatIsFollowed)
     const auto change = datapath_->follow_namespaces();
     EXPECT_FALSE(change.trouble) << change.trouble->message;
     EXPECT_EQ(change.came, std::vector{container.inode()});
+}
+
+TEST_F(NamespaceFlood, OneWithMoreAddressesThanFitLeavesRoomForTheAddressesOfOthers)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    const Container greedy(world_->enforced), other(world_->enforced);
+    const TempDir dir;
+    std::string lines = "link set lo up\n";
+    for (int i = 0; i < 4200; ++i)
+        lines += fmt::format("addr add 10.79.{}.{}/32 dev lo\n", i / 250, 1 + i % 250);
+    ip(greedy.netns(), "-batch " + dir.file("addresses", lines));
+    ip(other.netns(), "link set lo up");
+    ip(other.netns(), "addr add 10.78.0.9/32 dev lo");
+    const auto change = datapath_->follow_namespaces();
+    ASSERT_TRUE(change.trouble);
+    EXPECT_NE(change.trouble->message.find(std::to_string(greedy.inode())), std::string::npos);
+    run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.9", 80}), EPERM); });
 }
 
 } // namespace

@@ -108,7 +108,7 @@ protected:
     {
         const auto resident = resident_kib();
         const auto begun = std::chrono::steady_clock::now();
-        Flood flood(way == Flood::Way::sent ? world_->wire.peer : world_->wire.guarded, way, plan);
+        Flood flood((way == Flood::Way::received ? world_->wire.guarded : world_->wire.peer).fd(), way, plan);
         bool done = false;
         while (!flood.over()) {
             std::this_thread::sleep_for(100ms);

@@ -7,14 +7,17 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <net/if.h>
+#include <netinet/ether.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -76,35 +79,68 @@ struct Frame {
     Syn syn;
 } __attribute__((packed));
 
-constexpr const char* interface_name = "bh0"; // see Wire
-
-// What a frame begins with that this device takes for its own.
-ethhdr header_to(const char* device)
+// What a frame begins with that the receiver takes for its own.
+ethhdr header_of(const FloodPlan& plan)
 {
     ethhdr header{};
     ifreq request{};
+    header.h_proto = htons(ETH_P_IP);
+    if (ether_addr address{}; ::ether_aton_r(plan.receiver.c_str(), &address) != nullptr) {
+        std::memcpy(header.h_dest, &address, ETH_ALEN);
+        return header;
+    }
     const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    std::strncpy(request.ifr_name, device, IFNAMSIZ - 1);
+    std::strncpy(request.ifr_name, plan.device.c_str(), IFNAMSIZ - 1);
     if (::ioctl(socket.get(), SIOCGIFHWADDR, &request) == 0)
         std::memcpy(header.h_dest, request.ifr_hwaddr.sa_data, ETH_ALEN);
-    header.h_proto = htons(ETH_P_IP);
     return header;
 }
 
 } // namespace
 
-Flood::Flood(const Netns& netns, Way way, const FloodPlan& plan)
+void Flood::Destroy::operator()(syn_flood* program) const
 {
+    syn_flood::destroy(program);
+}
+
+Flood::Flood(int netns, Way way, const FloodPlan& plan) : deadline_(begun_ + plan.at_most)
+{
+    const std::uint64_t each = plan.packets / plan.threads;
+    for (unsigned i = 0; i < plan.threads && way != Way::sent; ++i)
+        if (auto program = load(plan, each, way == Way::transmitted))
+            programs_.push_back(std::move(program));
+    if (error_ != 0)
+        return;
     for (unsigned i = 0; i < plan.threads; ++i)
-        threads_.emplace_back([this, way, fd = netns.fd(), plan] {
-            if (::setns(fd, CLONE_NEWNET) == 0) { // of this thread alone
-                if (way == Way::sent)
-                    send(plan, plan.packets / plan.threads);
-                else
-                    receive(plan, plan.packets / plan.threads);
-            }
+        threads_.emplace_back([this, i, way, netns, plan, each] {
+            if (::setns(netns, CLONE_NEWNET) != 0) // of this thread alone
+                error_ = errno;
+            else if (way == Way::sent)
+                send(plan, each);
+            else
+                send_live_frames(plan, *programs_[i], each);
             ++ended_;
         });
+}
+
+std::uint64_t Flood::sent() const
+{
+    std::uint64_t sum = sent_;
+    for (const auto& program : programs_)
+        sum += __atomic_load_n(&program->bss->sent, __ATOMIC_RELAXED); // which the kernel is writing
+    return sum;
+}
+
+std::chrono::duration<double> Flood::took() const
+{
+    if (programs_.empty())
+        return std::chrono::nanoseconds(last_ns_);
+    std::uint64_t begun = UINT64_MAX, last = 0;
+    for (const auto& program : programs_) {
+        begun = std::min<std::uint64_t>(begun, program->bss->begun_ns);
+        last = std::max<std::uint64_t>(last, program->bss->last_ns);
+    }
+    return std::chrono::nanoseconds(last > begun ? last - begun : 0);
 }
 
 void Flood::join()
@@ -127,7 +163,7 @@ void Flood::send(const FloodPlan& plan, std::uint64_t packets)
     sockaddr_in destination{};
     destination.sin_family = AF_INET;
     destination.sin_addr.s_addr = to;
-    for (std::uint64_t left = packets; socket && left > 0;) {
+    for (std::uint64_t left = packets; socket && left > 0 && !is_time_over();) {
         const std::size_t count = std::min<std::uint64_t>(at_once, left);
         for (std::size_t i = 0; i < count; ++i) {
             const auto source = first + static_cast<std::uint32_t>(random()) % plan.sources;
@@ -142,40 +178,52 @@ void Flood::send(const FloodPlan& plan, std::uint64_t packets)
             messages[i].msg_hdr.msg_iovlen = 1;
         }
         const int done = ::sendmmsg(socket.get(), messages.data(), static_cast<unsigned>(count), 0);
-        if (done < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
+        if (done < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR) {
+            error_ = errno;
             return;
+        }
         sent_ += static_cast<std::uint64_t>(std::max(done, 0));
         left -= static_cast<std::uint64_t>(std::max(done, 0));
+        last_ns_ = (Clock::now() - begun_).count();
     }
 }
 
-void Flood::receive(const FloodPlan& plan, std::uint64_t packets)
+Flood::Program Flood::load(const FloodPlan& plan, std::uint64_t packets, bool transmit)
 {
-    const std::unique_ptr<syn_flood, decltype(&syn_flood::destroy)> program(syn_flood::open(), &syn_flood::destroy);
-    if (!program)
-        return;
-    program->rodata->first_source = ntohl(::inet_addr(plan.from.c_str()));
-    program->rodata->sources = plan.sources;
-    program->rodata->first_port = plan.port;
-    program->rodata->ports = plan.ports;
-    if (syn_flood::load(program.get()) != 0)
-        return;
+    Program program(syn_flood::open());
+    if (program) {
+        const auto deadline = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline_.time_since_epoch());
+        program->rodata->first_source = ntohl(::inet_addr(plan.from.c_str()));
+        program->rodata->sources = plan.sources;
+        program->rodata->first_port = plan.port;
+        program->rodata->ports = plan.ports;
+        program->rodata->action = transmit ? XDP_TX : XDP_PASS;
+        program->rodata->packets = packets;
+        program->rodata->interval_ns = plan.per_second == 0 ? 0 : 1'000'000'000 * plan.threads / plan.per_second;
+        program->rodata->deadline_ns = static_cast<std::uint64_t>(deadline.count());
+        if (syn_flood::load(program.get()) == 0)
+            return program;
+    }
+    error_ = errno;
+    return {};
+}
 
+void Flood::send_live_frames(const FloodPlan& plan, syn_flood& program, std::uint64_t packets)
+{
     Frame frame{};
-    frame.ether = header_to(interface_name);
+    frame.ether = header_of(plan);
     frame.syn = make_syn(0, ::inet_addr(plan.to.c_str()), 0, 0);
     xdp_md context{};
     context.data_end = sizeof(frame);
-    context.ingress_ifindex = ::if_nametoindex(interface_name);
-    for (std::uint64_t left = packets; left > 0;) {
-        const auto count = std::min<std::uint64_t>(16384, left); // so that sent() tells how it goes on
+    context.ingress_ifindex = ::if_nametoindex(plan.device.c_str());
+    while (program.bss->sent < packets && !is_time_over()) {
+        // When all is sent or the time is over, what remains of a call takes tenths of a second.
         LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = &frame, .data_size_in = sizeof(frame), .ctx_in = &context,
-                    .ctx_size_in = sizeof(context), .repeat = static_cast<int>(count),
-                    .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
-        if (bpf_prog_test_run_opts(bpf_program__fd(program->progs.syn_flood), &run) != 0)
+                    .ctx_size_in = sizeof(context), .repeat = 1 << 22, .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
+        if (const int code = bpf_prog_test_run_opts(bpf_program__fd(program.progs.syn_flood), &run); code != 0) {
+            error_ = -code;
             return;
-        sent_ += count;
-        left -= count;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import boot
 import datapath
 import flat
+import flood
 import kernel
 import pair
 import rounds
@@ -16,7 +17,7 @@ import soak
 import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
-           "sessions": kernel.sessions, "start": start.run}
+           "sessions": kernel.sessions, "flood": flood.run, "start": start.run}
 ONLY_WHEN_NAMED = {"boot": boot.run, "soak": soak.run}
 
 

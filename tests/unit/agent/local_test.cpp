@@ -79,6 +79,32 @@ TEST(RecordQuery, LongHistoriesComeWhole)
     MemorySpool spool;
     fill(spool, 2500);
     EXPECT_EQ(answers({}, spool).size(), 2500U);
+    v1::RecordQuery newest;
+    newest.set_last(2100);
+    const auto seqs = answers(newest, spool);
+    ASSERT_EQ(seqs.size(), 2100U);
+    EXPECT_EQ(seqs.front(), 401U);
+    EXPECT_EQ(seqs.back(), 2500U);
+}
+
+// However many are asked for, an agent holds no more of them than it reads at once.
+TEST(RecordQuery, WhatIsAskedForIsSentBeforeAllOfItIsRead)
+{
+    MemorySpool spool;
+    fill(spool, 2500);
+    v1::RecordQuery query;
+    query.set_last(2400);
+    std::vector<std::size_t> reads;
+    const auto done = query_records(
+        query, spool,
+        [&](const v1::RecordBatch&) {
+            reads.push_back(spool.reads);
+            return true;
+        },
+        [] { return false; });
+    EXPECT_TRUE(done);
+    ASSERT_FALSE(reads.empty());
+    EXPECT_LT(reads.front(), reads.back());
 }
 
 TEST(RecordQuery, AnEmptySpoolAnswersNothing)

@@ -13,6 +13,7 @@ class MemorySpool final : public agent::Spool {
 public:
     std::vector<v1::Record> records;
     std::uint64_t first = 1;
+    std::size_t reads = 0;
 
     Status append(v1::Record record) override
     {
@@ -27,6 +28,7 @@ public:
                                          std::chrono::milliseconds timeout) override
     {
         std::unique_lock lock(mutex_);
+        ++reads;
         changed_.wait_for(lock, timeout, [&] { return first + records.size() > after + 1; });
         std::vector<v1::Record> found;
         for (const auto& record : records)

@@ -25,12 +25,20 @@ struct FileIdentity {
     auto operator<=>(const FileIdentity&) const = default;
 
     [[nodiscard]] bool is_program() const; // a regular file that somebody may execute
+    [[nodiscard]] bool is_on_block_device() const;
 };
+
+// A file as statx(2) shows it.
+struct ShownFile {
+    FileIdentity file;                  // its device may be another than s_dev, unless it is on a block device
+    std::optional<std::uint64_t> mount; // STATX_MNT_ID: all that agents run on have it (Linux 5.8)
+};
+[[nodiscard]] std::optional<ShownFile> show_file(int folder, const std::string& path, int flags); // as statx(2)
 
 // Follows symlinks; nullopt when there is no such file. `mountinfo` is /proc/PID/mountinfo of a process in the file's
 // mount namespace: stat(2) may show another device than s_dev (btrfs and some overlays answer with an anonymous one
-// of a subvolume or a layer), then the file's line in mountinfo, which prints s_dev itself, decides. That needs
-// STATX_MNT_ID (Linux 5.8).
+// of a subvolume or a layer), then the file's line in mountinfo, which prints s_dev itself, decides.
 [[nodiscard]] std::optional<FileIdentity> identify_file(const std::string& path, const std::string& mountinfo);
+[[nodiscard]] FileIdentity identify_file(const ShownFile& shown, const std::string& mountinfo);
 
 } // namespace bulkhead::agent

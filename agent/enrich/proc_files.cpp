@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/enrich/proc_files.h"
 
-#include "common/core/unique_fd.h"
-
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -110,14 +110,17 @@ std::string ProcFiles::executable_link(std::uint32_t pid) const
     return read_link(path(pid, "exe"));
 }
 
-std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
+std::optional<OpenExecutable> ProcFiles::open_executable(std::uint32_t pid) const
 {
-    ProcExecutable executable;
-    executable.path = executable_link(pid);
-    const auto file = identify_file(path(pid, "exe"), path(pid, "mountinfo"));
-    if (executable.path.empty() || !file)
+    OpenExecutable open;
+    open.held = UniqueFd(::open(path(pid, "exe").c_str(), O_PATH | O_CLOEXEC));
+    const auto shown = open.held ? show_file(open.held.get(), "", AT_EMPTY_PATH) : std::nullopt;
+    auto& executable = open.executable;
+    executable.path = shown ? read_link("/proc/self/fd/" + std::to_string(open.held.get())) : std::string{};
+    if (executable.path.empty())
         return std::nullopt;
-    executable.file = *file;
+    open.shown = *shown;
+    executable.file = shown->file;
     if (executable.path.ends_with(deleted_mark)) {
         struct stat literal {};
         const auto seen_by_process = path(pid, "root") + executable.path;
@@ -125,7 +128,16 @@ std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
         if (executable.deleted)
             executable.path = without_deleted_mark(std::move(executable.path));
     }
-    return executable;
+    return open;
+}
+
+std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
+{
+    auto open = open_executable(pid);
+    if (!open)
+        return std::nullopt;
+    open->executable.file = identify_file(open->shown, path(pid, "mountinfo"));
+    return std::move(open->executable);
 }
 
 std::string ProcFiles::comm(std::uint32_t pid) const
@@ -172,6 +184,22 @@ std::optional<std::uint64_t> ProcFiles::name_space(std::uint32_t pid, const std:
     const auto link = read_link(path(pid, "ns/" + kind)); // "mnt:[4026531841]"
     const auto begin = link.find('[');
     return begin == std::string::npos ? std::nullopt : number<std::uint64_t>(std::string_view(link).substr(begin + 1));
+}
+
+std::optional<MountNameSpace> ProcFiles::mount_name_space(std::uint32_t pid) const
+{
+    const UniqueFd space(::open(path(pid, "ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd owner(space ? ::ioctl(space.get(), NS_GET_USERNS) : -1); // none that is not ours or within ours
+    struct stat space_status {};
+    struct stat owner_status {};
+    if (!owner || ::fstat(space.get(), &space_status) != 0 || ::fstat(owner.get(), &owner_status) != 0)
+        return std::nullopt;
+    return MountNameSpace{space_status.st_ino, owner_status.st_ino};
+}
+
+std::string ProcFiles::root(std::uint32_t pid) const
+{
+    return read_link(path(pid, "root"));
 }
 
 } // namespace bulkhead::agent

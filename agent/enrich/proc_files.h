@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/enrich/file_identity.h"
+#include "common/core/unique_fd.h"
 
 #include <cstdint>
 #include <optional>
@@ -21,6 +22,18 @@ struct ProcExecutable {
     FileIdentity file;    // of what runs, not of what lies at `path`
 };
 
+// A program that a process runs, held open: no other mount gets the id meanwhile.
+struct OpenExecutable {
+    UniqueFd held;
+    ProcExecutable executable;
+    ShownFile shown;
+};
+
+struct MountNameSpace { // inode numbers, as name_space() gives them
+    std::uint64_t id = 0;
+    std::uint64_t owner = 0; // the user namespace in which CAP_SYS_ADMIN is needed to mount in it
+};
+
 // What processes show below /proc (proc(5)); empty when one is gone or hidden (hidepid). Every call reads anew, so two
 // calls may see two programs of the same process.
 class ProcFiles {
@@ -30,6 +43,8 @@ public:
     [[nodiscard]] std::vector<std::uint32_t> pids() const;
     [[nodiscard]] std::optional<ProcStat> stat(std::uint32_t pid) const;
     [[nodiscard]] std::optional<ProcExecutable> executable(std::uint32_t pid) const;
+    // Its path and file are of one program, whatever the process executes meanwhile. The device is as it is shown.
+    [[nodiscard]] std::optional<OpenExecutable> open_executable(std::uint32_t pid) const;
     [[nodiscard]] std::string executable_link(std::uint32_t pid) const; // the text of the link alone
     [[nodiscard]] std::string comm(std::uint32_t pid) const;
     // Arguments joined by spaces, at most 1024 bytes. The process can overwrite them, so they prove nothing.
@@ -38,6 +53,8 @@ public:
     [[nodiscard]] std::string cgroup(std::uint32_t pid) const; // the cgroup v2 path, begins with '/'
     // "mnt", "user"; equal numbers are the same namespace. nullopt when unknown.
     [[nodiscard]] std::optional<std::uint64_t> name_space(std::uint32_t pid, const std::string& kind) const;
+    [[nodiscard]] std::optional<MountNameSpace> mount_name_space(std::uint32_t pid) const;
+    [[nodiscard]] std::string root(std::uint32_t pid) const; // "/", unless it has changed it (chroot(2))
     [[nodiscard]] std::string path(std::uint32_t pid, const std::string& name) const;
 
 private:

@@ -19,9 +19,8 @@ struct RunningProgram {
     FileIdentity file;
 };
 
-// Of processes in cgroups at or below `cgroup` (a path below the mount). A process in another mount namespace counts
-// only in our user namespace: anybody can make a user namespace and mount what he likes at any path in it, while inside
-// ours that takes CAP_SYS_ADMIN. Nor does a file that is called so by such a mount alone, and was executed here.
+// Of processes in cgroups at or below `cgroup` (a path below the mount). The path counts if the agent finds the file by
+// it, or if it is that of a mount which nobody could make who is not root here (TrustedMounts).
 [[nodiscard]] std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::string& cgroup,
                                                            const std::function<bool(const std::string& path)>& wanted);
 

@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process conditions at both ends, with real programs: who speaks and who listens decides."""
 
+import os
+import shutil
+import time
+
 from harness.bulkhead import deploy
 from harness.case import LabTest
-from harness.lab import wait_until
+from harness.lab import PYTHON, wait_until
+
+# Connects once a line, and says how that went.
+TOOL = """
+import socket, sys
+for _ in sys.stdin:
+    try:
+        socket.create_connection((sys.argv[1], 7005), 2).close()
+        print("ok", flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+"""
 
 POLICY = """
 version: 1
@@ -20,6 +35,7 @@ allow:
   - {id: in-unit, from: any, service: [tcp/7100-7101, tcp/7105, udp/7100], process: {unit: echo.service}}
   - {id: in-exe, from: any, service: [tcp/7102], process: {exe: /usr/bin/ncat}}
   - {id: out-any, to: any, service: [tcp/7004]}
+  - {id: tools, to: any, service: [tcp/7005], process: {exe: FOLDER/*/tool}}
 deny:
   - {id: no-backup, to: any, service: [tcp/7004], process: {unit: backup.service}}
 """
@@ -31,7 +47,7 @@ class Processes(LabTest):
         cls.controller, agents = deploy(cls.lab, {"app": {"role": "app"}})
         cls.agent, cls.app = agents["app"], agents["app"].host
         cls.guest = cls.lab.add_host("guest", 50)
-        for port in range(7000, 7005):
+        for port in range(7000, 7006):
             cls.guest.serve("tcp", port)
         cls.app.serve("tcp", 7100, unit="echo.service")
         cls.app.serve("udp", 7100, unit="echo.service")
@@ -41,7 +57,7 @@ class Processes(LabTest):
         cls.app.start("/usr/bin/ncat", "-l", "-k", "-e", "/bin/cat", "7102", unit="cat.service")
         (cls.app.cgroup / "backup.service").mkdir()
         wait_until(lambda: cls.app.listens(7102), 5, "ncat listens")
-        cls.controller.apply(POLICY)
+        cls.controller.apply(POLICY.replace("FOLDER", str(cls.app.dir)))
 
     def test_outbound_by_unit(self):
         self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7000, unit="backup.service"))
@@ -69,6 +85,32 @@ class Processes(LabTest):
                               f"http://{self.guest.ip4}:7001/")
         self.assertEqual(result.stdout, "1", result)
         self.assertRefused(self.app.probe("tcp", self.guest.ip4, 7001), "EPERM")
+
+    def test_a_program_whose_folder_is_mounted_over_while_it_runs(self):
+        folder = self.app.dir / "mounted"
+        folder.mkdir()
+        tool = self.app.pipe("unshare", "-m", "sh", "-ec", f"mount -t tmpfs t {folder}; cp {os.path.realpath(PYTHON)} "
+                             f"{folder}/tool; exec {folder}/tool -I -c \"$1\" {self.guest.ip4}", "sh", TOOL)
+        self.stays_allowed(tool, lambda: self.app.run("nsenter", f"--mount=/proc/{tool.pid}/ns/mnt", "mount", "-t",
+                                                      "tmpfs", "over", folder, daemon=True).check())
+
+    def test_a_program_of_a_user_that_is_removed_while_it_runs(self):
+        folder = self.app.dir / "release"
+        folder.mkdir()
+        shutil.copy(os.path.realpath(PYTHON), folder / "tool")
+        os.chown(folder / "tool", 65534, 65534)
+        tool = self.app.pipe(folder / "tool", "-I", "-c", TOOL, self.guest.ip4)
+        self.stays_allowed(tool, lambda: shutil.rmtree(folder))
+
+    def stays_allowed(self, tool, change):
+        def connect():
+            tool.stdin.write("\n")
+            tool.stdin.flush()
+            return tool.stdout.readline().strip()
+        wait_until(lambda: connect() == "ok", 5, "the program is recognised", 0.1)
+        change()
+        time.sleep(2.5)  # the agent has looked again
+        self.assertEqual(connect(), "ok")
 
     def test_outbound_by_user(self):
         self.assertPasses(self.app.probe("tcp", self.guest.ip6, 7002, user="nobody"))

@@ -32,17 +32,23 @@ def move(cgroup):
     (cgroup / "cgroup.procs").write_text("0")
 
 
-# Executes a file of its own, opened through a mount by which it is called like the allowed program.
+# Executes a file of its own, opened through a mount by which it is called like the allowed program. "overlay": the file
+# is root's, shown by a file system of the user's own, and he has removed it there.
 IMPOSTOR = r"""
 import os, socket, subprocess, sys
-trusted, evil, deleted, ip, port = sys.argv[1:]
+trusted, evil, how, ip, port = sys.argv[1:]
 here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-inner = ("import os, socket, sys, time; s = socket.socket(fileno=int(sys.argv[1]));"
-         "socket.send_fds(s, [b'x'], [os.open(sys.argv[2], os.O_RDONLY)]); time.sleep(8)")
-subprocess.Popen(["unshare", "-Urm", "sh", "-c", f'mount --bind {evil} {trusted} && exec {sys.executable} -I -c "$1" {there.fileno()} {trusted}',
-                  "sh", inner], pass_fds=[there.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+mount, remove = f"mount --bind {evil} {trusted}", ""
+if how == "overlay":
+    remove = f"{evil}/merged/{os.path.basename(os.path.realpath(sys.executable))}"
+    mount = (f"cd {evil}; mkdir -p upper work merged; mount -t overlay -o "
+             f"lowerdir=/usr/bin,upperdir=upper,workdir=work,userxattr o merged; mount --bind {remove} {trusted}")
+inner = ("import os, socket, sys, time; s = socket.socket(fileno=int(sys.argv[1])); fd = os.open(sys.argv[2], os.O_RDONLY);"
+         "sys.argv[3] and os.unlink(sys.argv[3]); socket.send_fds(s, [b'x'], [fd]); time.sleep(8)")
+subprocess.Popen(["unshare", "-Urm", "sh", "-ec", f'{mount}; exec {sys.executable} -I -c "$1" {there.fileno()} {trusted} "$2"',
+                  "sh", inner, remove], pass_fds=[there.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 fd = socket.recv_fds(here, 1, 1)[1][0]
-if deleted:
+if how == "deleted":
     os.chown(evil, 65534, 65534)
     os.unlink(evil)
 os.execve(fd, [trusted, "-I", "-c", "import socket, sys, time; time.sleep(2.5); socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)",
@@ -256,10 +262,22 @@ deny:
         probe = self.attacker.run("unshare", "-Urm", "true", user="nobody")
         if probe.code != 0:
             self.skipTest(f"no user namespaces for users here: {probe.stderr.strip()}")
-        for deleted in ("", "deleted"):
-            with self.subTest(deleted=deleted):
-                self.check_program(PYTHON, "-I", "-c", IMPOSTOR, self.trusted, evil, deleted, self.peer.ip4, BY_EXE,
-                                   user="nobody" if not deleted else None)
+        for how in ("", "deleted"):
+            with self.subTest(how=how):
+                self.check_program(PYTHON, "-I", "-c", IMPOSTOR, self.trusted, evil, how, self.peer.ip4, BY_EXE,
+                                   user="nobody" if not how else None)
+
+    def test_a_file_of_root_that_is_called_so_by_an_overlay(self):
+        """What a user lays over /usr/bin in his own mount namespace is his folder, and the files in it are root's."""
+        mine = self.attacker.dir / "overlay"
+        mine.mkdir()
+        os.chown(mine, 65534, 65534)
+        probe = self.attacker.run("unshare", "-Urm", "sh", "-ec", f"cd {mine}; mkdir u w m; mount -t overlay -o "
+                                  "lowerdir=/usr/bin,upperdir=u,workdir=w,userxattr o m", user="nobody")
+        if probe.code != 0:
+            self.skipTest(f"no overlays in user namespaces here: {probe.stderr.strip()}")
+        self.check_program(PYTHON, "-I", "-c", IMPOSTOR, self.trusted, mine, "overlay", self.peer.ip4, BY_EXE,
+                           user="nobody")
 
     def test_a_user_of_a_user_namespace(self):
         """Inside a namespace of users of his own anybody may be nobody, or root."""

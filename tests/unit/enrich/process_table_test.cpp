@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 namespace bulkhead::agent {
 namespace {
@@ -183,6 +184,23 @@ TEST(ProcessTable, KeepsANameThatOnlyLooksDeleted)
     const test::ChildProcess child({program, "1000"});
     EXPECT_FALSE(proc.executable(child.pid())->deleted);
     EXPECT_EQ(proc.executable(child.pid())->path, program);
+}
+
+TEST(ProcFiles, TheNameAndTheFileAreOfOneProgram)
+{
+    const test::TempDir folder;
+    std::map<std::string, std::uint64_t> inodes;
+    for (const auto* name : {"a", "b"}) {
+        std::filesystem::copy_file(std::filesystem::canonical("/bin/sh"), folder / name);
+        inodes[folder / name] = identify_file(folder / name, "/proc/self/mountinfo")->inode;
+    }
+    const auto one_after_the_other = folder.file("script", "exec \"$2\" \"$0\" \"$2\" \"$1\"\n");
+    const test::ChildProcess child({folder / "a", one_after_the_other, folder / "a", folder / "b"});
+    for (int i = 0; i < 20000; ++i) {
+        const auto executable = proc.executable(child.pid());
+        ASSERT_TRUE(executable) << "at look " << i;
+        ASSERT_EQ(inodes.at(executable->path), executable->file.inode) << executable->path << " at look " << i;
+    }
 }
 
 TEST(ProcessTable, GivesTheEvaluatorItsFacts)

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/bpf/fixture.h"
 #include "tests/bpf/frames.h"
+#include "tests/bpf/guard_fixture.h"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <linux/bpf.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -21,37 +16,7 @@ namespace {
 
 using policy::HostAction;
 
-// The guarded host with the packet guard on its wire.
-class GuardTest : public BpfTest, public testing::WithParamInterface<bool> {
-protected:
-    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
-    {
-        auto options = BpfTest::options(instance);
-        options.guard.attach = true;
-        options.guard.force_clsact = GetParam();
-        return options;
-    }
-
-    bool denial_seen(std::uint8_t protocol)
-    {
-        return drained_count([&](const bh_event& event) {
-                   return event.type == BH_EVENT_DENY && event.protocol == protocol;
-               }) > 0;
-    }
-
-    std::optional<bh_event> denial(std::uint8_t protocol)
-    {
-        return wait_for(
-            [&](const bh_event& event) { return event.type == BH_EVENT_DENY && event.protocol == protocol; });
-    }
-};
-
 INSTANTIATE_TEST_SUITE_P(, GuardTest, testing::Bool(), [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
-
-TestPolicy closed()
-{
-    return TestPolicy().default_action(inbound, refuse).default_action(outbound, refuse);
-}
 
 TEST_P(GuardTest, WithoutAPolicyPingsPass)
 {
@@ -234,25 +199,6 @@ TEST_P(GuardTest, AnInterfaceThatComesLaterIsGuarded)
     EXPECT_EQ(datapath_->guarded_interfaces(), std::vector<std::string>{"bh9"});
 }
 
-// Somebody's, on what leaves, in the calling thread's namespace. It marks every packet (skb->tc_index).
-bool add_foreign_filter(const char* interface, int mark = 0)
-{
-    std::array<bpf_insn, 4> code{};
-    code[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
-    code[0].imm = mark;
-    code[1].code = BPF_STX | BPF_MEM | BPF_W;
-    code[1].dst_reg = BPF_REG_1;
-    code[1].off = offsetof(__sk_buff, tc_index);
-    code[2].code = BPF_ALU64 | BPF_MOV | BPF_K;
-    code[2].imm = -1; // TC_ACT_UNSPEC
-    code[3].code = BPF_JMP | BPF_EXIT;
-    const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", code.data(), code.size(), nullptr));
-    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex(interface)),
-                .attach_point = BPF_TC_EGRESS);
-    LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get());
-    return bpf_tc_attach(&hook, &filter) == 0;
-}
-
 TEST_P(GuardTest, DetachingTakesTheQueueingDisciplineAlongUnlessSomebodyUsesIt)
 {
     const auto runs = [](const std::string& command) {
@@ -370,137 +316,6 @@ TEST_P(GuardTest, TooBigAlwaysComesIn)
         EXPECT_EQ(send_frame_ip("10.77.0.1", icmp_error(3, 4, tcp_packet("10.77.0.1", "10.77.0.2", 80, 4000, 0))), 0);
     });
     EXPECT_FALSE(denial_seen(IPPROTO_ICMP));
-}
-
-// A container's network: a namespace behind the guarded host, which routes for it.
-class ForwardingTest : public GuardTest {
-protected:
-    void SetUp() override
-    {
-        GuardTest::SetUp();
-        if (IsSkipped() || HasFatalFailure())
-            return;
-        behind_.emplace();
-        const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(behind_->fd());
-        ip(world_->wire.guarded, "link add inner type veth peer name outer netns " + there);
-        ip(world_->wire.guarded, "addr add 10.78.0.1/24 dev inner");
-        ip(world_->wire.guarded, "link set inner up");
-        ip(*behind_, "link set lo up");
-        ip(*behind_, "addr add 10.78.0.2/24 dev outer");
-        ip(*behind_, "link set outer up");
-        ip(*behind_, "route add default via 10.78.0.1");
-        guarded([&] { ASSERT_TRUE(run("sysctl -qw net.ipv4.ip_forward=1")); });
-        ASSERT_TRUE(datapath_->follow_interfaces());
-        peer([&] {
-            http_ = listening({"10.77.0.2", 80});
-            only_out_ = listening({"10.77.0.2", 81});
-            only_in_ = listening({"10.77.0.2", 82});
-        });
-    }
-    [[nodiscard]] static bool run(const std::string& command)
-    {
-        return std::system(command.c_str()) == 0; // NOLINT(cert-env33-c): with our own words
-    }
-    [[nodiscard]] int from_behind(std::uint16_t port) const
-    {
-        int error = -1;
-        run_in(*behind_, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
-        return error;
-    }
-    [[nodiscard]] bool translates(const std::string& hook, const std::string& rule) const
-    {
-        bool done = false;
-        guarded([&] {
-            done = run("nft add table ip n && nft 'add chain ip n c { type nat hook " + hook + " priority 0; }' && " +
-                       "nft add rule ip n c " + rule);
-        });
-        return done;
-    }
-    static TestPolicy only_http()
-    {
-        return closed()
-            .allow(inbound, "10.78.0.2", "tcp/80")
-            .allow(outbound, "10.77.0.2", "tcp/80")
-            .allow(outbound, "10.77.0.2", "tcp/81")
-            .allow(inbound, "10.78.0.2", "tcp/82");
-    }
-
-    std::optional<Netns> behind_;
-    UniqueFd http_, only_out_, only_in_;
-};
-
-INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
-                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
-
-TEST_P(ForwardingTest, APacketMustPassInAndOut)
-{
-    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
-    realise(only_http());
-    EXPECT_EQ(from_behind(80), 0); // both ways: the answers pass as answers
-    EXPECT_NE(from_behind(81), 0); // out, but not in
-    const auto denied = denial(IPPROTO_TCP);
-    ASSERT_TRUE(denied);
-    EXPECT_EQ(denied->direction, BH_FORWARDED);
-    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0);
-    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
-    EXPECT_EQ(denied->remote_port, 81);
-    EXPECT_NE(from_behind(82), 0); // in, but not out
-    const auto not_out = denial(IPPROTO_TCP);
-    ASSERT_TRUE(not_out);
-    EXPECT_EQ(not_out->remote_port, 82);
-}
-
-TEST_P(ForwardingTest, AConnectionDoesNotOutliveTheRuleThatAllowedIt)
-{
-    constexpr auto lasts = std::chrono::milliseconds(2000);
-    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
-    realise(closed().allow(inbound, "10.78.0.2", "tcp/80").allow(outbound, "10.77.0.2", "tcp/80").expires_in(lasts));
-    const auto expired = std::chrono::steady_clock::now() + lasts;
-    UniqueFd client;
-    run_in(*behind_, world_->elsewhere, [&] {
-        client = make_socket(AF_INET, SOCK_STREAM);
-        EXPECT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
-    });
-    const UniqueFd server = accepted(http_);
-    const auto arrives = [&] {
-        EXPECT_EQ(send_error(client), 0);
-        return !receive(server, std::chrono::milliseconds(700)).text.empty();
-    };
-    EXPECT_TRUE(arrives());
-    EXPECT_TRUE(arrives());
-    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
-    EXPECT_FALSE(arrives());
-}
-
-// Root of a container marks what it sends as the guard marks what it has judged, and goes by an address of the host.
-TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
-{
-    if (!translates("prerouting", "iifname inner dnat to 10.77.0.2"))
-        GTEST_SKIP() << "nftables translates no addresses here";
-    realise(closed().allow(inbound, "10.78.0.2", "tcp/80-81"));
-    run_in(*behind_, world_->elsewhere, [&] {
-        LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
-                    .attach_point = BPF_TC_EGRESS);
-        ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
-        ASSERT_TRUE(add_foreign_filter("outer", 0xb1cd)); // BH_JUDGED_MARK
-        EXPECT_NE(tcp_error({"10.78.0.1", 81}), 0);
-    });
-    const auto denied = denial(IPPROTO_TCP);
-    ASSERT_TRUE(denied);
-    EXPECT_EQ(denied->direction, BH_FORWARDED);
-    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
-}
-
-TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
-{
-    if (!translates("postrouting", "oifname bh0 masquerade"))
-        GTEST_SKIP() << "nftables translates no addresses here";
-    realise(only_http());
-    EXPECT_EQ(from_behind(80), 0);
-    EXPECT_NE(from_behind(81), 0);
-    const auto denied = denial(IPPROTO_TCP);
-    ASSERT_TRUE(denied);
-    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0) << "the container, not the host";
 }
 
 TEST_P(GuardTest, LargeDatagramsOfASocketPassInPieces)

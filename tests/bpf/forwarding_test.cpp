@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/guard_fixture.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+namespace bulkhead::test {
+namespace {
+
+// A container's network: a namespace behind the guarded host, which routes for it.
+class ForwardingTest : public GuardTest {
+protected:
+    void SetUp() override
+    {
+        GuardTest::SetUp();
+        if (IsSkipped() || HasFatalFailure())
+            return;
+        behind_.emplace();
+        const std::string there = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(behind_->fd());
+        ip(world_->wire.guarded, "link add inner type veth peer name outer netns " + there);
+        ip(world_->wire.guarded, "addr add 10.78.0.1/24 dev inner");
+        ip(world_->wire.guarded, "link set inner up");
+        ip(*behind_, "link set lo up");
+        ip(*behind_, "addr add 10.78.0.2/24 dev outer");
+        ip(*behind_, "link set outer up");
+        ip(*behind_, "route add default via 10.78.0.1");
+        guarded([&] { ASSERT_TRUE(run("sysctl -qw net.ipv4.ip_forward=1")); });
+        ASSERT_TRUE(datapath_->follow_interfaces());
+        peer([&] {
+            http_ = listening({"10.77.0.2", 80});
+            only_out_ = listening({"10.77.0.2", 81});
+            only_in_ = listening({"10.77.0.2", 82});
+        });
+    }
+    [[nodiscard]] static bool run(const std::string& command)
+    {
+        return std::system(command.c_str()) == 0; // NOLINT(cert-env33-c): with our own words
+    }
+    [[nodiscard]] int from_behind(std::uint16_t port) const
+    {
+        int error = -1;
+        run_in(*behind_, world_->elsewhere, [&] { error = tcp_error({"10.77.0.2", port}); });
+        return error;
+    }
+    [[nodiscard]] bool translates(const std::string& hook, const std::string& rule) const
+    {
+        bool done = false;
+        guarded([&] {
+            done = run("nft add table ip n && nft 'add chain ip n c { type nat hook " + hook + " priority 0; }' && " +
+                       "nft add rule ip n c " + rule);
+        });
+        return done;
+    }
+    static TestPolicy only_http()
+    {
+        return closed()
+            .allow(inbound, "10.78.0.2", "tcp/80")
+            .allow(outbound, "10.77.0.2", "tcp/80")
+            .allow(outbound, "10.77.0.2", "tcp/81")
+            .allow(inbound, "10.78.0.2", "tcp/82");
+    }
+
+    std::optional<Netns> behind_;
+    UniqueFd http_, only_out_, only_in_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
+                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
+
+TEST_P(ForwardingTest, APacketMustPassInAndOut)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(only_http());
+    EXPECT_EQ(from_behind(80), 0); // both ways: the answers pass as answers
+    EXPECT_NE(from_behind(81), 0); // out, but not in
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0);
+    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
+    EXPECT_EQ(denied->remote_port, 81);
+    EXPECT_NE(from_behind(82), 0); // in, but not out
+    const auto not_out = denial(IPPROTO_TCP);
+    ASSERT_TRUE(not_out);
+    EXPECT_EQ(not_out->remote_port, 82);
+}
+
+TEST_P(ForwardingTest, AConnectionDoesNotOutliveTheRuleThatAllowedIt)
+{
+    constexpr auto lasts = std::chrono::milliseconds(2000);
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(closed().allow(inbound, "10.78.0.2", "tcp/80").allow(outbound, "10.77.0.2", "tcp/80").expires_in(lasts));
+    const auto expired = std::chrono::steady_clock::now() + lasts;
+    UniqueFd client;
+    run_in(*behind_, world_->elsewhere, [&] {
+        client = make_socket(AF_INET, SOCK_STREAM);
+        EXPECT_EQ(connect_error(client, {"10.77.0.2", 80}), 0);
+    });
+    const UniqueFd server = accepted(http_);
+    const auto arrives = [&] {
+        EXPECT_EQ(send_error(client), 0);
+        return !receive(server, std::chrono::milliseconds(700)).text.empty();
+    };
+    EXPECT_TRUE(arrives());
+    EXPECT_TRUE(arrives());
+    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
+    EXPECT_FALSE(arrives());
+}
+
+// Root of a container marks what it sends as the guard marks what it has judged, and goes by an address of the host.
+TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
+{
+    if (!translates("prerouting", "iifname inner dnat to 10.77.0.2"))
+        GTEST_SKIP() << "nftables translates no addresses here";
+    realise(closed().allow(inbound, "10.78.0.2", "tcp/80-81"));
+    run_in(*behind_, world_->elsewhere, [&] {
+        LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
+                    .attach_point = BPF_TC_EGRESS);
+        ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
+        ASSERT_TRUE(add_foreign_filter("outer", 0xb1cd)); // BH_JUDGED_MARK
+        EXPECT_NE(tcp_error({"10.78.0.1", 81}), 0);
+    });
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+    EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
+}
+
+TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
+{
+    if (!translates("postrouting", "oifname bh0 masquerade"))
+        GTEST_SKIP() << "nftables translates no addresses here";
+    realise(only_http());
+    EXPECT_EQ(from_behind(80), 0);
+    EXPECT_NE(from_behind(81), 0);
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0) << "the container, not the host";
+}
+
+} // namespace
+} // namespace bulkhead::test

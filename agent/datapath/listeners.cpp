@@ -61,20 +61,6 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
     }
 }
 
-// Either may be the one that hears IPv4: bh_meet_other_family() in bpf/listeners.h.
-void meet_other_families(Listeners& listeners)
-{
-    for (auto& [key, of_ipv4] : listeners) {
-        if (std::memcmp(&key.address, &any_v4, sizeof(any_v4)) != 0)
-            continue;
-        bh_listener_key both = key;
-        both.address = any_v6;
-        const auto found = listeners.find(both);
-        if (found != listeners.end() && found->second.v6only == 0 && !same_kind(found->second.owner, of_ipv4.owner))
-            of_ipv4.mixed = 1;
-    }
-}
-
 // A socket that nobody holds at this moment (passed between processes, held by the kernel) keeps the owner known
 // before.
 void keep_known_owner(bh_listener& walked, const bh_listener& known)
@@ -91,16 +77,48 @@ bool walk_shows(const bh_listener_key& key, const bh_listener& listener)
     return key.protocol == IPPROTO_UDP || listener.state == BH_LISTENER_LISTENING;
 }
 
-Status write(int table, Listeners& listeners, std::chrono::nanoseconds walk_began)
+// What the kernel has written since the walk is newer, and stays.
+std::set<bh_listener_key, KeyLess> take_newer(int table, Listeners& listeners, std::chrono::nanoseconds walk_began)
 {
-    Status first_failure; // the others are written all the same
+    std::set<bh_listener_key, KeyLess> newer;
     for (auto& [key, walked] : listeners) {
         bh_listener known{};
-        if (bpf_map_lookup_elem(table, &key, &known) == 0) {
-            if (known.since_ns > static_cast<__u64>(walk_began.count()))
-                continue;
+        if (bpf_map_lookup_elem(table, &key, &known) != 0)
+            continue;
+        if (known.since_ns <= static_cast<__u64>(walk_began.count())) {
             keep_known_owner(walked, known);
+            continue;
         }
+        walked = known;
+        newer.insert(key);
+    }
+    return newer;
+}
+
+// Either may be the one that hears IPv4: bh_meet_other_family() in bpf/listeners.h.
+void meet_other_families(int table, Listeners& listeners)
+{
+    for (auto& [key, of_ipv4] : listeners) {
+        if (std::memcmp(&key.address, &any_v4, sizeof(any_v4)) != 0)
+            continue;
+        bh_listener_key of_both = key;
+        of_both.address = any_v6;
+        bh_listener both{}; // may have come after the walk
+        if (const auto found = listeners.find(of_both); found != listeners.end())
+            both = found->second;
+        else if (bpf_map_lookup_elem(table, &of_both, &both) != 0 || both.state != BH_LISTENER_LISTENING)
+            continue;
+        if (both.v6only == 0 && !same_kind(both.owner, of_ipv4.owner))
+            of_ipv4.mixed = 1;
+    }
+}
+
+Status write(int table, const Listeners& listeners, const std::set<bh_listener_key, KeyLess>& newer)
+{
+    Status first_failure; // the others are written all the same
+    for (const auto& [key, walked] : listeners) {
+        if (newer.contains(key))
+            continue;
         if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0 && first_failure) {
             auto error = fail_errno(errno, "write the listener table");
             if (errno == E2BIG)
@@ -122,7 +140,6 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
     for (const WalkedSocket& walked : sockets)
         if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
             add(listeners, walked, cgroups, walk_began);
-    meet_other_families(listeners);
     // What is gone makes room first.
     std::vector<bh_listener_key> not_found;
     bh_listener_key key{}, next{};
@@ -140,7 +157,9 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
             bpf_map_delete_elem(table, &gone) != 0 && errno != ENOENT && cleaned)
             cleaned = fail_errno(errno, "clean the listener table");
     }
-    BULKHEAD_CHECK(write(table, listeners, walk_began)); // whatever could not be cleaned
+    const auto newer = take_newer(table, listeners, walk_began);
+    meet_other_families(table, listeners);
+    BULKHEAD_CHECK(write(table, listeners, newer)); // whatever could not be cleaned
     return cleaned;
 }
 

@@ -26,7 +26,8 @@ UniqueFd open_of_thread(int tid)
     return UniqueFd(::open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
-// Of a user namespace. The kernel shows the parents up to the asker's own.
+// Of a user namespace. The kernel shows the parents up to the asker's own. Root makes them for others (userns-remap of
+// Docker, LXD), so that he is no user by whom they could be told apart.
 std::optional<std::uint32_t> maker_of_outermost(UniqueFd users)
 {
     std::optional<std::uint32_t> maker;
@@ -34,7 +35,7 @@ std::optional<std::uint32_t> maker_of_outermost(UniqueFd users)
         UniqueFd parent(::ioctl(users.get(), NS_GET_PARENT));
         uid_t owner = 0;
         if (parent && ::ioctl(users.get(), NS_GET_OWNER_UID, &owner) == 0)
-            maker = owner;
+            maker = owner != 0 ? std::optional<std::uint32_t>(owner) : std::nullopt;
         users = std::move(parent);
     }
     return maker;

@@ -52,7 +52,7 @@ public:
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
-    static constexpr std::chrono::seconds at_a_start{10}; // for follow(): nothing waits for the agent yet
+    static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
     // How many one user may have followed, so that others find room.
     static constexpr std::size_t of_one_user = BH_NAMESPACES / 2;
 

@@ -29,8 +29,9 @@ NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
     sweep_.go_on(sweeping);
     auto present = sweep_.found();
     present.erase(own_inode_);
-    for (auto& [inode, followed] : followed_)
-        if (const auto holder = present.find(inode); holder != present.end())
+    for (auto& [inode, followed] : followed_) // a sweep that takes long may know of processes that have ended
+        if (const auto holder = present.find(inode);
+            holder != present.end() && !open_namespace(inode, followed.holder))
             followed.holder = holder->second;
     mend(); // first: what was detached is not dead
     forget_dead(present, true);

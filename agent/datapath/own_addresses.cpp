@@ -13,7 +13,9 @@ namespace bulkhead::agent {
 
 namespace {
 
-constexpr std::size_t at_most_elsewhere = 4096; // no more fit into the table, and anybody can make any number
+// Anybody can make any number. What is left of the tables is the guarded namespace's.
+constexpr std::size_t of_one_namespace = 512;
+constexpr std::size_t elsewhere_at_most = 3072;
 
 bh_address to_key(const IpAddress& address)
 {
@@ -140,36 +142,61 @@ Status OwnAddresses::set_guarded(const std::vector<InterfaceAddress>& addresses,
     return mark(marks, BH_OWN_UNICAST | BH_OWN_LOOPBACK);
 }
 
-// The table by namespace is written first, and cleaned last: a mark without a row would say "peer".
-Status OwnAddresses::set_elsewhere(Elsewhere addresses)
+// Those with the fewest first: who has many does not take the place of others.
+std::vector<std::uint32_t> OwnAddresses::that_fit(const Elsewhere& addresses)
+{
+    std::vector<std::pair<std::size_t, std::uint32_t>> by_size;
+    for (const auto& [netns, of_it] : addresses)
+        by_size.emplace_back(of_it.size(), netns);
+    std::sort(by_size.begin(), by_size.end());
+    std::vector<std::uint32_t> fitting;
+    std::size_t all = 0;
+    for (const auto& [size, netns] : by_size)
+        if ((all += size) <= elsewhere_at_most)
+            fitting.push_back(netns);
+    return fitting;
+}
+
+// The table by namespace is written first, and cleaned last: a mark without a row would say "peer". What does not go in
+// does not keep the rest from being known.
+Status OwnAddresses::set_elsewhere(const Elsewhere& addresses)
 {
     if (elsewhere_known_ && addresses == elsewhere_)
         return {};
+    const auto fitting = that_fit(addresses);
+    Status done;
+    if (fitting.size() < addresses.size())
+        done = fail(ErrorKind::failed,
+                    "the addresses of {} network namespaces are not known: {} of others' at most are, in all",
+                    addresses.size() - fitting.size(), elsewhere_at_most);
     Marks marks;
+    std::set<std::uint32_t> written;
     const std::uint8_t present = 1;
-    for (const auto& [netns, of_it] : addresses)
-        for (const auto& address : of_it) {
+    for (const auto netns : fitting) {
+        written.insert(netns);
+        for (const auto& address : addresses.at(netns)) {
             const bh_own_key key{to_key(address), netns};
-            if (bpf_map_update_elem(elsewhere_map_, &key, &present, BPF_ANY) != 0)
-                return fail_errno(errno, "write the table of own addresses of network namespaces");
-            marks[address] = BH_OWN_ELSEWHERE;
+            if (bpf_map_update_elem(elsewhere_map_, &key, &present, BPF_ANY) == 0)
+                marks[address] = BH_OWN_ELSEWHERE;
+            else if (done)
+                done = fail_errno(errno, "write the table of own addresses of network namespaces");
         }
-    BULKHEAD_CHECK(mark(marks, BH_OWN_ELSEWHERE));
-    for (const auto& key : keys_of<bh_own_key>(elsewhere_map_)) {
-        const auto of_it = addresses.find(key.netns);
-        if (of_it == addresses.end() || !of_it->second.contains(from_key(key.address)))
-            (void)bpf_map_delete_elem(elsewhere_map_, &key);
     }
-    elsewhere_ = std::move(addresses);
-    elsewhere_known_ = true;
-    return {};
+    if (auto marked = mark(marks, BH_OWN_ELSEWHERE); !marked && done)
+        done = std::move(marked);
+    for (const auto& key : keys_of<bh_own_key>(elsewhere_map_))
+        if (!written.contains(key.netns) || !addresses.at(key.netns).contains(from_key(key.address)))
+            (void)bpf_map_delete_elem(elsewhere_map_, &key);
+    elsewhere_ = addresses;
+    elsewhere_known_ = done.has_value(); // what failed is tried again
+    return done;
 }
 
 Result<std::set<IpAddress>> loopback_addresses()
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    BULKHEAD_TRY(const auto interfaces, watch.interfaces(at_most_elsewhere));
-    BULKHEAD_TRY(const auto addresses, watch.addresses(at_most_elsewhere));
+    BULKHEAD_TRY(const auto interfaces, watch.interfaces(of_one_namespace));
+    BULKHEAD_TRY(const auto addresses, watch.addresses(of_one_namespace));
     return counting_as_loopback(addresses, interfaces);
 }
 

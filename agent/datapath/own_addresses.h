@@ -22,10 +22,12 @@ public:
     Status set_guarded(const std::vector<InterfaceAddress>& addresses, const std::vector<Interface>& interfaces);
     // Replaces what is known of the others, by inode number: of each, what counts as loopback there.
     using Elsewhere = std::map<std::uint32_t, std::set<IpAddress>>;
-    Status set_elsewhere(Elsewhere addresses);
+    // Fails when not all could be: those of the namespaces with the fewest then are.
+    Status set_elsewhere(const Elsewhere& addresses);
 
 private:
     using Marks = std::map<IpAddress, std::uint8_t>; // bits of enum bh_own_address
+    [[nodiscard]] static std::vector<std::uint32_t> that_fit(const Elsewhere& addresses);
     [[nodiscard]] Status mark(const Marks& wanted, std::uint8_t mask) const;
 
     void may_be_there(const bh_address& key) const;

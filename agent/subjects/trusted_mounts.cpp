@@ -19,14 +19,15 @@ std::optional<TrustedMounts::Found> TrustedMounts::find(std::uint64_t mount, std
     for (const auto member : {pid, self_, 1U}) {
         const auto* space = name_space_of(member);
         if (space == nullptr)
-            continue;
+            continue; // it has ended, or nobody can be asked
         const auto found = space->mounts.find(mount);
         if (found == space->mounts.end())
             continue;
         // The number may have been given to another mount since the namespace was read, and users can bring that about
         // with mounts that they may take off (FUSE): `path` is not below the points of those.
         if (is_at_or_below(as_in_mountinfo(path), found->second.point))
-            return Found{found->second.device, space->mountinfo};
+            return Found{found->second.device,
+                         proc_.root(member) == "/" ? proc_.path(member, "mountinfo") : space->mountinfo};
     }
     return std::nullopt;
 }
@@ -38,12 +39,16 @@ const TrustedMounts::NameSpace* TrustedMounts::name_space_of(std::uint32_t pid)
     if (!space || space->owner != own_users_)
         return nullptr;
     auto known = known_.find(space->id);
-    if (known == known_.end())
-        known = known_.emplace(space->id, read(space->id, pid)).first;
+    if (known == known_.end()) {
+        auto mounts = read(space->id, pid);
+        if (!mounts)
+            return nullptr;
+        known = known_.emplace(space->id, std::move(*mounts)).first;
+    }
     return &known->second;
 }
 
-TrustedMounts::NameSpace TrustedMounts::read(std::uint64_t id, std::uint32_t pid)
+std::optional<TrustedMounts::NameSpace> TrustedMounts::read(std::uint64_t id, std::uint32_t pid)
 {
     // mountinfo leaves out what lies outside of the root of the process, and shows the rest as seen from there.
     auto root = proc_.root(pid);
@@ -61,9 +66,11 @@ TrustedMounts::NameSpace TrustedMounts::read(std::uint64_t id, std::uint32_t pid
             const bool is_top = mount->point == "/" && !top.empty();
             space.mounts[mount->id] = {mount->device, is_top ? top : top + std::string(mount->point)};
         }
-    // Who makes himself a namespace never comes back into this one: if he is in it now, that is what was read.
-    if (const auto now = proc_.mount_name_space(pid); !now || now->id != id)
-        space.mounts.clear();
+    // Who ended, went elsewhere or changed his root meanwhile says nothing of the namespace; another may be asked. Who makes
+    // himself a namespace never comes back into this one: if he is in it now, that is what was read.
+    const auto now = proc_.mount_name_space(pid);
+    if (!lines.eof() || space.mounts.empty() || !now || now->id != id || proc_.root(pid) != root)
+        return std::nullopt;
     return space;
 }
 

@@ -36,7 +36,8 @@ private:
         std::unordered_map<std::uint64_t, Trusted> mounts;
     };
     const NameSpace* name_space_of(std::uint32_t pid);
-    [[nodiscard]] NameSpace read(std::uint64_t id, std::uint32_t pid);
+    // Nothing: the process could not be asked to the end.
+    [[nodiscard]] std::optional<NameSpace> read(std::uint64_t id, std::uint32_t pid);
     [[nodiscard]] std::optional<std::uint32_t> with_the_whole_view(std::uint64_t id);
 
     const ProcFiles& proc_;

@@ -61,7 +61,7 @@ private:
 
 class NamespaceFlood : public BpfTest {
 protected:
-    static constexpr std::uint32_t hostile = 1000, honest = 1001; // users
+    static constexpr std::uint32_t hostile = 1000, honest = 1001, unknown = 1002; // users
     static constexpr auto short_time = 1s;                        // of a slow machine; without bounds it is a minute
 
     static void expect_short(const std::function<void()>& work)
@@ -77,6 +77,15 @@ protected:
         run_in(netns, world_->enforced, [&] { sockets_.push_back(bound(SOCK_DGRAM, {"0.0.0.0", 53})); });
         const auto pid = static_cast<std::uint32_t>(::getpid());
         return {netns.inode(), pid, pid, user};
+    }
+    std::vector<agent::NamespaceHint> told()
+    {
+        std::vector<agent::NamespaceHint> hints;
+        for (const auto& event : drain())
+            if (event.type == BH_EVENT_NAMESPACE)
+                hints.push_back({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
+                                 agent::user_behind_process(event.subject.pid, unknown)});
+        return hints;
     }
     void open_sockets(std::size_t number)
     {
@@ -171,23 +180,22 @@ TEST_F(NamespaceFlood, WhatIsLookedForIsBoundedForEachUser)
 }
 
 // One more than a user may have, told of by the kernel.
+// One more than a user gets, in a user namespace of its own.
+constexpr std::size_t many_namespaces = agent::Namespaces::of_one_user + 1;
+void make_many_namespaces(std::uint32_t user)
+{
+    if (::setresgid(user, user, user) != 0 || ::setresuid(user, user, user) != 0 || ::unshare(CLONE_NEWUSER) != 0)
+        ::_exit(1);
+    for (std::size_t i = 0; i < many_namespaces; ++i)
+        if (::unshare(CLONE_NEWNET) != 0 || bound(SOCK_DGRAM, {"0.0.0.0", 5353}).release() < 0)
+            ::_exit(2);
+}
+
 TEST_F(NamespaceFlood, OneUserDoesNotTakeAllPlaces)
 {
-    constexpr std::size_t wanted = agent::Namespaces::of_one_user + 1;
-    const Copy user(world_->wire.guarded, world_->enforced, [] {
-        if (::setresgid(hostile, hostile, hostile) != 0 || ::setresuid(hostile, hostile, hostile) != 0 ||
-            ::unshare(CLONE_NEWUSER) != 0)
-            ::_exit(1);
-        for (std::size_t i = 0; i < wanted; ++i)
-            if (::unshare(CLONE_NEWNET) != 0 || bound(SOCK_DGRAM, {"0.0.0.0", 5353}).release() < 0)
-                ::_exit(2);
-    });
-    std::vector<agent::NamespaceHint> hints;
-    for (const auto& event : drain())
-        if (event.type == BH_EVENT_NAMESPACE)
-            hints.push_back({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
-                             agent::user_behind_process(event.subject.pid, 0)});
-    ASSERT_EQ(hints.size(), wanted);
+    const Copy user(world_->wire.guarded, world_->enforced, [] { make_many_namespaces(hostile); });
+    const auto hints = told();
+    ASSERT_EQ(hints.size(), many_namespaces);
     EXPECT_EQ(hints[0].user, hostile) << "who made the user namespace";
     EXPECT_EQ(follow_to_the_end(hints), agent::Namespaces::of_one_user);
     const auto change = datapath_->follow_namespaces();
@@ -196,6 +204,16 @@ TEST_F(NamespaceFlood, OneUserDoesNotTakeAllPlaces)
     EXPECT_NE(change.trouble->message.find("user 1000"), std::string::npos);
     const Container container(world_->enforced);
     EXPECT_EQ(datapath_->follow_namespaces().came, std::vector{container.inode()});
+}
+
+// He makes them for others: containers with user namespaces of their own.
+TEST_F(NamespaceFlood, RootIsNoUserWhoGetsAShare)
+{
+    const Copy runtime(world_->wire.guarded, world_->enforced, [] { make_many_namespaces(0); });
+    const auto hints = told();
+    ASSERT_EQ(hints.size(), many_namespaces);
+    EXPECT_EQ(hints[0].user, unknown);
+    EXPECT_EQ(follow_to_the_end(hints), many_namespaces);
 }
 
 TEST_F(NamespaceFlood, ATableFullOfWhatWasToldLeavesRoomForWhatIsFollowed)
@@ -214,21 +232,48 @@ TEST_F(NamespaceFlood, ATableFullOfWhatWasToldLeavesRoomForWhatIsFollowed)
     EXPECT_EQ(change.came, std::vector{container.inode()});
 }
 
-TEST_F(NamespaceFlood, OneWithMoreAddressesThanFitLeavesRoomForTheAddressesOfOthers)
+void add_addresses(const Netns& netns, int net, int count)
+{
+    const TempDir dir;
+    std::string lines = "link set lo up\n";
+    for (int i = 0; i < count; ++i)
+        lines += fmt::format("addr add 10.{}.{}.{}/32 dev lo\n", net, i / 250, 1 + i % 250);
+    ip(netns, "-batch " + dir.file("addresses", lines));
+}
+
+TEST_F(NamespaceFlood, OneWithMoreAddressesThanAreReadLeavesRoomForTheAddressesOfOthers)
 {
     realise(TestPolicy().default_action(outbound, refuse));
     const Container greedy(world_->enforced), other(world_->enforced);
-    const TempDir dir;
-    std::string lines = "link set lo up\n";
-    for (int i = 0; i < 4200; ++i)
-        lines += fmt::format("addr add 10.79.{}.{}/32 dev lo\n", i / 250, 1 + i % 250);
-    ip(greedy.netns(), "-batch " + dir.file("addresses", lines));
-    ip(other.netns(), "link set lo up");
-    ip(other.netns(), "addr add 10.78.0.9/32 dev lo");
+    add_addresses(greedy.netns(), 79, 600);
+    add_addresses(other.netns(), 78, 1);
     const auto change = datapath_->follow_namespaces();
     ASSERT_TRUE(change.trouble);
     EXPECT_NE(change.trouble->message.find(std::to_string(greedy.inode())), std::string::npos);
-    run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.9", 80}), EPERM); });
+    run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.1", 80}), EPERM); });
+}
+
+// Neither for those of namespaces with few, nor for the host's own.
+TEST_F(NamespaceFlood, ManyWithManyAddressesLeaveRoomForTheAddressesOfOthers)
+{
+    realise(TestPolicy().default_action(outbound, refuse));
+    std::vector<std::unique_ptr<Container>> greedy;
+    for (int i = 0; i < 10; ++i) {
+        greedy.push_back(std::make_unique<Container>(world_->enforced));
+        add_addresses(greedy.back()->netns(), 80 + i, 500);
+    }
+    const Container other(world_->enforced);
+    add_addresses(other.netns(), 78, 1);
+    ip(world_->wire.guarded, "addr add 10.76.0.1/32 dev bh0");
+    const auto change = datapath_->follow_namespaces();
+    ASSERT_TRUE(change.trouble);
+    EXPECT_NE(change.trouble->message.find("addresses of 4 network namespaces are not known"), std::string::npos)
+        << change.trouble->message;
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.1", 80}), EPERM); });
+    guarded([] { EXPECT_NE(tcp_error({"10.76.0.1", 80}), EPERM); });
+    greedy.clear();
+    EXPECT_FALSE(datapath_->follow_namespaces().trouble);
 }
 
 } // namespace

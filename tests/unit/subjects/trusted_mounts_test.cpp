@@ -71,5 +71,14 @@ TEST_F(Mounts, AreReadOnceALook)
     EXPECT_TRUE(mounts.find(20, 70, "/tool"));
 }
 
+TEST_F(Mounts, AreReadFromAnotherWhereTheFirstHasEnded)
+{
+    process(70, "/", "20 1 0:40 / / rw - tmpfs t rw\n");
+    process(71, "/", "");
+    TrustedMounts mounts(proc, pids);
+    EXPECT_FALSE(mounts.find(20, 71, "/tool")); // his are gone with him
+    EXPECT_TRUE(mounts.find(20, 70, "/tool"));
+}
+
 } // namespace
 } // namespace bulkhead::agent

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/controller/running_controller.h"
 
+#include <chrono>
 #include <future>
+#include <thread>
 
 namespace bulkhead::controller {
 namespace {
@@ -21,6 +23,23 @@ protected:
         grpc::ClientContext context;
         set_deadline(context);
         return controller.admin()->SetQuarantine(&context, request, &workload);
+    }
+    // Whether the host is known to be there: who orders before is not waited for, and the host is told as it comes.
+    bool comes(const std::string& name)
+    {
+        const auto deadline = std::chrono::steady_clock::now() + 5s;
+        do {
+            v1::AgentList list;
+            grpc::ClientContext context;
+            set_deadline(context);
+            if (!controller.admin()->ListAgents(&context, {}, &list).ok())
+                return false;
+            for (const auto& agent : list.agents())
+                if (agent.name() == name && agent.connected())
+                    return true;
+            std::this_thread::sleep_for(5ms);
+        } while (std::chrono::steady_clock::now() < deadline);
+        return false;
     }
     // The next order; updates on the way are answered.
     static bool read_order(AgentSession& session, v1::QuarantineOrder& order)
@@ -64,6 +83,7 @@ TEST_F(QuarantineTest, IsOrderedAndWaitsForTheHost)
     const auto db = controller.enrol("db");
     AgentSession session(controller, db);
     ASSERT_TRUE(session.hello({"10.0.0.1"}, v1::Standing()));
+    ASSERT_TRUE(comes("db"));
     auto ordering = std::async(std::launch::async, [&] { return set("db", true, 3'600'000, 8000); });
     v1::QuarantineOrder order;
     ASSERT_TRUE(read_order(session, order));
@@ -92,6 +112,7 @@ TEST_F(QuarantineTest, GoesBeforeAPolicyThatIsNotAnsweredYet)
     const auto db = controller.enrol("db");
     AgentSession session(controller, db);
     ASSERT_TRUE(session.hello({"10.0.0.1"}, v1::Standing()));
+    ASSERT_TRUE(comes("db"));
     v1::ControllerMessage message;
     ASSERT_TRUE(session.read(message)); // and is busy with it
     ASSERT_TRUE(message.has_update());
@@ -109,6 +130,7 @@ TEST_F(QuarantineTest, OutlivesRestartsAndReachesAgentsThatComeLater)
     controller.restart();
     AgentSession session(controller, db);
     ASSERT_TRUE(session.hello({"10.0.0.1"}, v1::Standing()));
+    ASSERT_TRUE(comes("db"));
     v1::QuarantineOrder order;
     ASSERT_TRUE(read_order(session, order));
     EXPECT_TRUE(order.on());

@@ -150,6 +150,30 @@ deny:
                     with self.subTest(kind=kind, first=first, bound=bound):
                         self.share(kind, STOLEN, "db.service", "session.scope", first, **bound)
 
+    def test_a_more_specific_socket_after_a_walk(self):
+        """What the agent writes when it has walked the sockets says so, too, whichever of the two came first."""
+        for kind in ("tcp", "udp"):
+            with self.subTest(kind=kind):
+                owner = self.serve("db.service", kind, STOLEN)
+                thief = self.serve("session.scope", kind, STOLEN, address="::", device="eth0")
+                self.walk()
+                self.knock(kind, STOLEN)
+                self.assertEqual(self.heard(thief), [], "the thief heard them")
+                self.recorded(direction="inbound", protocol=kind, dst__port=STOLEN)
+                for process in (thief, owner):
+                    process.kill()
+                    process.wait()
+
+    def walk(self):
+        """A changed policy that is put in force makes the agent walk all sockets."""
+        file = self.target.dir / "policies" / "policy.yaml"
+        before = self.agent.status()["policy_version"]
+        fresh = file.with_name(".new")
+        fresh.write_text(file.read_text() + f"  - {{id: after-{before}, from: any, service: [tcp/7009]}}\n")
+        fresh.rename(file)
+        wait_until(lambda: self.agent.status()["policy_version"] > before, 5, "the policy is in force", 0.05)
+        time.sleep(0.2)  # the walk comes after the switch
+
     def test_a_more_specific_socket_that_does_not_listen(self):
         """Another user's, there before the server, which hears what it would hear without it."""
         squatter = self.target.pipe(PYTHON, "-c", SERVER, "bound", self.target.ip4, STOLEN, "", user="nobody")

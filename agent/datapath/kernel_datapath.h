@@ -62,6 +62,7 @@ public:
     [[nodiscard]] bh_control control() const override;
     Status judge(std::span<bh_judge_request> requests) override;
     Result<std::vector<WalkedSocket>> walk_sockets() override;
+    Result<std::vector<WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>& namespaces) override;
     bool in_scope(std::uint64_t cgroup_id) override;
     Status destroy_socket(const bh_walked_socket& socket) override;
     Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
@@ -120,8 +121,10 @@ private:
     Parts parts_;
     PlaneSlots slots_;
     DenialTables denials_;
-    Pair in_force_;                          // the roles of the control word
-    std::optional<Pair> fallback_;           // of the trial that the control word speaks of
+    Pair in_force_;                // the roles of the control word
+    std::optional<Pair> fallback_; // of the trial that the control word speaks of
+    Result<std::vector<WalkedSocket>> walk_where(const std::function<bool(std::uint32_t netns)>& wanted);
+
     std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC
     std::set<std::uint32_t> walked_;         // namespaces, by the last walk
     // Of other namespaces, which cannot end while it is kept: for one round of destroying.

@@ -13,19 +13,30 @@ namespace bulkhead::agent {
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
 {
+    return walk_where([](std::uint32_t) { return true; });
+}
+
+Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets_in(const std::set<std::uint32_t>& namespaces)
+{
+    return walk_where([&](std::uint32_t inode) { return namespaces.contains(inode); });
+}
+
+Result<std::vector<WalkedSocket>> KernelDatapath::walk_where(const std::function<bool(std::uint32_t)>& wanted)
+{
     walk_began_ = system_clock().monotonic();
     walked_.clear();
-    return parts_.walk.walk([this](const SocketWalk::Look& look) -> Status {
-        BULKHEAD_CHECK(in_namespace(parts_.netns.get(), look));
-        walked_.insert(namespace_inode(parts_.netns.get()));
+    return parts_.walk.walk([&](const SocketWalk::Look& look) -> Status {
         Status done;
-        parts_.namespaces.visit([&](std::uint32_t inode, int netns) {
+        const auto enter = [&](std::uint32_t inode, int netns) {
             auto looked = in_namespace(netns, look);
             if (looked)
                 walked_.insert(inode);
             else if (done)
                 done = std::move(looked);
-        });
+        };
+        if (const auto own = namespace_inode(parts_.netns.get()); wanted(own))
+            enter(own, parts_.netns.get());
+        parts_.namespaces.visit(wanted, enter);
         return done;
     });
 }
@@ -49,11 +60,12 @@ Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
                                : fail(ErrorKind::failed, "network namespace {} cannot be reached", socket.netns);
     }
     Status done = parts_.sock_diag.destroy(socket);
-    parts_.namespaces.visit([&](std::uint32_t inode, int) {
-        if (SockDiag* diag = sock_diag_of(inode); diag != nullptr)
-            if (auto tried = diag->destroy(socket); !tried && done)
-                done = std::move(tried);
-    });
+    parts_.namespaces.visit([](std::uint32_t) { return true; },
+                            [&](std::uint32_t inode, int) {
+                                if (SockDiag* diag = sock_diag_of(inode); diag != nullptr)
+                                    if (auto tried = diag->destroy(socket); !tried && done)
+                                        done = std::move(tried);
+                            });
     return done;
 }
 

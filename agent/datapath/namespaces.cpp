@@ -358,11 +358,13 @@ UniqueFd Namespaces::open(std::uint32_t inode) const
     return known == followed_.end() ? UniqueFd() : open_namespace(inode, known->second.holder);
 }
 
-void Namespaces::visit(const std::function<void(std::uint32_t, int)>& use) const
+void Namespaces::visit(const std::function<bool(std::uint32_t)>& wanted,
+                       const std::function<void(std::uint32_t, int)>& use) const
 {
     for (const auto& [inode, followed] : followed_)
-        if (const UniqueFd netns = open_namespace(inode, followed.holder))
-            use(inode, netns.get());
+        if (wanted(inode))
+            if (const UniqueFd netns = open_namespace(inode, followed.holder))
+                use(inode, netns.get());
 }
 
 std::vector<std::uint32_t> Namespaces::inodes() const

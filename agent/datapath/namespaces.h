@@ -45,8 +45,9 @@ public:
     void inspect(std::vector<Tampering>& found);
     [[nodiscard]] std::vector<PinnedObject> pinned() const;
 
-    // For each that is followed and can be reached; the descriptor is good for the call.
-    void visit(const std::function<void(std::uint32_t inode, int netns)>& use) const;
+    // For each wanted one that is followed and can be reached; the descriptor is good for the call.
+    void visit(const std::function<bool(std::uint32_t inode)>& wanted,
+               const std::function<void(std::uint32_t inode, int netns)>& use) const;
     [[nodiscard]] UniqueFd open(std::uint32_t inode) const;
     [[nodiscard]] bool follows(std::uint32_t inode) const { return followed_.contains(inode); }
     [[nodiscard]] std::size_t size() const { return followed_.size(); }

@@ -85,6 +85,8 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
         walked.insert(walked.end(), udp.begin(), udp.end());
         return {};
     }));
+    if (walked.empty())
+        return std::vector<WalkedSocket>{};
     BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;

@@ -159,8 +159,8 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::came(std::span<const std::u
     return forbidden;
 }
 
-// Anybody can fill the kernel's table with ports. Sessions are judged by the walk, which needs no table. False: it failed
-// in a way that is new, and may not the next time.
+// Anybody can fill the kernel's table with ports. Sessions are judged by the walk, which needs no table. False: it
+// failed in a way that is new, and may not the next time.
 bool SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
 {
     const auto adopted = datapath_.adopt_listeners(sockets);
@@ -175,10 +175,9 @@ bool SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
 Status SessionKeeper::look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last)
 {
     look_at_newcomers_again_ = clock_.monotonic() + second_look;
-    BULKHEAD_TRY(auto sockets, datapath_.walk_sockets());
+    BULKHEAD_TRY(const auto sockets, datapath_.walk_sockets_in(newcomers_));
     if (!adopt(sockets))
         look_again_ = look_at_newcomers_again_;
-    std::erase_if(sockets, [this](const auto& walked) { return !newcomers_.contains(walked.socket.netns); });
     BULKHEAD_TRY(auto denied, judge_sockets(sockets));
     for (auto& session : denied) {
         if (session.direction != policy::Direction::inbound)

@@ -62,7 +62,7 @@ private:
 class NamespaceFlood : public BpfTest {
 protected:
     static constexpr std::uint32_t hostile = 1000, honest = 1001, unknown = 1002; // users
-    static constexpr auto short_time = 1s;                        // of a slow machine; without bounds it is a minute
+    static constexpr auto short_time = 1s; // of a slow machine; without bounds it is a minute
 
     static void expect_short(const std::function<void()>& work)
     {
@@ -179,7 +179,6 @@ TEST_F(NamespaceFlood, WhatIsLookedForIsBoundedForEachUser)
     EXPECT_TRUE(search.want(1U << 20, {::getpid(), 0, -1, honest}));
 }
 
-// One more than a user may have, told of by the kernel.
 // One more than a user gets, in a user namespace of its own.
 constexpr std::size_t many_namespaces = agent::Namespaces::of_one_user + 1;
 void make_many_namespaces(std::uint32_t user)

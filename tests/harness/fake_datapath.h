@@ -73,6 +73,12 @@ public:
         std::erase_if(sockets, [&gone](const auto& walked) { return gone.contains(walked.socket.cookie); });
         return sockets;
     }
+    Result<std::vector<agent::WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>& namespaces) override
+    {
+        BULKHEAD_TRY(auto walked, walk_sockets());
+        std::erase_if(walked, [&](const auto& one) { return !namespaces.contains(one.socket.netns); });
+        return walked;
+    }
     bool in_scope(std::uint64_t cgroup_id) override
     {
         ++scope_questions;

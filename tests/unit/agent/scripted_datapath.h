@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <set>
 
 namespace bulkhead::test {
 
@@ -99,6 +100,10 @@ public:
     }
     Status judge(std::span<bh_judge_request>) override { return {}; }
     Result<std::vector<agent::WalkedSocket>> walk_sockets() override { return std::vector<agent::WalkedSocket>{}; }
+    Result<std::vector<agent::WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>&) override
+    {
+        return std::vector<agent::WalkedSocket>{};
+    }
     bool in_scope(std::uint64_t) override { return true; }
     Status destroy_socket(const bh_walked_socket&) override { return {}; }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override

@@ -182,9 +182,11 @@ Status Agent::bring_into_force()
             return tl::unexpected(error);
         }
     }
-    hints_ = std::make_unique<HintRounds>(*loop_, [this](auto hints) { return follow_hints(hints); });
+    hints_ = std::make_unique<HintRounds>(
+        *loop_, [this](auto hints, bool everywhere) { return follow_hints(hints, everywhere); });
     events_->on_unfollowed([this](const NamespaceHint& hint) { hints_->add(hint); });
-    follow_namespaces(); // those that came while no agent ran
+    if (follow_namespaces()) // those that came while no agent ran
+        hints_->go_on_soon();
     tell_takeover();
     events_->start();
     return {};
@@ -205,7 +207,10 @@ Status Agent::look_for_changes()
     if (config_.guard == GuardMode::automatic)
         log_info("guard: auto is always on this kernel: nothing here can prove that no socket sends without a door");
     if (const int events = datapath_->interface_events(); events >= 0)
-        loop_->watch(events, [this] { follow_interfaces(); });
+        loop_->watch(events, [this] {
+            follow_interfaces();
+            hints_->look_everywhere(); // one that has left may be in a namespace now that nobody is in yet
+        });
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
     loop_->every(400ms, [this] { look_for_tampering(); });
@@ -328,7 +333,8 @@ void Agent::second_passed()
     tell_takeover();
     follow_interfaces();
     report_denials();
-    follow_namespaces();
+    if (follow_namespaces())
+        hints_->go_on_soon();
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already

@@ -98,8 +98,8 @@ private:
     void tell_takeover();
     void look_at_capacity();
     void report_denials();
-    void follow_namespaces();
-    bool follow_hints(std::span<const NamespaceHint> hints);
+    bool follow_namespaces(); // true: there is more to do
+    bool follow_hints(std::span<const NamespaceHint> hints, bool everywhere);
     void judge_newcomers(const NamespaceChange& change);
     void report_flows();
     void walk_sockets();

@@ -35,7 +35,7 @@ void Agent::report_denials()
     denials_error_ = error;
 }
 
-void Agent::follow_namespaces()
+bool Agent::follow_namespaces()
 {
     const auto change = datapath_->follow_namespaces();
     const std::string trouble = change.trouble ? change.trouble->message : std::string();
@@ -43,15 +43,15 @@ void Agent::follow_namespaces()
         log_error("{}", trouble);
     namespace_error_ = trouble;
     judge_newcomers(change);
-    if (change.unfinished)
-        hints_->go_on_soon();
+    return change.unfinished;
 }
 
-bool Agent::follow_hints(std::span<const NamespaceHint> hints)
+bool Agent::follow_hints(std::span<const NamespaceHint> hints, bool everywhere)
 {
     const auto change = datapath_->follow_hints(hints);
     judge_newcomers(change);
-    return change.unfinished;
+    const bool more = everywhere && follow_namespaces();
+    return more || change.unfinished;
 }
 
 void Agent::judge_newcomers(const NamespaceChange& change)

@@ -27,6 +27,17 @@ void HintRounds::add(const NamespaceHint& hint)
     loop_.post([this] { run(); });
 }
 
+void HintRounds::look_everywhere()
+{
+    {
+        const std::lock_guard lock(mutex_);
+        everywhere_ = true;
+        if (std::exchange(planned_, true))
+            return;
+    }
+    loop_.post([this] { run(); });
+}
+
 void HintRounds::put(const NamespaceHint& hint)
 {
     auto user = std::find_if(users_.begin(), users_.end(), [&](const auto& one) { return one.uid == hint.user; });
@@ -41,14 +52,15 @@ void HintRounds::put(const NamespaceHint& hint)
         hints.push_back(hint);
 }
 
-std::vector<NamespaceHint> HintRounds::take()
+HintRounds::Work HintRounds::take()
 {
-    std::vector<NamespaceHint> taken;
+    Work taken;
     const std::lock_guard lock(mutex_);
-    while (!users_.empty() && taken.size() < of_a_round) {
+    taken.everywhere = std::exchange(everywhere_, false);
+    while (!users_.empty() && taken.hints.size() < of_a_round) {
         User user = std::move(users_.front());
         users_.pop_front();
-        taken.push_back(user.hints.front());
+        taken.hints.push_back(user.hints.front());
         user.hints.pop_front();
         if (!user.hints.empty())
             users_.push_back(std::move(user));
@@ -69,7 +81,8 @@ void HintRounds::go_on_soon()
 void HintRounds::run()
 {
     const auto begun = steady_clock::now();
-    const bool more = round_(take());
+    const auto work = take();
+    const bool more = round_(work.hints, work.everywhere);
     const auto took = std::chrono::ceil<std::chrono::milliseconds>(steady_clock::now() - begun);
     loop_.after(std::max<std::chrono::milliseconds>(shortest_rest, rest_for_work * took),
                 [this, more] { rested(more); });
@@ -79,7 +92,7 @@ void HintRounds::rested(bool more)
 {
     {
         const std::lock_guard lock(mutex_);
-        planned_ = more || !users_.empty();
+        planned_ = more || everywhere_ || !users_.empty();
         if (!planned_)
             return;
     }

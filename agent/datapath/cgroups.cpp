@@ -2,6 +2,7 @@
 #include "agent/datapath/cgroups.h"
 
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/mountinfo.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -15,7 +16,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 namespace bulkhead::agent {
 
@@ -26,20 +26,6 @@ constexpr std::size_t max_known = 16384;
 
 // include/linux/exportfs.h: the handle of a kernfs node is its 64-bit id.
 constexpr int handle_type_kernfs = 0xfe;
-
-std::string unescape_octal(const std::string& text)
-{
-    std::string result;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] == '\\' && i + 3 < text.size()) {
-            result += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
-            i += 3;
-        } else {
-            result += text[i];
-        }
-    }
-    return result;
-}
 
 // "<root>/a/b" -> "a/b"; empty for the root itself.
 std::string below(const std::string& root, const std::string& folder)
@@ -58,18 +44,10 @@ std::string below(const std::string& root, const std::string& folder)
 
 Result<std::string> find_cgroup2_root()
 {
-    // mountinfo(5), fields up to " - ": id parent major:minor root mount-point options...
     std::ifstream mounts("/proc/self/mountinfo");
-    std::string line;
-    while (std::getline(mounts, line)) {
-        const auto separator = line.find(" - ");
-        if (separator == std::string::npos || line.compare(separator + 3, 8, "cgroup2 ") != 0)
-            continue;
-        std::istringstream fields(line.substr(0, separator));
-        std::string id, parent, device, root, mount_point;
-        if (fields >> id >> parent >> device >> root >> mount_point)
-            return unescape_octal(mount_point);
-    }
+    for (std::string line; std::getline(mounts, line);)
+        if (auto mounted = parse_mountinfo(line); mounted && mounted->type == "cgroup2")
+            return std::move(mounted->point);
     auto error = fail(ErrorKind::failed, "no cgroup v2 hierarchy is mounted");
     error.value().mend = "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified";
     return error;

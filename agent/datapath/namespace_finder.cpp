@@ -51,6 +51,9 @@ UniqueFd namespace_of_socket(int pidfd, int socket)
 
 UniqueFd open_namespace(std::uint32_t inode, const NamespaceHolder& holder)
 {
+    if (!holder.mount.empty()) // which root may have put anything over, also a pipe
+        if (auto fd = if_it_is(inode, UniqueFd(::open(holder.mount.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC))))
+            return fd;
     if (holder.pid <= 0)
         return {};
     for (const int thread : {holder.tid, holder.pid})

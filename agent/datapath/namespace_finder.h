@@ -9,12 +9,13 @@
 
 namespace bulkhead::agent {
 
-// By whom a network namespace can be reached: a thread that is in it, or a process that holds a socket of it.
+// By what a network namespace can be reached: a thread that is in it, a process that holds a socket of it, or a mount.
 struct NamespaceHolder {
     int pid = 0;
     int tid = 0;            // 0: not known
     int socket = -1;        // the descriptor of `pid`; -1: not known
     std::uint32_t user = 0; // for whom it is looked for, where that takes long
+    std::string mount{};    // where it is mounted; empty: nowhere that is known
 };
 
 // A descriptor of the namespace, without a search; none when the holder has nothing to do with it (any more), or has it

@@ -103,7 +103,10 @@ Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<Spa
                        std::uint32_t own_inode, std::string cgroup)
     : pins_(std::move(pins)), skeleton_(&skeleton), elsewhere_(std::move(elsewhere)), own_inode_(own_inode),
       sweep_(std::move(cgroup)), own_addresses_(skeleton)
-{}
+{
+    if (skeleton.rodata->scope_is_root)
+        mounted_.emplace();
+}
 
 std::string Namespaces::pin_of(std::uint32_t inode) const
 {
@@ -126,9 +129,7 @@ Result<UniqueFd> Namespaces::make_gate(std::uint32_t inode) const
 
 Status Namespaces::open_pinned()
 {
-    Slice all(max_steps, at_a_start);
-    sweep_.go_on(all);
-    const auto present = sweep_.found();
+    const auto present = look_everywhere(at_a_start);
     std::set<std::uint32_t> dead;
     std::error_code error;
     for (std::filesystem::directory_iterator it(pins_.path() + "/links", error), end; it != end && !error;

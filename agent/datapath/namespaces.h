@@ -4,6 +4,7 @@
 #include "agent/datapath/bpf_objects.h"
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/holder_search.h"
+#include "agent/datapath/mounted_namespaces.h"
 #include "agent/datapath/namespace_finder.h"
 #include "agent/datapath/namespace_sweep.h"
 #include "agent/datapath/own_addresses.h"
@@ -77,6 +78,7 @@ private:
     [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed);
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder, int netns);
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
+    [[nodiscard]] Present look_everywhere(std::chrono::milliseconds patience);
     [[nodiscard]] bool has_room_for(std::uint32_t inode);
     [[nodiscard]] bool has_room_for_user(std::uint32_t inode, int netns);
     void take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns);
@@ -106,6 +108,7 @@ private:
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
     NamespaceSweep sweep_;
+    std::optional<MountedNamespaces> mounted_; // where every namespace of the host holds workloads
     HolderSearch search_;
     OwnAddresses own_addresses_;
     OwnAddresses::Elsewhere addresses_;

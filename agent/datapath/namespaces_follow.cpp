@@ -25,13 +25,9 @@ NamespaceHolder holder_of(const NamespaceHint& hint)
 
 NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
 {
-    Slice sweeping(max_steps, patience);
-    sweep_.go_on(sweeping);
-    auto present = sweep_.found();
-    present.erase(own_inode_);
+    const Present present = look_everywhere(patience);
     for (auto& [inode, followed] : followed_) // a sweep that takes long may know of processes that have ended
-        if (const auto holder = present.find(inode);
-            holder != present.end() && !open_namespace(inode, followed.holder))
+        if (const auto holder = present.find(inode); holder != present.end() && !open_namespace(inode, followed.holder))
             followed.holder = holder->second;
     mend(); // first: what was detached is not dead
     forget_dead(present, true);
@@ -40,6 +36,19 @@ NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
     follow_addresses(Slice(max_steps, patience));
     look_for_holders();
     return {take_came(), take_trouble(), !search_.idle()};
+}
+
+// One without a process of the cgroup is everybody's, so that a mount says only something where all are enforced.
+Namespaces::Present Namespaces::look_everywhere(std::chrono::milliseconds patience)
+{
+    Slice slice(max_steps, patience);
+    sweep_.go_on(slice);
+    auto present = sweep_.found();
+    if (mounted_)
+        for (const auto& [inode, place] : mounted_->now())
+            present[inode].mount = place;
+    present.erase(own_inode_);
+    return present;
 }
 
 NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)

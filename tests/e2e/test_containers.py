@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces of workloads with an interface that is not the host's: what comes by it passes no guard."""
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+from harness import namespaces
+from harness.bulkhead import Agent
+from harness.case import LabTest
+from harness.lab import wait_until
+
+POLICY = """
+version: 1
+segment: containers
+selector: {role: host}
+mode: enforce
+inbound: deny
+outbound: allow
+"""
+
+
+class Containers(LabTest):
+    @classmethod
+    def arrange(cls):
+        cls.host = cls.lab.add_host("host")
+        cls.caller = cls.lab.add_host("caller", 50)
+        policies = cls.host.dir / "policies"
+        policies.mkdir()
+        (policies / "policy.yaml").write_text(POLICY)
+        cls.agent = Agent(cls.host, {"role": "host"}, policy_dir=policies).start()
+        cls.inner = cls.host.netns + "-inner"
+
+    def setUp(self):
+        """A process of the host in a namespace of its own, that does not hear yet."""
+        namespaces.add(self.inner)
+        self.addCleanup(namespaces.delete, self.inner)
+        self.process = self.host.start("nsenter", f"--net=/run/netns/{self.inner}", "sleep", "60", unit="container.scope")
+        self.addCleanup(self.process.wait)
+        self.addCleanup(self.process.kill)
+        own = os.stat(f"/run/netns/{self.inner}").st_ino
+        wait_until(lambda: os.stat(f"/proc/{self.process.pid}/ns/net").st_ino == own, what="the process to be there")
+        pins, = self.lab.pins()
+        self.door = Path(pins, "links", f"sk_lookup_{own}")
+
+    def give_interface(self):
+        namespaces.batch(self.host.netns, ["link add mv0 link eth0 type macvlan mode bridge",
+                                           f"link set mv0 netns {self.inner}"])
+        namespaces.batch(self.inner, ["addr add 10.77.0.88/24 dev mv0", "link set mv0 up"])
+
+    def seconds_without_a_door(self):
+        began = time.monotonic()
+        wait_until(self.door.exists, what="the inbound door", interval=0.002)
+        return time.monotonic() - began
+
+    def test_the_door_is_there_before_somebody_hears(self):
+        try:
+            self.give_interface()
+        except Exception as error:  # noqa: BLE001 - ip(8) says that there is no such type
+            self.skipTest(f"no macvlan here: {error}")
+        self.seconds_without_a_door()
+        self.host.start("nsenter", f"--net=/run/netns/{self.inner}", *self.server(), unit="container.scope")
+        wait_until(lambda: "LISTEN" in self.host.run("nsenter", f"--net=/run/netns/{self.inner}", "ss", "-Htln",
+                                                     daemon=True).stdout, what="the server to listen")
+        outcome = self.caller.probe("tcp", "10.77.0.88", 80)
+        self.assertRefused(outcome, "ECONNREFUSED")
+        self.await_record(self.agent.violations, event="deny", direction="inbound", src__ip=self.caller.ip4,
+                          dst__ip="10.77.0.88", dst__port=80, process__unit="container.scope")
+
+    def test_an_interface_that_comes_has_it_put_there(self):
+        """By itself the agent looks once a second, which is half a second on average."""
+        took = []
+        for _ in range(9):
+            self.doCleanups()
+            self.setUp()
+            namespaces.batch(self.host.netns, [f"link add v0 type veth peer name eth9 netns {self.inner}"])
+            took.append(self.seconds_without_a_door())
+        print(f"after an interface came, the door was there in {statistics.median(took) * 1000:.0f} ms", flush=True)
+        self.assertLess(statistics.median(took), 0.25, took)
+
+    @staticmethod
+    def server():
+        return ["python3", "-c", "import socket, time\ns = socket.socket()\ns.bind(('0.0.0.0', 80))\ns.listen()\ntime.sleep(60)"]

@@ -152,8 +152,8 @@ static __always_inline int bh_may_be_for_others(const struct bh_address* destina
 
 /*
  * What arrives for sk_lookup or an established socket: TCP and UDP to one address, fragments of them too, which are put
- * together before. Not what could come from this host's own addresses (IPv6; the kernel drops it for IPv4), nor
- * datagrams to many, which pass no sk_lookup.
+ * together before. Not what could come from this host's own addresses (of IPv4 the kernel drops it, but with
+ * net.ipv4.conf.*.accept_local or route_localnet), nor datagrams to many, which pass no sk_lookup.
  */
 static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link)
 {
@@ -166,8 +166,11 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         struct iphdr* ip = data + link;
         if ((void*)(ip + 1) > end || *(__u8*)ip != BH_IPV4_PLAIN || *(__u8*)&ip->saddr == BH_IPV4_LOOPBACK)
             return 0;
-        struct bh_address destination;
+        struct bh_address source, destination;
+        bh_set_v4(&source, ip->saddr);
         bh_set_v4(&destination, ip->daddr);
+        if (BH_UNLIKELY(bh_own_address(&source) & BH_OWN_UNICAST))
+            return 0;
         if (ip->protocol == IPPROTO_TCP)
             return !bh_may_be_for_others(&destination);
         return ip->protocol == IPPROTO_UDP && !bh_may_be_for_others(&destination) &&

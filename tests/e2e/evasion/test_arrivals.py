@@ -162,20 +162,21 @@ allow:
         self.assertFalse([answer for answer in self.answers(0.05) if answer.flags & SYN and answer.source_port == port])
         self.refused_arrival(source=source, port=port)
 
-    def test_a_loopback_source_on_the_wire(self):
-        """Which a kernel that routes 127.0.0.0/8, and does not look where sources are, takes for its own."""
-        names = ("all.route_localnet", "eth0.route_localnet", "all.rp_filter", "eth0.rp_filter")
+    def test_a_source_on_the_wire_that_is_the_hosts_own(self):
+        """Which a kernel that routes 127.0.0.0/8, takes its own addresses from outside, and does not look where sources
+        are, takes for what the host says to itself."""
+        names = ("all.route_localnet", "eth0.route_localnet", "all.rp_filter", "eth0.rp_filter", "all.accept_local")
         before = [self.sysctl(name) for name in names]
-        for name, value in zip(names, (1, 1, 0, 0)):
+        for name, value in zip(names, (1, 1, 0, 0, 1)):
             self.sysctl(name, value)
         self.addCleanup(lambda: [self.sysctl(name, value) for name, value in zip(names, before)])
-        for protocol, transport in (("udp", packets.udp), ("tcp", packets.tcp)):
-            with self.subTest(protocol=protocol):
-                self.next_attempt()
-                number = 17 if protocol == "udp" else 6
-                self.inject(packets.ipv4("127.0.0.1", self.target.ip4, number,
-                                         transport("127.0.0.1", self.target.ip4, self.source, SHUT)))
-                self.refused_arrival(protocol, "127.0.0.1", reason="malformed")
+        for source in ("127.0.0.1", self.target.ip4):
+            for protocol, number, transport in (("udp", 17, packets.udp), ("tcp", 6, packets.tcp)):
+                with self.subTest(protocol=protocol, source=source):
+                    self.next_attempt()
+                    self.inject(packets.ipv4(source, self.target.ip4, number,
+                                             transport(source, self.target.ip4, self.source, SHUT)))
+                    self.refused_arrival(protocol, source, reason="malformed")
 
     def sysctl(self, name, value=None):
         assignment = "" if value is None else f"={value}"

@@ -112,6 +112,8 @@ Status Agent::open_records()
             SpoolOptions options;
             options.dir = config_.state_dir + "/spool";
             options.max_bytes = config_.spool_max_bytes;
+            if (!config_.controller.empty())
+                options.flow_bytes = options.max_bytes / 4 * 3;
             return open_spool(options);
         },
         clock_);

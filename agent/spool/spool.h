@@ -16,16 +16,17 @@ class FileOperations;
 
 // The agent's records on disk: an append-only log in segment files, bounded in bytes, format in docs/spool-format.md.
 // append() numbers records (seq, from 1, without holes, for ever); agent and boot id are the caller's to stamp. When
-// the bound is reached the oldest segment goes, acknowledged or not. Records that are lost so, damaged or never written
-// (disk full) become one gap record, with the host and ids of the record that follows, as soon as it can be written. A
-// torn tail after a crash is cut off. Thread-safe.
+// the bound is reached the oldest segment goes, acknowledged or not. Flows, of which anybody can make any number, have
+// a bound of their own, so that they push out nothing else. Records that are lost so, damaged or never written (disk
+// full) become one gap record, with the host and ids of the record that follows, as soon as it can be written. A torn
+// tail after a crash is cut off. Thread-safe.
 class Spool {
 public:
     virtual ~Spool() = default;
 
     // Numbers the record and appends it; strings that are no UTF-8 are repaired. Never blocks on the network; may block
     // on the disk. On a disk error the record is counted as lost and the error returned; a gap record follows when the
-    // disk is back.
+    // disk is back. A flow for which there is no room (SpoolOptions) is counted as lost, too, and is no error.
     virtual Status append(v1::Record record) = 0;
     // fdatasync what was appended. The daemon calls it once a second and at its end.
     virtual Status sync() = 0;
@@ -50,6 +51,9 @@ struct SpoolOptions {
     std::string dir;
     std::uint64_t max_bytes = 256ULL << 20;
     std::uint64_t segment_bytes = 8ULL << 20;
+    // Where records are acknowledged: with more than this waiting for that, flows are lost and other records are not.
+    // Whole segments count. 0: where nobody acknowledges, all are history alike.
+    std::uint64_t flow_bytes = 0;
 };
 // Opens or creates. A damaged segment is set aside (".damaged"); its records before the damage are kept, the others
 // reported as a gap.

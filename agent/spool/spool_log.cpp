@@ -101,6 +101,11 @@ Status SpoolLog::append(v1::Record record)
     stamp_.set_agent_id(record.agent_id());
     stamp_.set_boot_id(record.boot_id());
     stamped_ = true;
+    if (record.kind() == v1::Record::FLOW && flows_must_yield()) {
+        losses_.add_unnumbered(1);
+        ++lost_;
+        return {};
+    }
     auto status = report_losses(record.time_us());
     if (status)
         status = write(record);
@@ -111,6 +116,22 @@ Status SpoolLog::append(v1::Record record)
     }
     appended_.notify_all();
     return status;
+}
+
+bool SpoolLog::flows_must_yield()
+{
+    if (options_.flow_bytes == 0)
+        return false;
+    std::uint64_t waiting = 0;
+    for (auto it = segments_.rbegin(); it != segments_.rend() && (*it)->next_seq() - 1 > acknowledged_; ++it)
+        waiting += (*it)->bytes();
+    const bool yield = waiting > (flows_yield_ ? options_.flow_bytes / 8 * 7 : options_.flow_bytes);
+    if (yield && !flows_yield_)
+        log_warning("spool: {} MiB wait for the controller: flows are lost from now on, so that nothing else is",
+                    waiting >> 20);
+    else if (!yield && flows_yield_)
+        log_info("spool: the controller has taken enough: flows are recorded again");
+    return flows_yield_ = yield;
 }
 
 Status SpoolLog::write(v1::Record& record)

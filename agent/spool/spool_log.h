@@ -36,6 +36,7 @@ private:
     // All below with mutex_ held, unless said otherwise.
     Status write(v1::Record& record);
     Status make_room(std::size_t frame_bytes);
+    [[nodiscard]] bool flows_must_yield();
     Status roll();
     void drop_oldest();
     void lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps);
@@ -59,6 +60,7 @@ private:
     std::vector<std::shared_ptr<SegmentFile>> unsynced_; // rolled since the last sync
     bool dir_changed_ = true;
     Losses losses_;
+    bool flows_yield_ = false; // which was said
     bool stamped_ = false;
     v1::Record stamp_; // host and ids of the newest record, for gap records
     std::uint64_t acknowledged_ = 0, next_ = 1, durable_next_ = 1, bytes_ = 0, lost_ = 0;

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 namespace bulkhead::agent {
 namespace {
 
@@ -153,6 +155,47 @@ TEST(Spool, GapRecordsCarryTheHostOfTheirNeighbours)
         EXPECT_NE(record.time_us(), 0);
         EXPECT_EQ(record.count(), 1U);
     }
+}
+
+// Flows, which whoever has a shell makes without end, while the controller is away.
+TEST(Spool, FlowsPushOutNoViolation)
+{
+    const SpoolFolder folder;
+    auto opened = open_spool({folder.path(), 16384, 1024, 8192});
+    ASSERT_TRUE(opened) << opened.error().message;
+    auto& spool = **opened;
+    auto violation = numbered(1);
+    violation.set_kind(v1::Record::VIOLATION);
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        violation.set_policy_version(i);
+        ASSERT_TRUE(spool.append(violation));
+        append(spool, 1, 200);
+    }
+    const auto records = read_all(spool);
+    const auto violations = static_cast<std::uint64_t>(std::count_if(
+        records.begin(), records.end(), [](const auto& one) { return one.kind() == v1::Record::VIOLATION; }));
+    EXPECT_EQ(violations, 20U);
+    ASSERT_TRUE(spool.sync()); // tells of the last ones
+    std::uint64_t told = 0;
+    const auto all = read_all(spool);
+    for (const auto& gap : gaps_of(all))
+        told += gap.count();
+    EXPECT_EQ(all.size() - gaps_of(all).size() + told, 20U * 201);
+    EXPECT_EQ(spool.lost(), told);
+    EXPECT_LT(spool.bytes(), 16384U) << "the oldest is there yet";
+
+    ASSERT_TRUE(spool.acknowledge(spool.next_seq() - 1));
+    const auto next = spool.next_seq();
+    append(spool, 1, 10);
+    EXPECT_EQ(spool.next_seq(), next + 10) << "the controller has had all";
+}
+
+TEST(Spool, WhereNobodyAcknowledgesTheNewestFlowsStay)
+{
+    const SpoolFolder folder;
+    const auto spool = folder.open(1024, 16384);
+    append(*spool, 1, 2000);
+    EXPECT_EQ(read_all(*spool, spool->first_seq()).back().policy_version(), 2000U);
 }
 
 // A lost gap record must not take with it what it told.

@@ -248,6 +248,18 @@ class HostTest(unittest.TestCase):
         for word in (STRANGER[4], STRANGER[6], '"denied"', "other.service"):
             self.assertIn(word, violations)
 
+    def test_06_enforce_where_a_container_will_be(self):
+        """Container engines mount a network namespace, which the agent's own mount namespace has to show."""
+        self.vm.check("ip netns add blue")
+        inode = self.vm.check("stat -Lc %i /run/netns/blue").strip()
+
+        def door_stands():
+            return self.vm.run(f"ls /sys/fs/bpf/bulkhead/*/links/sk_lookup_{inode}").status == 0
+
+        wait_for(door_stands, "the inbound door stands in it, though nobody is there")
+        self.vm.check("ip netns del blue")
+        wait_for(lambda: not door_stands(), "it is forgotten")
+
     def test_07_agent_killed(self):
         with self.assert_no_gap("killed"):
             self.vm.check("systemctl kill -s KILL bulkheadd.service")

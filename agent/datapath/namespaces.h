@@ -55,7 +55,7 @@ public:
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
     static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
-    // How many one user may have followed, so that others find room.
+    // How many one user may have followed, so that others find room. With that many, none without a process is taken in.
     static constexpr std::size_t of_one_user = BH_NAMESPACES / 2;
 
 private:

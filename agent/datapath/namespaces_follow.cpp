@@ -113,7 +113,8 @@ void Namespaces::take_in_present(const Present& present, std::chrono::millisecon
         if (it == present.end())
             it = present.begin();
         const auto& [inode, holder] = *it;
-        if (followed_.contains(inode) || !has_room_for(inode))
+        const bool empty = holder.pid == 0;
+        if (followed_.contains(inode) || (empty && followed_.size() >= of_one_user) || !has_room_for(inode))
             continue;
         if (!slice.take())
             return;

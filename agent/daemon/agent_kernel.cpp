@@ -50,6 +50,8 @@ bool Agent::follow_hints(std::span<const NamespaceHint> hints, bool everywhere)
 {
     const auto change = datapath_->follow_hints(hints);
     judge_newcomers(change);
+    if (everywhere)
+        log_debug("interfaces have changed: looking for network namespaces without an inbound door");
     const bool more = everywhere && follow_namespaces();
     return more || change.unfinished;
 }

@@ -17,9 +17,9 @@ class FileOperations;
 // The agent's records on disk: an append-only log in segment files, bounded in bytes, format in docs/spool-format.md.
 // append() numbers records (seq, from 1, without holes, for ever); agent and boot id are the caller's to stamp. When
 // the bound is reached the oldest segment goes, acknowledged or not. Flows, of which anybody can make any number, have
-// a bound of their own, so that they push out nothing else. Records that are lost so, damaged or never written (disk
-// full) become one gap record, with the host and ids of the record that follows, as soon as it can be written. A torn
-// tail after a crash is cut off. Thread-safe.
+// a bound of their own where records are acknowledged, so that they push out nothing else. Records that are lost so,
+// damaged or never written (disk full) become one gap record, with the host and ids of the record that follows, as soon
+// as it can be written. A torn tail after a crash is cut off. Thread-safe.
 class Spool {
 public:
     virtual ~Spool() = default;

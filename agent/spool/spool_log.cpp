@@ -12,11 +12,19 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::size_t read_chunk_bytes = 1U << 20;
+constexpr auto tell_yielded_every = std::chrono::minutes(1);
 static_assert(read_chunk_bytes > frame_header_bytes + max_payload_bytes, "a chunk holds at least one frame");
 
 std::int64_t now_us()
 {
     return std::chrono::duration_cast<std::chrono::microseconds>(system_clock().wall().time_since_epoch()).count();
+}
+
+// Not the end of a session that was cut, which is a violation like what was refused at a door.
+bool is_mere_flow(const v1::Record& record)
+{
+    return record.kind() == v1::Record::FLOW && record.verdict() != v1::Record::DENIED &&
+           record.verdict() != v1::Record::WOULD_DENY;
 }
 
 // One stretch of one segment, read without the lock.
@@ -89,6 +97,7 @@ SpoolLog::SpoolLog(FileOperations& files, SpoolOptions options, UniqueFd lock, U
 
 SpoolLog::~SpoolLog()
 {
+    tell_yielded_at_ = {};
     if (const auto status = sync(); !status)
         log_error("spool: {}", status.error().message);
 }
@@ -101,12 +110,15 @@ Status SpoolLog::append(v1::Record record)
     stamp_.set_agent_id(record.agent_id());
     stamp_.set_boot_id(record.boot_id());
     stamped_ = true;
-    if (record.kind() == v1::Record::FLOW && flows_must_yield()) {
-        losses_.add_unnumbered(1);
+    if (is_mere_flow(record) && flows_must_yield()) {
+        if (yielded_++ == 0)
+            tell_yielded_at_ = system_clock().monotonic() + tell_yielded_every;
         ++lost_;
         return {};
     }
     auto status = report_losses(record.time_us());
+    if (status && !flows_yield_)
+        status = report_yielded(record.time_us());
     if (status)
         status = write(record);
     if (!status) {
@@ -210,13 +222,8 @@ void SpoolLog::lose(std::uint64_t from, std::uint64_t to, const std::vector<Held
 Status SpoolLog::report_losses(std::int64_t time_us)
 {
     while (!losses_.empty()) {
-        auto gap = stamp_;
-        gap.set_kind(v1::Record::GAP);
-        gap.set_time_us(time_us);
-        *gap.mutable_lost() = losses_.take();
-        gap.set_count(1);
-        const auto lost = gap.lost();
-        if (auto status = write(gap); !status) {
+        const auto lost = losses_.take();
+        if (auto status = write_gap(lost, time_us); !status) {
             losses_.put_back(lost);
             return status;
         }
@@ -224,9 +231,33 @@ Status SpoolLog::report_losses(std::int64_t time_us)
     return {};
 }
 
+// Not one by one: these gap records are in the room that flows have left to others.
+Status SpoolLog::report_yielded(std::int64_t time_us)
+{
+    if (yielded_ == 0)
+        return {};
+    v1::Lost lost;
+    lost.set_count(yielded_);
+    lost.set_where("spool");
+    BULKHEAD_CHECK(write_gap(lost, time_us));
+    yielded_ = 0;
+    tell_yielded_at_ = system_clock().monotonic() + tell_yielded_every;
+    return {};
+}
+
+Status SpoolLog::write_gap(const v1::Lost& lost, std::int64_t time_us)
+{
+    auto gap = stamp_;
+    gap.set_kind(v1::Record::GAP);
+    gap.set_time_us(time_us);
+    *gap.mutable_lost() = lost;
+    gap.set_count(1);
+    return write(gap);
+}
+
 Status SpoolLog::save_state()
 {
-    return state_file_.write({acknowledged_, next_, lost_, losses_.unnumbered()});
+    return state_file_.write({acknowledged_, next_, lost_, losses_.unnumbered() + yielded_});
 }
 
 Status SpoolLog::sync_records()
@@ -267,8 +298,11 @@ Status SpoolLog::sync()
     Status reported;
     {
         const std::lock_guard lock(mutex_);
-        if (stamped_ && !losses_.empty()) {
+        const bool tell_yielded = yielded_ != 0 && tell_yielded_at_ <= system_clock().monotonic();
+        if (stamped_ && (tell_yielded || !losses_.empty())) {
             reported = report_losses(now_us());
+            if (reported && tell_yielded)
+                reported = report_yielded(now_us());
             appended_.notify_all();
         }
     }

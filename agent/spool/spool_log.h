@@ -6,6 +6,7 @@
 #include "agent/spool/segment.h"
 #include "agent/spool/spool.h"
 #include "agent/spool/state_file.h"
+#include "common/core/clock.h"
 
 #include <condition_variable>
 #include <deque>
@@ -41,6 +42,8 @@ private:
     void drop_oldest();
     void lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps);
     Status report_losses(std::int64_t time_us);
+    Status report_yielded(std::int64_t time_us);
+    Status write_gap(const v1::Lost& lost, std::int64_t time_us);
     Status save_state();
     void skip_numbers_to(std::uint64_t next_seq);
     void replace_damaged(const std::shared_ptr<SegmentFile>& segment);
@@ -60,7 +63,9 @@ private:
     std::vector<std::shared_ptr<SegmentFile>> unsynced_; // rolled since the last sync
     bool dir_changed_ = true;
     Losses losses_;
-    bool flows_yield_ = false; // which was said
+    bool flows_yield_ = false;  // which was said
+    std::uint64_t yielded_ = 0; // of which no gap record tells yet
+    MonotonicTime tell_yielded_at_{};
     bool stamped_ = false;
     v1::Record stamp_; // host and ids of the newest record, for gap records
     std::uint64_t acknowledged_ = 0, next_ = 1, durable_next_ = 1, bytes_ = 0, lost_ = 0;

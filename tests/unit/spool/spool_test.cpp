@@ -158,36 +158,95 @@ TEST(Spool, GapRecordsCarryTheHostOfTheirNeighbours)
 }
 
 // Flows, which whoever has a shell makes without end, while the controller is away.
-TEST(Spool, FlowsPushOutNoViolation)
-{
-    const SpoolFolder folder;
-    auto opened = open_spool({folder.path(), 16384, 1024, 8192});
-    ASSERT_TRUE(opened) << opened.error().message;
-    auto& spool = **opened;
-    auto violation = numbered(1);
-    violation.set_kind(v1::Record::VIOLATION);
-    for (std::uint64_t i = 0; i < 20; ++i) {
-        violation.set_policy_version(i);
-        ASSERT_TRUE(spool.append(violation));
-        append(spool, 1, 200);
+class CrowdedSpool : public testing::Test {
+protected:
+    void SetUp() override { open(); }
+    void open()
+    {
+        spool_.reset();
+        auto opened = open_spool({folder_.path(), 16384, 1024, 8192});
+        ASSERT_TRUE(opened) << opened.error().message;
+        spool_ = *std::move(opened);
     }
-    const auto records = read_all(spool);
-    const auto violations = static_cast<std::uint64_t>(std::count_if(
-        records.begin(), records.end(), [](const auto& one) { return one.kind() == v1::Record::VIOLATION; }));
-    EXPECT_EQ(violations, 20U);
-    ASSERT_TRUE(spool.sync()); // tells of the last ones
-    std::uint64_t told = 0;
-    const auto all = read_all(spool);
-    for (const auto& gap : gaps_of(all))
-        told += gap.count();
-    EXPECT_EQ(all.size() - gaps_of(all).size() + told, 20U * 201);
-    EXPECT_EQ(spool.lost(), told);
-    EXPECT_LT(spool.bytes(), 16384U) << "the oldest is there yet";
+    void append_violation(v1::Record::Kind kind, std::uint64_t number)
+    {
+        auto violation = numbered(number);
+        violation.set_kind(kind);
+        violation.set_verdict(v1::Record::DENIED);
+        ASSERT_TRUE(spool_->append(violation));
+        ++appended_;
+    }
+    void append_flows(std::uint64_t number)
+    {
+        append(*spool_, 1, number);
+        appended_ += number;
+    }
+    // With what gap records tell of, all that was appended; gap records do not count.
+    [[nodiscard]] std::uint64_t accounted_for() const
+    {
+        const auto records = read_all(*spool_);
+        std::uint64_t sum = records.size();
+        for (const auto& gap : gaps_of(records))
+            sum += gap.count() - 1;
+        return sum;
+    }
+    [[nodiscard]] std::size_t violations() const
+    {
+        const auto records = read_all(*spool_);
+        return static_cast<std::size_t>(std::count_if(
+            records.begin(), records.end(), [](const auto& one) { return one.verdict() == v1::Record::DENIED; }));
+    }
+    SpoolFolder folder_;
+    std::unique_ptr<Spool> spool_;
+    std::uint64_t appended_ = 0;
+};
 
-    ASSERT_TRUE(spool.acknowledge(spool.next_seq() - 1));
-    const auto next = spool.next_seq();
-    append(spool, 1, 10);
-    EXPECT_EQ(spool.next_seq(), next + 10) << "the controller has had all";
+TEST_F(CrowdedSpool, FlowsPushOutNoViolation)
+{
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        append_violation(i % 2 == 0 ? v1::Record::VIOLATION : v1::Record::FLOW, i); // a session that was cut is a flow
+        append_flows(200);
+        ASSERT_TRUE(spool_->sync());
+    }
+    EXPECT_EQ(violations(), 20U);
+    EXPECT_TRUE(gaps_of(read_all(*spool_)).empty()) << "they would take the room; one a minute tells";
+    EXPECT_LT(spool_->bytes(), 16384U) << "the oldest is there yet";
+    const auto lost = spool_->lost();
+    open();
+    EXPECT_EQ(accounted_for(), appended_);
+    ASSERT_EQ(gaps_of(read_all(*spool_)).size(), 1U);
+    EXPECT_EQ(gaps_of(read_all(*spool_))[0].where(), "spool");
+    EXPECT_EQ(gaps_of(read_all(*spool_))[0].count(), lost);
+    EXPECT_EQ(spool_->lost(), lost);
+}
+
+TEST_F(CrowdedSpool, FlowsAreRecordedAgainWhenSomeHaveBeenTaken)
+{
+    append_flows(1000);
+    ASSERT_GT(spool_->lost(), 0U);
+    const auto held = spool_->next_seq() - 1;
+    const auto few = held / 20;
+    ASSERT_TRUE(spool_->acknowledge(few));
+    append_flows(1);
+    EXPECT_EQ(spool_->next_seq() - 1, held) << "not back and forth with every acknowledgement";
+    ASSERT_TRUE(spool_->acknowledge(held / 2));
+    append_flows(1);
+    EXPECT_EQ(spool_->next_seq() - 1, held + 2) << "what was lost, and the flow";
+    EXPECT_EQ(accounted_for(), appended_);
+    ASSERT_TRUE(spool_->acknowledge(held + 2));
+    append_flows(10);
+    EXPECT_EQ(spool_->next_seq() - 1, held + 12);
+}
+
+TEST_F(CrowdedSpool, ARestartDoesNotMakeRoom)
+{
+    append_flows(1000);
+    open();
+    const auto held = spool_->next_seq() - 1;
+    append_flows(100);
+    EXPECT_EQ(spool_->next_seq() - 1, held);
+    open();
+    EXPECT_EQ(accounted_for(), appended_);
 }
 
 TEST(Spool, WhereNobodyAcknowledgesTheNewestFlowsStay)

@@ -53,6 +53,9 @@ volatile __u8 host_forwards;
 /* Bits bh_own_filter_bit() that no address in bh_own_addresses has. Writer: agent. */
 volatile __u64 not_own_addresses[BH_OWN_FILTER_BITS / 64];
 
+/* An interface takes IPv4 from outside that says to come from this host (net.ipv4.conf.*.accept_local). Writer: agent. */
+volatile __u8 host_accepts_own;
+
 /* Any socket may bind to what is not the host's address (net.ipv[46].ip_nonlocal_bind). Writer: agent. */
 volatile __u8 host_binds_anywhere;
 

@@ -44,15 +44,20 @@ bool sysctl_is_set(const std::string& name)
     return (file >> value) && value != 0;
 }
 
+// For all interfaces, or for one. ipv4/ip_forward is another name of ipv4/conf/all/forwarding.
+bool is_set_for_any(const std::vector<Interface>& interfaces, const std::string& family, const std::string& setting)
+{
+    const std::string folder = family + "/conf/";
+    return sysctl_is_set(folder + "all/" + setting) ||
+           std::any_of(interfaces.begin(), interfaces.end(), [&](const Interface& one) {
+               return sysctl_is_set(folder + one.name + "/" + setting);
+           });
+}
+
 // Whether the calling thread's namespace routes between interfaces.
 bool forwards(const std::vector<Interface>& interfaces)
 {
-    if (sysctl_is_set("ipv4/ip_forward") || sysctl_is_set("ipv6/conf/all/forwarding"))
-        return true;
-    return std::any_of(interfaces.begin(), interfaces.end(), [](const Interface& one) {
-        return sysctl_is_set("ipv4/conf/" + one.name + "/forwarding") ||
-               sysctl_is_set("ipv6/conf/" + one.name + "/forwarding");
-    });
+    return is_set_for_any(interfaces, "ipv4", "forwarding") || is_set_for_any(interfaces, "ipv6", "forwarding");
 }
 
 } // namespace
@@ -152,6 +157,7 @@ Status Guard::follow_interfaces()
     std::stable_partition(present.begin(), present.end(),
                           [](const Interface& one) { return one.header == LinkHeader::ethernet; });
     skeleton_->bss->host_forwards = forwards(present) ? 1 : 0;
+    skeleton_->bss->host_accepts_own = is_set_for_any(present, "ipv4", "accept_local") ? 1 : 0;
     skeleton_->bss->host_binds_anywhere =
         sysctl_is_set("ipv4/ip_nonlocal_bind") || sysctl_is_set("ipv6/ip_nonlocal_bind") ? 1 : 0;
     Status first_failure;

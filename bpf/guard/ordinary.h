@@ -169,7 +169,7 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         struct bh_address source, destination;
         bh_set_v4(&source, ip->saddr);
         bh_set_v4(&destination, ip->daddr);
-        if (BH_UNLIKELY(bh_own_address(&source) & BH_OWN_UNICAST))
+        if (BH_UNLIKELY(host_accepts_own) && (bh_own_address(&source) & BH_OWN_UNICAST))
             return 0;
         if (ip->protocol == IPPROTO_TCP)
             return !bh_may_be_for_others(&destination);

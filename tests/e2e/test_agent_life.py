@@ -70,6 +70,21 @@ print(tries, passed)
             self.assertTrue(session.exchange()["ok"])
             session.close()
 
+    def test_an_address_that_moves_to_a_peer_while_no_agent_runs_can_be_reached(self):
+        """As a cluster's address does; what the kernel was told of the host's own addresses is old then."""
+        moved = "10.77.0.200"
+        self.app.run("ip", "addr", "add", f"{moved}/24", "dev", "eth0", daemon=True).check()
+        self.addCleanup(self.app.run, "ip", "addr", "del", f"{moved}/24", "dev", "eth0", daemon=True)
+        self.app.serve("tcp", 7444, moved)
+        wait_until(lambda: self.app.probe("tcp", moved, 7444).get("ok"), what="the host to be served by itself")
+        time.sleep(1.2)  # the agent looks at addresses at once, and once a second
+        self.agent.kill()
+        self.app.run("ip", "addr", "del", f"{moved}/24", "dev", "eth0", daemon=True).check()
+        self.guest.run("ip", "addr", "add", f"{moved}/24", "dev", "eth0", daemon=True).check()
+        self.addCleanup(self.guest.run, "ip", "addr", "del", f"{moved}/24", "dev", "eth0", daemon=True)
+        self.guest.serve("tcp", 7445, moved)
+        self.assertPasses(self.app.probe("tcp", moved, 7445))
+
     def test_clean_stop_leaves_enforcement(self):
         self.assertEqual(self.agent.stop(), 0)
         self.enforced()

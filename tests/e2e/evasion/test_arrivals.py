@@ -9,10 +9,10 @@ import struct
 import time
 
 from harness import namespaces
-from harness.lab import PYTHON
+from harness.lab import PYTHON, wait_until
 
 from . import packets
-from .case import EvasionTest
+from .case import EvasionTest, last_attempt
 from .packets import ACK, FIN, PSH, RST, SYN, URG
 from .wire import Wire
 
@@ -170,6 +170,7 @@ allow:
         for name, value in zip(names, (1, 1, 0, 0, 1)):
             self.sysctl(name, value)
         self.addCleanup(lambda: [self.sysctl(name, value) for name, value in zip(names, before)])
+        wait_until(self.own_address_is_refused, what="the agent to know of the setting", interval=0.2)
         for source in ("127.0.0.1", self.target.ip4):
             for protocol, number, transport in (("udp", 17, packets.udp), ("tcp", 6, packets.tcp)):
                 with self.subTest(protocol=protocol, source=source):
@@ -177,6 +178,13 @@ allow:
                     self.inject(packets.ipv4(source, self.target.ip4, number,
                                              transport(source, self.target.ip4, self.source, SHUT)))
                     self.refused_arrival(protocol, source, reason="malformed")
+
+    def own_address_is_refused(self):
+        """Once a second the agent looks at what is set."""
+        self.inject(packets.ipv4(self.target.ip4, self.target.ip4, 6,
+                                 packets.tcp(self.target.ip4, self.target.ip4, self.source, SHUT + 1)))
+        return [record for record in self.agent.violations("--from", self.target.ip4)
+                if record.get("reason") == "malformed" and last_attempt(record) >= self.began]
 
     def sysctl(self, name, value=None):
         assignment = "" if value is None else f"={value}"

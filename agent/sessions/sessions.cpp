@@ -146,16 +146,24 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::tick()
         BULKHEAD_CHECK(look(forbidden));
         std::erase_if(forbidden, [](const auto& session) { return !session.destroyed; });
     }
-    if (look_at_newcomers_again_ && *look_at_newcomers_again_ <= now)
-        BULKHEAD_CHECK(look_at_newcomers(forbidden, true));
+    std::set<std::uint32_t> due_newcomers;
+    for (const auto& [netns, look_again] : newcomers_)
+        if (look_again <= now)
+            due_newcomers.insert(netns);
+    if (due_newcomers.empty())
+        return forbidden;
+    BULKHEAD_TRY(const bool all_destroyed, look_at_newcomers(due_newcomers, forbidden));
+    if (all_destroyed)
+        for (const auto netns : due_newcomers)
+            newcomers_.erase(netns);
     return forbidden;
 }
 
 Result<std::vector<ForbiddenSession>> SessionKeeper::came(std::span<const std::uint32_t> namespaces)
 {
-    newcomers_.insert(namespaces.begin(), namespaces.end());
+    const std::set<std::uint32_t> came(namespaces.begin(), namespaces.end());
     std::vector<ForbiddenSession> forbidden;
-    BULKHEAD_CHECK(look_at_newcomers(forbidden, false)); // a handshake that is under way now shows at the next look
+    BULKHEAD_CHECK(look_at_newcomers(came, forbidden));
     return forbidden;
 }
 
@@ -171,27 +179,28 @@ bool SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
     return false;
 }
 
-// Adds those that it destroyed. Outbound sessions have passed the doors of their cgroup.
-Status SessionKeeper::look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last)
+// Adds those that it destroyed; false: not all could be. They are looked at again a second later, unless the caller
+// knows better: a handshake that is under way now shows then. Outbound sessions have passed the doors of their cgroup.
+Result<bool> SessionKeeper::look_at_newcomers(const std::set<std::uint32_t>& namespaces,
+                                              std::vector<ForbiddenSession>& forbidden)
 {
-    look_at_newcomers_again_ = clock_.monotonic() + second_look;
-    BULKHEAD_TRY(const auto sockets, datapath_.walk_sockets_in(newcomers_));
+    const auto again = clock_.monotonic() + second_look;
+    for (const auto netns : namespaces)
+        newcomers_[netns] = again;
+    BULKHEAD_TRY(const auto sockets, datapath_.walk_sockets_in(namespaces));
     if (!adopt(sockets))
-        look_again_ = look_at_newcomers_again_;
+        look_again_ = again;
     BULKHEAD_TRY(auto denied, judge_sockets(sockets));
+    bool all_destroyed = true;
     for (auto& session : denied) {
         if (session.direction != policy::Direction::inbound)
             continue;
         session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
-        last = last && session.destroyed;
+        all_destroyed = all_destroyed && session.destroyed;
         if (session.destroyed)
             forbidden.push_back(std::move(session));
     }
-    if (last) {
-        newcomers_.clear();
-        look_at_newcomers_again_.reset();
-    }
-    return {};
+    return all_destroyed;
 }
 
 Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)

@@ -7,6 +7,7 @@
 #include "common/policy/host_policy.h"
 
 #include <functional>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -50,7 +51,7 @@ public:
 private:
     [[nodiscard]] bool adopt(std::span<const WalkedSocket> sockets);
     Status look(std::vector<ForbiddenSession>& forbidden);
-    Status look_at_newcomers(std::vector<ForbiddenSession>& forbidden, bool last);
+    Result<bool> look_at_newcomers(const std::set<std::uint32_t>& namespaces, std::vector<ForbiddenSession>& forbidden);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
     Status judge_other_ways(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);
@@ -66,8 +67,7 @@ private:
     // still_denied_ and makes it the next deadlines_, so what is gone or allowed again drops out.
     std::unordered_map<std::string, MonotonicTime> deadlines_, still_denied_;
     std::optional<MonotonicTime> look_again_;
-    std::set<std::uint32_t> newcomers_; // namespaces whose inbound sessions are to be judged once more
-    std::optional<MonotonicTime> look_at_newcomers_again_;
+    std::map<std::uint32_t, MonotonicTime> newcomers_; // namespaces whose inbound sessions are to be judged again, when
     std::string adoption_error_; // that was told of
 };
 

@@ -445,6 +445,25 @@ TEST_F(Sessions, WhatANewNamespaceAcceptedIsCutWhateverIsToBecomeOfOldSessions)
     EXPECT_EQ(datapath.walks, walks) << "done with it";
 }
 
+// As on a host that starts containers all the time, or where a user wants it to look so.
+TEST_F(Sessions, NewNamespacesWithoutEndDoNotKeepTheOldOnesNew)
+{
+    EXPECT_TRUE(after(Kind::keep).empty());
+    const auto comes = [&](std::uint32_t netns) { return keeper.came(std::vector{netns}).value(); };
+    EXPECT_TRUE(comes(1).empty());
+    for (std::uint32_t netns = 2; netns < 10; ++netns) {
+        clock.advance(900ms);
+        EXPECT_TRUE(comes(netns).empty());
+        EXPECT_TRUE(keeper.tick()->empty());
+    }
+    recorded = {{1, Direction::inbound}};
+    datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 1})};
+    clock.advance(900ms);
+    EXPECT_TRUE(comes(10).empty());
+    EXPECT_TRUE(keeper.tick()->empty()) << "what a change forbids later is for `sessions:` to decide on";
+    EXPECT_TRUE(datapath.destroyed.empty());
+}
+
 TEST(ListenerIndex, KeepsNamespacesApart)
 {
     auto elsewhere = listener("0.0.0.0", 80, 2);

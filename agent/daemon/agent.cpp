@@ -184,11 +184,14 @@ Status Agent::bring_into_force()
             return tl::unexpected(error);
         }
     }
-    hints_ = std::make_unique<HintRounds>(
-        *loop_, [this](auto hints, bool everywhere) { return follow_hints(hints, everywhere); });
+    hints_ = std::make_unique<HintRounds>(*loop_, [this](auto hints) { return follow_hints(hints); });
+    looks_ = std::make_unique<Rounds>(*loop_, [this] {
+        log_debug("interfaces have changed: looking for network namespaces without an inbound door");
+        look_for_namespaces();
+        return false;
+    });
     events_->on_unfollowed([this](const NamespaceHint& hint) { hints_->add(hint); });
-    if (follow_namespaces()) // those that came while no agent ran
-        hints_->go_on_soon();
+    look_for_namespaces(); // those that came while no agent ran
     tell_takeover();
     events_->start();
     return {};
@@ -211,7 +214,7 @@ Status Agent::look_for_changes()
     if (const int events = datapath_->interface_events(); events >= 0)
         loop_->watch(events, [this] {
             follow_interfaces();
-            hints_->look_everywhere(); // one that has left may be in a namespace now that nobody is in yet
+            looks_->ask(); // one that has left may be in a namespace now that nobody is in yet
         });
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
@@ -335,8 +338,8 @@ void Agent::second_passed()
     tell_takeover();
     follow_interfaces();
     report_denials();
-    if (follow_namespaces())
-        hints_->go_on_soon();
+    look_for_namespaces();
+    tell_namespace_trouble();
     report_flows();
     if (const auto synced = spool_->sync(); !synced)
         log_debug("spool: {}", synced.error().message); // append() complains already

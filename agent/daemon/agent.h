@@ -98,8 +98,9 @@ private:
     void tell_takeover();
     void look_at_capacity();
     void report_denials();
-    bool follow_namespaces(); // true: there is more to do
-    bool follow_hints(std::span<const NamespaceHint> hints, bool everywhere);
+    void look_for_namespaces();
+    void tell_namespace_trouble();
+    bool follow_hints(std::span<const NamespaceHint> hints);
     void judge_newcomers(const NamespaceChange& change);
     void report_flows();
     void walk_sockets();
@@ -143,6 +144,7 @@ private:
     RouteSource routes_;                       // used by the assembler alone
     std::unique_ptr<FlowAssembler> assembler_; // only through events_
     std::unique_ptr<HintRounds> hints_;        // thread-safe where it says so
+    std::unique_ptr<Rounds> looks_;            // for namespaces, when interfaces change
     std::unique_ptr<EventThread> events_;
     std::unique_ptr<SubjectResolver> subjects_;
     std::unique_ptr<SessionKeeper> sessions_;
@@ -156,6 +158,7 @@ private:
     std::string interface_error_;              // likewise
     std::vector<std::string> guarded_;         // interfaces
     std::string namespace_error_;              // likewise
+    std::string namespace_trouble_;            // not told yet
     std::set<std::string> standing_tampering_; // that could not be put right, and was told
     std::deque<v1::Tampering> tampering_;      // the last few
     std::uint64_t tampered_ = 0;               // how often

@@ -35,25 +35,29 @@ void Agent::report_denials()
     denials_error_ = error;
 }
 
-bool Agent::follow_namespaces()
+void Agent::look_for_namespaces()
 {
-    const auto change = datapath_->follow_namespaces();
-    const std::string trouble = change.trouble ? change.trouble->message : std::string();
-    if (!trouble.empty() && trouble != namespace_error_)
-        log_error("{}", trouble);
-    namespace_error_ = trouble;
+    auto change = datapath_->follow_namespaces();
+    if (change.trouble)
+        namespace_trouble_ = std::move(change.trouble->message);
     judge_newcomers(change);
-    return change.unfinished;
+    if (change.unfinished)
+        hints_->go_on_soon();
 }
 
-bool Agent::follow_hints(std::span<const NamespaceHint> hints, bool everywhere)
+// Once a second, however often it is looked, and whoever causes it.
+void Agent::tell_namespace_trouble()
+{
+    if (!namespace_trouble_.empty() && namespace_trouble_ != namespace_error_)
+        log_error("{}", namespace_trouble_);
+    namespace_error_ = std::exchange(namespace_trouble_, {});
+}
+
+bool Agent::follow_hints(std::span<const NamespaceHint> hints)
 {
     const auto change = datapath_->follow_hints(hints);
     judge_newcomers(change);
-    if (everywhere)
-        log_debug("interfaces have changed: looking for network namespaces without an inbound door");
-    const bool more = everywhere && follow_namespaces();
-    return more || change.unfinished;
+    return change.unfinished;
 }
 
 void Agent::judge_newcomers(const NamespaceChange& change)

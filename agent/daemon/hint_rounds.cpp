@@ -2,40 +2,17 @@
 #include "agent/daemon/hint_rounds.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace bulkhead::agent {
-namespace {
-
-using namespace std::chrono_literals;
-using std::chrono::steady_clock;
-
-constexpr auto shortest_rest = 5ms;
-constexpr int rest_for_work = 4; // times what the round took
-
-} // namespace
 
 void HintRounds::add(const NamespaceHint& hint)
 {
     {
         const std::lock_guard lock(mutex_);
         put(hint);
-        if (std::exchange(planned_, true))
-            return;
     }
-    loop_.post([this] { run(); });
-}
-
-void HintRounds::look_everywhere()
-{
-    {
-        const std::lock_guard lock(mutex_);
-        everywhere_ = true;
-        if (std::exchange(planned_, true))
-            return;
-    }
-    loop_.post([this] { run(); });
+    rounds_.ask();
 }
 
 void HintRounds::put(const NamespaceHint& hint)
@@ -52,15 +29,14 @@ void HintRounds::put(const NamespaceHint& hint)
         hints.push_back(hint);
 }
 
-HintRounds::Work HintRounds::take()
+std::vector<NamespaceHint> HintRounds::take()
 {
-    Work taken;
+    std::vector<NamespaceHint> taken;
     const std::lock_guard lock(mutex_);
-    taken.everywhere = std::exchange(everywhere_, false);
-    while (!users_.empty() && taken.hints.size() < of_a_round) {
+    while (!users_.empty() && taken.size() < of_a_round) {
         User user = std::move(users_.front());
         users_.pop_front();
-        taken.hints.push_back(user.hints.front());
+        taken.push_back(user.hints.front());
         user.hints.pop_front();
         if (!user.hints.empty())
             users_.push_back(std::move(user));
@@ -68,35 +44,11 @@ HintRounds::Work HintRounds::take()
     return taken;
 }
 
-void HintRounds::go_on_soon()
+bool HintRounds::run()
 {
-    {
-        const std::lock_guard lock(mutex_);
-        if (std::exchange(planned_, true))
-            return;
-    }
-    loop_.after(shortest_rest, [this] { run(); });
-}
-
-void HintRounds::run()
-{
-    const auto begun = steady_clock::now();
-    const auto work = take();
-    const bool more = round_(work.hints, work.everywhere);
-    const auto took = std::chrono::ceil<std::chrono::milliseconds>(steady_clock::now() - begun);
-    loop_.after(std::max<std::chrono::milliseconds>(shortest_rest, rest_for_work * took),
-                [this, more] { rested(more); });
-}
-
-void HintRounds::rested(bool more)
-{
-    {
-        const std::lock_guard lock(mutex_);
-        planned_ = more || everywhere_ || !users_.empty();
-        if (!planned_)
-            return;
-    }
-    run();
+    const bool more = round_(take());
+    const std::lock_guard lock(mutex_);
+    return more || !users_.empty();
 }
 
 } // namespace bulkhead::agent

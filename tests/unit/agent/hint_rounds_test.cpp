@@ -15,9 +15,8 @@ class HintRoundsTest : public testing::Test {
 protected:
     std::unique_ptr<ControlLoop> loop_ = std::move(*ControlLoop::create());
     std::vector<std::vector<NamespaceHint>> rounds_;
-    std::size_t hints_of_all_ = 0, looked_everywhere_ = 0;
-    HintRounds hints_{*loop_, [this](std::span<const NamespaceHint> hints, bool everywhere) {
-                          looked_everywhere_ += everywhere ? 1 : 0;
+    std::size_t hints_of_all_ = 0;
+    HintRounds hints_{*loop_, [this](std::span<const NamespaceHint> hints) {
                           rounds_.emplace_back(hints.begin(), hints.end());
                           hints_of_all_ += hints.size();
                           return false;
@@ -54,7 +53,7 @@ TEST_F(HintRoundsTest, UsersTakeTurns)
 TEST_F(HintRoundsTest, OneThatComesAloneDoesNotWait)
 {
     std::chrono::steady_clock::time_point seen;
-    HintRounds hints(*loop_, [&](auto, bool) {
+    HintRounds hints(*loop_, [&](auto) {
         seen = std::chrono::steady_clock::now();
         loop_->stop();
         return false;
@@ -69,7 +68,7 @@ TEST_F(HintRoundsTest, OneThatComesAloneDoesNotWait)
 TEST_F(HintRoundsTest, RoundsWithoutEndLeaveTheLoopMostOfItsTime)
 {
     int rounds = 0, beats = 0;
-    HintRounds hints(*loop_, [&](auto, bool) {
+    HintRounds hints(*loop_, [&](auto) {
         ++rounds;
         std::this_thread::sleep_for(20ms);
         return true;
@@ -86,38 +85,6 @@ TEST_F(HintRoundsTest, RoundsWithoutEndLeaveTheLoopMostOfItsTime)
     EXPECT_GT(rounds, 2);
     EXPECT_LE(rounds, 11);
     EXPECT_GT(beats, 40);
-}
-
-// A container's start changes interfaces a dozen times within milliseconds.
-TEST_F(HintRoundsTest, ManyWishesToLookEverywhereAreOne)
-{
-    hints_.add({7, 1, 1, 1000});
-    const auto wish = [this] {
-        for (int i = 0; i < 1000; ++i)
-            hints_.look_everywhere();
-    };
-    wish();
-    loop_->after(100ms, [&] {
-        EXPECT_EQ(looked_everywhere_, 1U);
-        EXPECT_EQ(hints_of_all_, 1U);
-        wish();
-    });
-    run_for(200ms);
-    EXPECT_EQ(looked_everywhere_, 2U);
-}
-
-TEST_F(HintRoundsTest, AWishThatComesDuringARoundHasOneOfItsOwn)
-{
-    int looked = 0;
-    HintRounds hints(*loop_, [&](auto, bool everywhere) {
-        looked += everywhere ? 1 : 0;
-        if (looked == 1)
-            hints.look_everywhere();
-        return false;
-    });
-    hints.look_everywhere();
-    run_for(200ms);
-    EXPECT_EQ(looked, 2);
 }
 
 } // namespace

@@ -126,7 +126,8 @@ public:
     // Every TCP and UDP socket of the agent's network namespace and of those that are followed, with its owner,
     // whatever its cgroup.
     virtual Result<std::vector<WalkedSocket>> walk_sockets() = 0;
-    // Only those of these namespaces (inode numbers), which takes no longer for all the others that are followed.
+    // Only those of these namespaces (inode numbers): the others that are followed are not entered. If there are any,
+    // their owners are looked for among all processes.
     virtual Result<std::vector<WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>& namespaces) = 0;
 
     // True when the cgroup (by id) is the enforced one or below it.

@@ -113,6 +113,7 @@ private:
     [[nodiscard]] Guard& guard();
     [[nodiscard]] const Guard& guard() const { return const_cast<KernelDatapath*>(this)->guard(); }
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
+    Result<std::vector<WalkedSocket>> walk_where(const std::function<bool(std::uint32_t netns)>& wanted);
     void replace_gates_and_pins();
     void seal();
     void inspect_planes(std::vector<Tampering>& found);
@@ -121,10 +122,8 @@ private:
     Parts parts_;
     PlaneSlots slots_;
     DenialTables denials_;
-    Pair in_force_;                // the roles of the control word
-    std::optional<Pair> fallback_; // of the trial that the control word speaks of
-    Result<std::vector<WalkedSocket>> walk_where(const std::function<bool(std::uint32_t netns)>& wanted);
-
+    Pair in_force_;                          // the roles of the control word
+    std::optional<Pair> fallback_;           // of the trial that the control word speaks of
     std::chrono::nanoseconds walk_began_{0}; // CLOCK_MONOTONIC
     std::set<std::uint32_t> walked_;         // namespaces, by the last walk
     // Of other namespaces, which cannot end while it is kept: for one round of destroying.

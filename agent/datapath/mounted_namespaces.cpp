@@ -48,13 +48,14 @@ const std::map<std::uint32_t, std::string>& MountedNamespaces::now()
 bool MountedNamespaces::has_changed()
 {
     pollfd asked{changes_.get(), POLLPRI, 0};
-    return !changes_ || ::poll(&asked, 1, 0) != 0;
+    return !read_ || !changes_ || ::poll(&asked, 1, 0) != 0;
 }
 
 void MountedNamespaces::read()
 {
     places_.clear();
     std::ifstream lines(mountinfo_);
+    read_ = lines.is_open();
     for (std::string line; std::getline(lines, line);)
         if (const auto mounted = parse_mountinfo(line))
             if (const auto inode = network_namespace_of(*mounted))

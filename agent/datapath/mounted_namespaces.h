@@ -26,6 +26,7 @@ private:
 
     std::string mountinfo_;
     UniqueFd changes_;
+    bool read_ = false; // the last time, it could be
     std::map<std::uint32_t, std::string> places_;
 };
 

@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <utility>
@@ -24,6 +26,21 @@ UniqueFd if_it_is(std::uint32_t inode, UniqueFd netns)
 UniqueFd open_of_thread(int tid)
 {
     return UniqueFd(::open(fmt::format("/proc/{}/ns/net", tid).c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+// Not the file there, which would keep whoever unmounts it from doing so (EBUSY) for as long as it is open. Root may
+// have put anything over it, also a pipe.
+UniqueFd open_of_mount(const std::string& place)
+{
+    const UniqueFd file(::open(place.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    UniqueFd netns;
+    if (file && ::ioctl(file.get(), NS_GET_NSTYPE) == CLONE_NEWNET)
+        (void)in_namespace(file.get(), [&]() -> Status {
+            const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+            netns = any ? UniqueFd(::ioctl(any.get(), SIOCGSKNS)) : UniqueFd();
+            return {};
+        });
+    return netns;
 }
 
 // Of a user namespace. The kernel shows the parents up to the asker's own. Root makes them for others (userns-remap of
@@ -51,19 +68,15 @@ UniqueFd namespace_of_socket(int pidfd, int socket)
 
 UniqueFd open_namespace(std::uint32_t inode, const NamespaceHolder& holder)
 {
-    if (!holder.mount.empty()) // which root may have put anything over, also a pipe
-        if (auto fd = if_it_is(inode, UniqueFd(::open(holder.mount.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC))))
-            return fd;
-    if (holder.pid <= 0)
-        return {};
     for (const int thread : {holder.tid, holder.pid})
         if (auto fd = thread > 0 ? if_it_is(inode, open_of_thread(thread)) : UniqueFd())
             return fd;
-    if (holder.socket < 0)
-        return {};
     // A socket stays in the namespace where it was made when those who hold it leave.
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, holder.pid, 0)));
-    return process ? if_it_is(inode, namespace_of_socket(process.get(), holder.socket)) : UniqueFd();
+    if (holder.pid > 0 && holder.socket >= 0)
+        if (const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, holder.pid, 0))); process)
+            if (auto fd = if_it_is(inode, namespace_of_socket(process.get(), holder.socket)))
+                return fd;
+    return holder.mount.empty() ? UniqueFd() : if_it_is(inode, open_of_mount(holder.mount));
 }
 
 std::optional<std::uint32_t> user_behind_namespace(int netns)

@@ -55,7 +55,8 @@ public:
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
     static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
-    // How many one user may have followed, so that others find room. With that many, none without a process is taken in.
+    // How many one user may have followed, so that others find room. With that many, none without a process is taken
+    // in.
     static constexpr std::size_t of_one_user = BH_NAMESPACES / 2;
 
 private:
@@ -80,6 +81,7 @@ private:
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
     [[nodiscard]] Present look_everywhere(std::chrono::milliseconds patience);
     [[nodiscard]] bool has_room_for(std::uint32_t inode);
+    [[nodiscard]] bool give_up_an_empty_one();
     [[nodiscard]] bool has_room_for_user(std::uint32_t inode, int netns);
     void take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns);
     void take_in_present(const Present& present, std::chrono::milliseconds patience);
@@ -108,6 +110,7 @@ private:
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
     NamespaceSweep sweep_;
+    std::set<std::uint32_t> empty_;            // mounted, and without a process, when it was last looked everywhere
     std::optional<MountedNamespaces> mounted_; // where every namespace of the host holds workloads
     HolderSearch search_;
     OwnAddresses own_addresses_;

@@ -48,6 +48,10 @@ Namespaces::Present Namespaces::look_everywhere(std::chrono::milliseconds patien
         for (const auto& [inode, place] : mounted_->now())
             present[inode].mount = place;
     present.erase(own_inode_);
+    empty_.clear();
+    for (const auto& [inode, holder] : present)
+        if (holder.pid == 0)
+            empty_.insert(inode);
     return present;
 }
 
@@ -75,8 +79,34 @@ bool Namespaces::has_room_for(std::uint32_t inode)
 {
     if (followed_.size() < BH_NAMESPACES)
         return true;
+    const auto may_be_given_up = [this](std::uint32_t one) { return followed_.contains(one); };
+    if (!empty_.contains(inode) && std::any_of(empty_.begin(), empty_.end(), may_be_given_up))
+        return true;
     turned_away_.for_all.insert(inode);
     return false;
+}
+
+// One in which nothing runs and nothing hears. What comes into it later takes its place like any other.
+bool Namespaces::give_up_an_empty_one()
+{
+    std::set<std::uint32_t> heard_in;
+    bh_listener_key key{}, next{};
+    const int listeners = bpf_map__fd(skeleton_->maps.bh_listeners);
+    for (const bh_listener_key* previous = nullptr; bpf_map_get_next_key(listeners, previous, &next) == 0;
+         previous = &key) {
+        key = next;
+        heard_in.insert(key.netns);
+    }
+    const auto given_up = std::find_if(followed_.begin(), followed_.end(), [&](const auto& one) {
+        return empty_.contains(one.first) && !heard_in.contains(one.first);
+    });
+    if (given_up == followed_.end())
+        return false;
+    const std::uint32_t inode = given_up->first;
+    followed_.erase(given_up);
+    (void)::unlink(pin_of(inode).c_str());
+    forget_rows({inode}, {});
+    return true;
 }
 
 bool Namespaces::has_room_for_user(std::uint32_t inode, int netns)
@@ -95,6 +125,10 @@ void Namespaces::take_in(std::uint32_t inode, const NamespaceHolder& holder, int
 {
     if (!has_room_for(inode) || !has_room_for_user(inode, netns))
         return;
+    if (followed_.size() >= BH_NAMESPACES && !give_up_an_empty_one()) {
+        turned_away_.for_all.insert(inode);
+        return;
+    }
     if (auto attached = attach(inode, holder, netns); !attached) {
         note_trouble(std::move(attached), fmt::format("follow network namespace {}", inode));
         return;
@@ -113,8 +147,8 @@ void Namespaces::take_in_present(const Present& present, std::chrono::millisecon
         if (it == present.end())
             it = present.begin();
         const auto& [inode, holder] = *it;
-        const bool empty = holder.pid == 0;
-        if (followed_.contains(inode) || (empty && followed_.size() >= of_one_user) || !has_room_for(inode))
+        if (followed_.contains(inode) || (empty_.contains(inode) && followed_.size() >= of_one_user) ||
+            !has_room_for(inode))
             continue;
         if (!slice.take())
             return;

@@ -68,7 +68,7 @@ private:
     std::unordered_map<std::string, MonotonicTime> deadlines_, still_denied_;
     std::optional<MonotonicTime> look_again_;
     std::map<std::uint32_t, MonotonicTime> newcomers_; // namespaces whose inbound sessions are to be judged again, when
-    std::string adoption_error_; // that was told of
+    std::string adoption_error_;                       // that was told of
 };
 
 } // namespace bulkhead::agent

@@ -18,22 +18,27 @@ mode: enforce
 inbound: deny
 outbound: allow
 """
-CGROUP = cgroups.root()
-# Namespaces of others must not be in sight: this agent would guard them, too.
+# In the agent's mounts its cgroup is the root, at a place that is no cgroup anywhere else; the namespaces of others must
+# not be in sight, since it would guard them, too.
 ALONE = """
 set -eu
-echo $$ > "$1/cgroup.procs"
-WANTED=$(stat -c %i "$1")
-export WANTED
-shift
+host=$1 place=$2 machine=$3
+shift 3
+echo $$ > "$host/cgroup.procs"
+wanted=$(stat -c %i "$host")
+export wanted place machine
 exec unshare --mount --propagation private --cgroup bash -euc '
-  umount -l "$0"
-  mount -t cgroup2 none "$0"
-  test "$(stat -c %i "$0")" = "$WANTED"  # never the root of the machine
+  umount -l "$machine"
+  mkdir -p "$place"
+  mount -t cgroup2 none "$place"
+  test "$(stat -c %i "$place")" = "$wanted"  # never the root of the machine
+  test "$(grep -c " - cgroup2 " /proc/self/mountinfo)" = 1
   mount -t bpf none /sys/fs/bpf
-  mapfile -t others < <(sed -n "s/^[0-9]* [0-9]* [0-9:]* net:[^ ]* \\([^ ]*\\) .*/\\1/p" /proc/self/mountinfo)
-  for other in "${others[@]}"; do umount -l "$other"; done
-  ! grep -q " net:" /proc/self/mountinfo
+  while other=$(grep -m 1 " - nsfs .* *" /proc/self/mountinfo | cut -d" " -f5); do
+    test -n "$other" || break
+    umount -l "$other"
+  done
+  test -z "$(grep " - nsfs " /proc/self/mountinfo)"
   mount -t tmpfs none /run/netns
   exec "$@"
 ' "$0" "$@"
@@ -48,9 +53,10 @@ class WholeHost(LabTest):
         policies = cls.host.dir / "policies"
         policies.mkdir()
         (policies / "policy.yaml").write_text(POLICY)
-        cls.agent = Agent(cls.host, {"role": "host"}, policy_dir=policies, cgroup=CGROUP, as_unit=False)
+        place = cls.host.dir / "cgroup"
+        cls.agent = Agent(cls.host, {"role": "host"}, policy_dir=policies, cgroup=place, as_unit=False)
         cls.agent.detach = lambda: None  # what is pinned goes with its mounts
-        cls.agent.argv = ["bash", "-c", ALONE, CGROUP, cls.host.cgroup, *cls.agent.argv]
+        cls.agent.argv = ["bash", "-c", ALONE, "alone", cls.host.cgroup, place, cgroups.root(), *cls.agent.argv]
         cls.agent.start(60)
 
     def as_agent_sees_it(self, command):

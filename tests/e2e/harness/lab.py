@@ -96,9 +96,9 @@ class Host:
         procs = str(cgroup / "cgroup.procs")
 
         def enter():
+            namespaces.enter(self.netns)  # first: an agent follows processes of its cgroup to where they are
             with open(procs, "w", encoding="ascii") as file:
                 file.write("0")
-            namespaces.enter(self.netns)
 
         argv = [str(argument) for argument in argv]
         if user:
@@ -130,8 +130,8 @@ class Host:
         cgroup = cgroups.create(self.lab.daemons / self.name if daemon else self._unit(unit))
 
         def enter():
-            (cgroup / "cgroup.procs").write_text("0")
             namespaces.enter(self.netns)
+            (cgroup / "cgroup.procs").write_text("0")
             if user:
                 entry = pwd.getpwnam(user)
                 os.setgroups([])

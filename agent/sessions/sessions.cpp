@@ -152,10 +152,15 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::tick()
             due_newcomers.insert(netns);
     if (due_newcomers.empty())
         return forbidden;
-    BULKHEAD_TRY(const bool all_destroyed, look_at_newcomers(due_newcomers, forbidden));
-    if (all_destroyed)
-        for (const auto netns : due_newcomers)
-            newcomers_.erase(netns);
+    const auto unfinished = look_at_newcomers(due_newcomers, forbidden);
+    if (!unfinished && forbidden.empty())
+        return tl::unexpected(unfinished.error());
+    if (!unfinished) // the caller must hear of what was destroyed
+        log_warning("sessions of new network namespaces are not judged yet: {}", unfinished.error().message);
+    else
+        std::erase_if(newcomers_, [&](const auto& one) {
+            return due_newcomers.contains(one.first) && !unfinished->contains(one.first);
+        });
     return forbidden;
 }
 
@@ -179,10 +184,11 @@ bool SessionKeeper::adopt(std::span<const WalkedSocket> sockets)
     return false;
 }
 
-// Adds those that it destroyed; false: not all could be. They are looked at again a second later, unless the caller
-// knows better: a handshake that is under way now shows then. Outbound sessions have passed the doors of their cgroup.
-Result<bool> SessionKeeper::look_at_newcomers(const std::set<std::uint32_t>& namespaces,
-                                              std::vector<ForbiddenSession>& forbidden)
+// Adds what it destroyed, and returns in which namespaces something could not be. They are all looked at again a second
+// later, unless the caller knows better: a handshake that is under way now shows then. Outbound sessions have passed
+// the doors of their cgroup.
+Result<std::set<std::uint32_t>> SessionKeeper::look_at_newcomers(const std::set<std::uint32_t>& namespaces,
+                                                                 std::vector<ForbiddenSession>& forbidden)
 {
     const auto again = clock_.monotonic() + second_look;
     for (const auto netns : namespaces)
@@ -191,16 +197,17 @@ Result<bool> SessionKeeper::look_at_newcomers(const std::set<std::uint32_t>& nam
     if (!adopt(sockets))
         look_again_ = again;
     BULKHEAD_TRY(auto denied, judge_sockets(sockets));
-    bool all_destroyed = true;
+    std::set<std::uint32_t> unfinished;
     for (auto& session : denied) {
         if (session.direction != policy::Direction::inbound)
             continue;
         session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
-        all_destroyed = all_destroyed && session.destroyed;
         if (session.destroyed)
             forbidden.push_back(std::move(session));
+        else
+            unfinished.insert(session.socket.socket.netns);
     }
-    return all_destroyed;
+    return unfinished;
 }
 
 Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)

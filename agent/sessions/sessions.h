@@ -51,7 +51,8 @@ public:
 private:
     [[nodiscard]] bool adopt(std::span<const WalkedSocket> sockets);
     Status look(std::vector<ForbiddenSession>& forbidden);
-    Result<bool> look_at_newcomers(const std::set<std::uint32_t>& namespaces, std::vector<ForbiddenSession>& forbidden);
+    Result<std::set<std::uint32_t>> look_at_newcomers(const std::set<std::uint32_t>& namespaces,
+                                                      std::vector<ForbiddenSession>& forbidden);
     Result<std::vector<ForbiddenSession>> judge_sockets(std::span<const WalkedSocket> sockets);
     Status judge_other_ways(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);

@@ -464,6 +464,24 @@ TEST_F(Sessions, NewNamespacesWithoutEndDoNotKeepTheOldOnesNew)
     EXPECT_TRUE(datapath.destroyed.empty());
 }
 
+TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
+{
+    EXPECT_TRUE(after(Kind::keep).empty());
+    recorded = {{1, Direction::inbound}, {2, Direction::inbound}};
+    datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 8})};
+    datapath.undestroyable = {1};
+    EXPECT_TRUE(keeper.came(std::vector<std::uint32_t>{8, 9}).value().empty());
+    clock.advance(1s);
+    EXPECT_TRUE(keeper.tick()->empty());
+    datapath.sockets.push_back(make({.cookie = 2, .local_port = 443, .netns = 9}));
+    clock.advance(1s);
+    EXPECT_TRUE(keeper.tick()->empty()) << "it is not new any more";
+    datapath.undestroyable.clear();
+    clock.advance(1s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+    EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
+}
+
 TEST(ListenerIndex, KeepsNamespacesApart)
 {
     auto elsewhere = listener("0.0.0.0", 80, 2);

@@ -113,7 +113,7 @@ Status Agent::open_records()
             options.dir = config_.state_dir + "/spool";
             options.max_bytes = config_.spool_max_bytes;
             if (!config_.controller.empty())
-                options.flow_bytes = options.max_bytes / 4 * 3;
+                options.flow_bytes = options.max_bytes / 2;
             return open_spool(options);
         },
         clock_);

@@ -97,7 +97,7 @@ SpoolLog::SpoolLog(FileOperations& files, SpoolOptions options, UniqueFd lock, U
 
 SpoolLog::~SpoolLog()
 {
-    tell_yielded_at_ = {};
+    tell_yielded_at_ = {}; // now: sync() does it
     if (const auto status = sync(); !status)
         log_error("spool: {}", status.error().message);
 }
@@ -110,7 +110,7 @@ Status SpoolLog::append(v1::Record record)
     stamp_.set_agent_id(record.agent_id());
     stamp_.set_boot_id(record.boot_id());
     stamped_ = true;
-    if (is_mere_flow(record) && flows_must_yield()) {
+    if (is_mere_flow(record) && decide_whether_flows_yield()) {
         if (yielded_++ == 0)
             tell_yielded_at_ = system_clock().monotonic() + tell_yielded_every;
         ++lost_;
@@ -130,7 +130,7 @@ Status SpoolLog::append(v1::Record record)
     return status;
 }
 
-bool SpoolLog::flows_must_yield()
+bool SpoolLog::decide_whether_flows_yield()
 {
     if (options_.flow_bytes == 0)
         return false;

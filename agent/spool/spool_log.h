@@ -37,7 +37,7 @@ private:
     // All below with mutex_ held, unless said otherwise.
     Status write(v1::Record& record);
     Status make_room(std::size_t frame_bytes);
-    [[nodiscard]] bool flows_must_yield();
+    [[nodiscard]] bool decide_whether_flows_yield();
     Status roll();
     void drop_oldest();
     void lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps);
@@ -63,7 +63,7 @@ private:
     std::vector<std::shared_ptr<SegmentFile>> unsynced_; // rolled since the last sync
     bool dir_changed_ = true;
     Losses losses_;
-    bool flows_yield_ = false;  // which was said
+    bool flows_yield_ = false;  // as the log says
     std::uint64_t yielded_ = 0; // of which no gap record tells yet
     MonotonicTime tell_yielded_at_{};
     bool stamped_ = false;

@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include <utility>
 
@@ -29,10 +31,14 @@ UniqueFd open_of_thread(int tid)
 }
 
 // Not the file there, which would keep whoever unmounts it from doing so (EBUSY) for as long as it is open. Root may
-// have put anything over it, also a pipe.
+// have put anything over it, also a device.
 UniqueFd open_of_mount(const std::string& place)
 {
-    const UniqueFd file(::open(place.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    const UniqueFd named(::open(place.c_str(), O_PATH | O_CLOEXEC));
+    struct statfs system {};
+    if (!named || ::fstatfs(named.get(), &system) != 0 || system.f_type != NSFS_MAGIC)
+        return {};
+    const UniqueFd file(::open(fmt::format("/proc/self/fd/{}", named.get()).c_str(), O_RDONLY | O_CLOEXEC));
     UniqueFd netns;
     if (file && ::ioctl(file.get(), NS_GET_NSTYPE) == CLONE_NEWNET)
         (void)in_namespace(file.get(), [&]() -> Status {

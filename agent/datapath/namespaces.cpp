@@ -260,12 +260,17 @@ void Namespaces::forget_rows(const std::set<std::uint32_t>& dead, const std::set
         return;
     auto& maps = skeleton_->maps;
     const auto is_old = [&](const auto& key) { return dead.contains(key.netns) && !reborn.contains(key.netns); };
-    for (const bpf_map* map : {maps.bh_udp_out, maps.bh_udp_in})
-        delete_keys<bh_udp_flow_key>(bpf_map__fd(map), [&](const auto& key) { return dead.contains(key.netns); });
+    forget_conversations(dead);
     delete_keys<bh_listener_key>(bpf_map__fd(maps.bh_listeners), is_old);
     for (const std::uint32_t inode : dead)
         if (!reborn.contains(inode))
             (void)bpf_map_delete_elem(bpf_map__fd(maps.bh_namespaces), &inode);
+}
+
+void Namespaces::forget_conversations(const std::set<std::uint32_t>& namespaces) const
+{
+    for (const bpf_map* map : {skeleton_->maps.bh_udp_out, skeleton_->maps.bh_udp_in})
+        delete_keys<bh_udp_flow_key>(bpf_map__fd(map), [&](const auto& key) { return namespaces.contains(key.netns); });
 }
 
 // Of namespaces that were told of and are not followed: who hears there again is told of again.

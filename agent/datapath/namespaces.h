@@ -55,8 +55,7 @@ public:
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
     static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
-    // How many one user may have followed, so that others find room. With that many, none without a process is taken
-    // in.
+    // How many one user may have followed, so that others find room; as many may be without a process.
     static constexpr std::size_t of_one_user = BH_NAMESPACES / 2;
 
 private:
@@ -82,6 +81,8 @@ private:
     [[nodiscard]] Present look_everywhere(std::chrono::milliseconds patience);
     [[nodiscard]] bool has_room_for(std::uint32_t inode);
     [[nodiscard]] bool give_up_an_empty_one();
+    [[nodiscard]] bool is_heard_in(std::uint32_t inode) const;
+    [[nodiscard]] std::size_t empty_places() const;
     [[nodiscard]] bool has_room_for_user(std::uint32_t inode, int netns);
     void take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns);
     void take_in_present(const Present& present, std::chrono::milliseconds patience);
@@ -96,6 +97,7 @@ private:
     void tell_addresses();
     void forget_dead(const Present& present, bool others_too);
     [[nodiscard]] bool was_told_of(std::uint32_t inode) const;
+    void forget_conversations(const std::set<std::uint32_t>& namespaces) const;
     void forget_rows(const std::set<std::uint32_t>& dead, const std::set<std::uint32_t>& reborn) const;
     void forget_told(std::chrono::nanoseconds older_than) const;
     [[nodiscard]] bool is_row_of(std::uint32_t inode, int netns) const;
@@ -110,7 +112,10 @@ private:
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
     NamespaceSweep sweep_;
-    std::set<std::uint32_t> empty_;            // mounted, and without a process, when it was last looked everywhere
+    std::set<std::uint32_t> empty_; // mounted, and without a process, when it was last looked everywhere
+    static constexpr std::size_t given_up_at_once = 4; // in one call of follow(): each looks through all listeners
+    std::size_t given_up_now_ = 0;
+    std::set<std::uint32_t> given_up_;         // whose conversations are not forgotten yet
     std::optional<MountedNamespaces> mounted_; // where every namespace of the host holds workloads
     HolderSearch search_;
     OwnAddresses own_addresses_;

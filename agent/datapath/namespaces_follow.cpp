@@ -25,6 +25,9 @@ NamespaceHolder holder_of(const NamespaceHint& hint)
 
 NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
 {
+    given_up_now_ = 0;
+    if (!given_up_.empty())
+        forget_conversations(std::exchange(given_up_, {}));
     const Present present = look_everywhere(patience);
     for (auto& [inode, followed] : followed_) // a sweep that takes long may know of processes that have ended
         if (const auto holder = present.find(inode); holder != present.end() && !open_namespace(inode, followed.holder))
@@ -58,8 +61,11 @@ Namespaces::Present Namespaces::look_everywhere(std::chrono::milliseconds patien
 NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
 {
     Present told;
-    for (const auto& hint : hints)
+    given_up_now_ = 0;
+    for (const auto& hint : hints) {
         told[hint.inode] = holder_of(hint);
+        empty_.erase(hint.inode);
+    }
     for (const auto& [inode, holder] : told)
         if (const auto known = followed_.find(inode);
             known != followed_.end() && !open_namespace(inode, known->second.holder))
@@ -79,34 +85,53 @@ bool Namespaces::has_room_for(std::uint32_t inode)
 {
     if (followed_.size() < BH_NAMESPACES)
         return true;
-    const auto may_be_given_up = [this](std::uint32_t one) { return followed_.contains(one); };
-    if (!empty_.contains(inode) && std::any_of(empty_.begin(), empty_.end(), may_be_given_up))
+    if (!empty_.contains(inode) && empty_places() > 0)
         return true;
     turned_away_.for_all.insert(inode);
     return false;
 }
 
+std::size_t Namespaces::empty_places() const
+{
+    return static_cast<std::size_t>(
+        std::count_if(empty_.begin(), empty_.end(), [this](std::uint32_t one) { return followed_.contains(one); }));
+}
+
 // One in which nothing runs and nothing hears. What comes into it later takes its place like any other.
 bool Namespaces::give_up_an_empty_one()
 {
-    std::set<std::uint32_t> heard_in;
-    bh_listener_key key{}, next{};
+    const int rows = bpf_map__fd(skeleton_->maps.bh_namespaces);
+    for (const std::uint32_t inode : empty_) {
+        const auto followed = followed_.find(inode);
+        if (followed == followed_.end() || given_up_now_ == given_up_at_once)
+            continue;
+        ++given_up_now_; // a try is what takes long
+        bh_namespace row{};
+        (void)bpf_map_lookup_elem(rows, &inode, &row);
+        (void)bpf_map_delete_elem(rows, &inode); // first: who hears there from now on is told of
+        if (is_heard_in(inode)) {
+            (void)bpf_map_update_elem(rows, &inode, &row, BPF_ANY);
+            continue;
+        }
+        followed_.erase(followed);
+        (void)::unlink(pin_of(inode).c_str());
+        given_up_.insert(inode);
+        return true;
+    }
+    return false;
+}
+
+bool Namespaces::is_heard_in(std::uint32_t inode) const
+{
     const int listeners = bpf_map__fd(skeleton_->maps.bh_listeners);
+    bh_listener_key key{}, next{};
     for (const bh_listener_key* previous = nullptr; bpf_map_get_next_key(listeners, previous, &next) == 0;
          previous = &key) {
         key = next;
-        heard_in.insert(key.netns);
+        if (key.netns == inode)
+            return true;
     }
-    const auto given_up = std::find_if(followed_.begin(), followed_.end(), [&](const auto& one) {
-        return empty_.contains(one.first) && !heard_in.contains(one.first);
-    });
-    if (given_up == followed_.end())
-        return false;
-    const std::uint32_t inode = given_up->first;
-    followed_.erase(given_up);
-    (void)::unlink(pin_of(inode).c_str());
-    forget_rows({inode}, {});
-    return true;
+    return false;
 }
 
 bool Namespaces::has_room_for_user(std::uint32_t inode, int netns)
@@ -147,7 +172,7 @@ void Namespaces::take_in_present(const Present& present, std::chrono::millisecon
         if (it == present.end())
             it = present.begin();
         const auto& [inode, holder] = *it;
-        if (followed_.contains(inode) || (empty_.contains(inode) && followed_.size() >= of_one_user) ||
+        if (followed_.contains(inode) || (empty_.contains(inode) && empty_places() >= of_one_user) ||
             !has_room_for(inode))
             continue;
         if (!slice.take())

@@ -143,11 +143,13 @@ Status Agent::open_kernel()
         loop_->post([this, event] { cut_late_connection(event); });
     });
     subjects_ = make_subject_resolver({cgroup_});
-    sessions_ = std::make_unique<SessionKeeper>(*datapath_, clock_, [this](std::uint64_t cookie) {
-        return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
-    });
+    sessions_ = std::make_unique<SessionKeeper>(
+        *datapath_, clock_,
+        [this](std::uint64_t cookie) {
+            return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
+        },
+        [this](const ForbiddenSession& session) { on_cut(session); });
     Enforcer::Hooks hooks{[this](std::shared_ptr<const PolicyView> view) { on_view(std::move(view)); },
-                          [this](const ForbiddenSession& session) { on_cut(session); },
                           [this](const Enforcer::Lapse& lapse) { on_lapse(lapse); },
                           [this](const QuarantineHold& hold) {
                               records_->audit("quarantine.end", hostname_, "the time is over; it was by " + hold.by);
@@ -441,9 +443,8 @@ void Agent::on_lapse(const Enforcer::Lapse& lapse)
 void Agent::cut_late_connection(const bh_event& event)
 {
     const auto session = late_session(event);
-    if (const auto destroyed = datapath_->destroy_socket(session.socket.socket); destroyed)
-        on_cut(session);
-    else
+    on_cut(session); // first, as in SessionKeeper
+    if (const auto destroyed = datapath_->destroy_socket(session.socket.socket); !destroyed)
         log_warning("a connection that was completed after it was forbidden lives on: {}", destroyed.error().message);
 }
 

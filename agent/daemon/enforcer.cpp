@@ -176,27 +176,17 @@ void Enforcer::tick()
     look_at_expiries();
     save_late();
     refresh_facets();
-    const auto ended = sessions_.tick();
-    if (!ended) {
+    if (const auto ended = sessions_.tick(); !ended)
         log_once(tl::unexpected(ended.error()), session_error_, "cannot end drained sessions");
-        return;
-    }
-    for (const auto& session : *ended)
-        hooks_.on_cut(session);
 }
 
 void Enforcer::judge_newcomers(std::span<const std::uint32_t> namespaces)
 {
     if (namespaces.empty())
         return;
-    const auto ended = sessions_.came(namespaces);
-    if (!ended) {
+    if (const auto ended = sessions_.came(namespaces); !ended)
         log_once(tl::unexpected(ended.error()), session_error_,
                  "sessions of a new network namespace are not judged yet");
-        return;
-    }
-    for (const auto& session : *ended)
-        hooks_.on_cut(session);
 }
 
 void Enforcer::refresh_facets()
@@ -219,14 +209,8 @@ void Enforcer::refresh_facets()
 
 void Enforcer::judge_sessions()
 {
-    const auto forbidden = sessions_.after_switch(view_->policy.sessions);
-    if (!forbidden) {
+    if (const auto forbidden = sessions_.after_switch(view_->policy.sessions); !forbidden)
         log_warning("live sessions could not be judged again: {}", forbidden.error().message);
-        return;
-    }
-    for (const auto& session : *forbidden)
-        if (session.destroyed)
-            hooks_.on_cut(session);
 }
 
 void Enforcer::show(std::shared_ptr<const PolicyView> view)

@@ -32,7 +32,6 @@ public:
     struct Hooks {
         // Called before events of the view's generation can come.
         std::function<void(std::shared_ptr<const PolicyView>)> on_view;
-        std::function<void(const ForbiddenSession&)> on_cut;
         std::function<void(const Lapse&)> on_lapse;
         // The time of a quarantine is over, and it has ended.
         std::function<void(const QuarantineHold&)> on_quarantine_over;

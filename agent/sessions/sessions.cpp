@@ -119,8 +119,8 @@ private:
 
 } // namespace
 
-SessionKeeper::SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of)
-    : datapath_(datapath), clock_(clock), direction_of_(std::move(direction_of))
+SessionKeeper::SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of, OnCut on_cut)
+    : datapath_(datapath), clock_(clock), direction_of_(std::move(direction_of)), on_cut_(std::move(on_cut))
 {}
 
 Result<std::vector<ForbiddenSession>> SessionKeeper::after_switch(const policy::Sessions& sessions)
@@ -201,7 +201,7 @@ Result<std::set<std::uint32_t>> SessionKeeper::look_at_newcomers(const std::set<
     for (auto& session : denied) {
         if (session.direction != policy::Direction::inbound)
             continue;
-        session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+        destroy(session);
         if (session.destroyed)
             forbidden.push_back(std::move(session));
         else
@@ -319,13 +319,20 @@ bool SessionKeeper::is_due(std::string key)
     return false;
 }
 
+void SessionKeeper::destroy(ForbiddenSession& session)
+{
+    if (on_cut_)
+        on_cut_(session);
+    session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+}
+
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)
 {
     for (auto& session : forbidden) {
         const auto key = bytes_of(session.socket.socket.cookie);
         if (!is_due(key))
             continue;
-        session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+        destroy(session);
         if (!session.destroyed)
             still_denied_.emplace(key, clock_.monotonic() + retry_after);
     }

@@ -37,7 +37,10 @@ struct ForbiddenSession {
 // have said their last, and what is in flight was allowed when it was written.
 class SessionKeeper {
 public:
-    SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of);
+    // `on_cut` is told of a session just before it is destroyed, so that its end is seen as what it is; again if that
+    // fails and is tried again.
+    using OnCut = std::function<void(const ForbiddenSession&)>;
+    SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of, OnCut on_cut = {});
 
     // Adopts listeners, judges every session. Returns the denied ones. A session that could not be destroyed is in it
     // with `destroyed` false, and tick() tries again.
@@ -57,12 +60,14 @@ private:
     Status judge_other_ways(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);
     Status judge_conversations();
+    void destroy(ForbiddenSession& session);
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
     [[nodiscard]] bool is_due(std::string key);
 
     Datapath& datapath_;
     const Clock& clock_;
     DirectionOf direction_of_;
+    OnCut on_cut_;
     policy::Sessions sessions_;
     // Until when what is denied may live, by cookie or by the key of a UDP conversation. A look at all sessions fills
     // still_denied_ and makes it the next deadlines_, so what is gone or allowed again drops out.

@@ -55,7 +55,7 @@ struct Life {
         : kernel(datapath), saved(dir), saved_quarantine(dir),
           sessions(datapath, clock, [](auto) { return std::nullopt; }),
           enforcer(datapath, subjects, sessions, {saved, saved_quarantine}, clock, boot_id,
-                   {[this](auto view) { views.push_back(std::move(view)); }, [](const auto&) {},
+                   {[this](auto view) { views.push_back(std::move(view)); },
                     [this](const auto& lapse) { lapses.push_back(lapse); },
                     [this](const auto& hold) { quarantines_over.push_back(hold); }})
     {

@@ -464,6 +464,23 @@ TEST_F(Sessions, NewNamespacesWithoutEndDoNotKeepTheOldOnesNew)
     EXPECT_TRUE(datapath.destroyed.empty());
 }
 
+// Its end is in the ring as soon as it is destroyed, and read by another thread.
+TEST_F(Sessions, WhatIsCutIsToldOfBeforeItEnds)
+{
+    std::vector<std::pair<std::uint64_t, std::size_t>> told; // cookie, how many were destroyed before
+    SessionKeeper telling{datapath, clock, [](std::uint64_t) { return std::nullopt; },
+                          [&](const ForbiddenSession& session) {
+                              told.emplace_back(session.socket.socket.cookie, datapath.destroyed.size());
+                          }};
+    datapath.sockets = {make({.cookie = 1, .remote_port = 443}), make({.cookie = 2, .remote_port = 443})};
+    ASSERT_TRUE(telling.after_switch({Kind::cut, {}}));
+    EXPECT_EQ(told, (std::vector<std::pair<std::uint64_t, std::size_t>>{{1, 0}, {2, 1}}));
+    EXPECT_EQ(datapath.destroyed, (std::vector<std::uint64_t>{1, 2}));
+    told.clear();
+    ASSERT_TRUE(telling.after_switch({Kind::keep, {}}));
+    EXPECT_TRUE(told.empty());
+}
+
 TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
 {
     EXPECT_TRUE(after(Kind::keep).empty());

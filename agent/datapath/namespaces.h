@@ -115,6 +115,7 @@ private:
     std::set<std::uint32_t> empty_; // mounted, and without a process, when it was last looked everywhere
     static constexpr std::size_t given_up_at_once = 4; // in one call of follow(): each looks through all listeners
     std::size_t given_up_now_ = 0;
+    std::uint32_t tried_last_ = 0;
     std::set<std::uint32_t> given_up_;         // whose conversations are not forgotten yet
     std::optional<MountedNamespaces> mounted_; // where every namespace of the host holds workloads
     HolderSearch search_;

@@ -64,7 +64,7 @@ NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
     given_up_now_ = 0;
     for (const auto& hint : hints) {
         told[hint.inode] = holder_of(hint);
-        empty_.erase(hint.inode);
+        empty_.erase(hint.inode); // something hears in it
     }
     for (const auto& [inode, holder] : told)
         if (const auto known = followed_.find(inode);
@@ -101,11 +101,16 @@ std::size_t Namespaces::empty_places() const
 bool Namespaces::give_up_an_empty_one()
 {
     const int rows = bpf_map__fd(skeleton_->maps.bh_namespaces);
-    for (const std::uint32_t inode : empty_) {
+    auto it = empty_.upper_bound(tried_last_); // not again and again the same, in which something hears
+    for (std::size_t left = empty_.size(); left > 0 && given_up_now_ < given_up_at_once; --left, ++it) {
+        if (it == empty_.end())
+            it = empty_.begin();
+        const std::uint32_t inode = *it;
         const auto followed = followed_.find(inode);
-        if (followed == followed_.end() || given_up_now_ == given_up_at_once)
+        if (followed == followed_.end())
             continue;
         ++given_up_now_; // a try is what takes long
+        tried_last_ = inode;
         bh_namespace row{};
         (void)bpf_map_lookup_elem(rows, &inode, &row);
         (void)bpf_map_delete_elem(rows, &inode); // first: who hears there from now on is told of

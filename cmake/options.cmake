@@ -15,6 +15,7 @@ if(BULKHEAD_SANITIZE STREQUAL "address")
 elseif(BULKHEAD_SANITIZE STREQUAL "thread")
   # Protobuf's headers give a class another layout where they see this macro than Debian's library was built with.
   target_compile_options(bulkhead_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer -U__SANITIZE_THREAD__)
+  target_compile_definitions(bulkhead_options INTERFACE BULKHEAD_THREAD_SANITIZER)
   target_link_options(bulkhead_options INTERFACE -fsanitize=thread)
 elseif(NOT BULKHEAD_SANITIZE STREQUAL "")
   message(FATAL_ERROR "BULKHEAD_SANITIZE must be address, thread or empty, not '${BULKHEAD_SANITIZE}'")

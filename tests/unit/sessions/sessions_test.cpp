@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sessions/late_session.h"
-#include "agent/sessions/listener_index.h"
 #include "agent/sessions/sessions.h"
-#include "common/net/ip.h"
 #include "tests/harness/fake_clock.h"
 #include "tests/harness/fake_datapath.h"
+#include "walked_sockets.h"
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 
-#include <cstring>
 #include <map>
 
 namespace bulkhead::agent {
@@ -19,62 +15,6 @@ namespace {
 using namespace std::chrono_literals;
 using policy::Direction;
 using Kind = policy::Sessions::Kind;
-
-bh_address address(const std::string& text)
-{
-    bh_address result{};
-    std::memcpy(result.byte, IpAddress::parse(text)->bytes.data(), sizeof(result.byte));
-    return result;
-}
-
-struct SocketSpec {
-    std::uint64_t cookie = 1;
-    std::string local = "10.0.0.1";
-    std::uint16_t local_port = 40000;
-    std::string remote = "10.0.0.2";
-    std::uint16_t remote_port = 443;
-    std::uint8_t state = TCP_ESTABLISHED;
-    std::uint8_t protocol = IPPROTO_TCP;
-    std::uint32_t pid = 100;
-    std::uint64_t cgroup = 7;
-    std::uint8_t v6only = 0;
-    std::uint32_t netns = 0;
-    std::uint8_t opened = BH_OPENED_BY_CONNECT;
-    std::uint8_t transparent = 0;
-};
-
-WalkedSocket make(const SocketSpec& spec)
-{
-    WalkedSocket walked;
-    walked.socket.cookie = spec.cookie;
-    walked.socket.local = address(spec.local);
-    walked.socket.remote = address(spec.remote);
-    walked.socket.local_port = spec.local_port;
-    walked.socket.remote_port = spec.remote_port;
-    walked.socket.state = spec.state;
-    walked.socket.protocol = spec.protocol;
-    walked.socket.cgroup_id = spec.cgroup;
-    walked.socket.uid = 33;
-    walked.socket.v6only = spec.v6only;
-    walked.socket.netns = spec.netns;
-    walked.socket.opened = spec.opened;
-    walked.socket.transparent = spec.transparent;
-    walked.owner.pid = spec.pid;
-    walked.owner.cgroup_id = spec.cgroup;
-    return walked;
-}
-
-WalkedSocket listener(const std::string& local, std::uint16_t port, std::uint32_t pid = 1, std::uint8_t v6only = 0)
-{
-    return make({.cookie = 1000U + port,
-                 .local = local,
-                 .local_port = port,
-                 .remote = "::",
-                 .remote_port = 0,
-                 .state = TCP_LISTEN,
-                 .pid = pid,
-                 .v6only = v6only});
-}
 
 class Sessions : public ::testing::Test {
 protected:
@@ -497,35 +437,6 @@ TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
     clock.advance(1s);
     EXPECT_EQ(keeper.tick()->size(), 1U);
     EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
-}
-
-TEST(ListenerIndex, KeepsNamespacesApart)
-{
-    auto elsewhere = listener("0.0.0.0", 80, 2);
-    elsewhere.socket.netns = 8;
-    const std::vector<WalkedSocket> sockets{listener("0.0.0.0", 80, 1), elsewhere};
-    const ListenerIndex index(sockets);
-    EXPECT_EQ(index.find(0, IPPROTO_TCP, address("10.0.0.1"), 80)->owner.pid, 1U);
-    EXPECT_EQ(index.find(8, IPPROTO_TCP, address("10.0.0.1"), 80)->owner.pid, 2U);
-    EXPECT_EQ(index.find(9, IPPROTO_TCP, address("10.0.0.1"), 80), nullptr);
-}
-
-TEST(ListenerIndex, PrefersTheExactAddressAndKeepsFamiliesApart)
-{
-    const std::vector<WalkedSocket> sockets{listener("10.0.0.1", 80, 1), listener("0.0.0.0", 80, 2),
-                                            listener("::", 80, 3), listener("::", 81, 4), listener("::", 82, 5, 1)};
-    const ListenerIndex index(sockets);
-    const auto owner = [&index](const std::string& local, std::uint16_t port) {
-        const auto* found = index.find(0, IPPROTO_TCP, address(local), port);
-        return found == nullptr ? 0 : found->owner.pid;
-    };
-    EXPECT_EQ(owner("10.0.0.1", 80), 1U);
-    EXPECT_EQ(owner("10.0.0.9", 80), 2U);
-    EXPECT_EQ(owner("2001:db8::1", 80), 3U);
-    EXPECT_EQ(owner("10.0.0.1", 81), 4U);
-    EXPECT_EQ(owner("10.0.0.1", 82), 0U); // v6only
-    EXPECT_EQ(owner("2001:db8::1", 82), 5U);
-    EXPECT_EQ(index.find(0, IPPROTO_UDP, address("10.0.0.1"), 80), nullptr);
 }
 
 } // namespace

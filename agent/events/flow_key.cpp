@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/events/flow_key.h"
 
+#include "common/net/digest.h"
+
 #include <netinet/in.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <cstring>
@@ -44,9 +45,7 @@ std::size_t mix(std::size_t seed, std::size_t value)
 
 FlowId digest_of(const Bytes& bytes)
 {
-    std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
-    const auto& input = bytes.get();
-    ::SHA256(reinterpret_cast<const unsigned char*>(input.data()), input.size(), digest.data());
+    const auto digest = sha256(bytes.get());
     FlowId id{};
     std::copy_n(digest.begin(), id.size(), id.begin());
     return id;

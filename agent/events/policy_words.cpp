@@ -23,14 +23,6 @@ v1::Record::Reason reason_of(std::uint8_t reason)
     }
 }
 
-policy::ClassVector classes_of(const bh_class_vector& vector)
-{
-    policy::ClassVector classes;
-    for (std::size_t i = 0; i < classes.size(); ++i)
-        classes[i] = (vector.word[i / 64] >> (i % 64) & 1) != 0;
-    return classes;
-}
-
 struct Words {
     v1::Record::Reason reason = v1::Record::REASON_UNSET;
     std::string rule; // empty: not known
@@ -46,7 +38,7 @@ const policy::HostRule* rule_that_gives(const PolicyView& view, policy::Plane pl
 {
     const auto& image = plane == policy::Plane::active ? view.active : view.shadow;
     const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port, now};
-    const auto again = policy::judge(image, view.policy, approach, classes_of(judgement.classes));
+    const auto again = policy::judge(image, view.policy, approach, policy::class_vector(judgement.classes.word));
     const bool same = again.verdict == answer.verdict && again.reason == answer.reason;
     return same && again.rule && *again.rule < view.policy.rules.size() ? &view.policy.rules[*again.rule] : nullptr;
 }

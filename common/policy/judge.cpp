@@ -68,10 +68,7 @@ Found look_up(const PlaneImage& image, const Approach& approach)
 
 bool intersects(const __u64 (&words)[BH_CLASS_WORDS], const ClassVector& classes)
 {
-    for (std::size_t i = 0; i < classes.size(); ++i)
-        if (classes[i] && (words[i / 64] >> (i % 64) & 1) != 0)
-            return true;
-    return false;
+    return (class_vector(words) & classes).any();
 }
 
 template <typename Predicate>
@@ -117,6 +114,14 @@ Verdict by_default(const PlaneImage& image, const Approach& approach)
 }
 
 } // namespace
+
+ClassVector class_vector(const __u64 (&words)[BH_CLASS_WORDS])
+{
+    ClassVector classes;
+    for (std::size_t i = BH_CLASS_WORDS; i-- > 0;)
+        (classes <<= 64) |= ClassVector(words[i]);
+    return classes;
+}
 
 Verdict judge(const PlaneImage& image, const HostPolicy& policy, const Approach& approach, const ClassVector& given)
 {

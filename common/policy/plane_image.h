@@ -66,6 +66,7 @@ inline constexpr WallTime beginning_of_time{};
                                        WallTime now = beginning_of_time);
 
 using ClassVector = std::bitset<BH_CLASSES>; // bit 0 is always set
+[[nodiscard]] ClassVector class_vector(const __u64 (&words)[BH_CLASS_WORDS]); // of the form that the kernel side has
 
 struct Verdict {
     bh_verdict verdict = BH_ALLOWED;

@@ -33,17 +33,20 @@ bool is_ascii(std::string_view text)
     return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
-void fix(std::string* text)
+// Changed only where it has to be: to ask for the string that can be changed makes one where none is set.
+template <typename Message>
+void fix(Message& message, const std::string& (Message::*text)() const, std::string* (Message::*to_change)())
 {
-    if (!is_utf8(*text))
-        *text = to_utf8(*text);
+    if (!is_utf8((message.*text)()))
+        *(message.*to_change)() = to_utf8((message.*text)());
 }
 
 void fix_endpoint(v1::Endpoint& endpoint)
 {
-    fix(endpoint.mutable_workload());
+    fix(endpoint, &v1::Endpoint::workload, &v1::Endpoint::mutable_workload);
     for (auto& segment : *endpoint.mutable_segments())
-        fix(&segment);
+        if (!is_utf8(segment))
+            segment = to_utf8(segment);
     const bool good = std::all_of(endpoint.labels().begin(), endpoint.labels().end(),
                                   [](const auto& label) { return is_utf8(label.first) && is_utf8(label.second); });
     if (good)
@@ -56,10 +59,15 @@ void fix_endpoint(v1::Endpoint& endpoint)
 
 void fix_process(v1::Process& process)
 {
-    for (auto* text :
-         {process.mutable_exe(), process.mutable_comm(), process.mutable_cmdline(), process.mutable_user(),
-          process.mutable_unit(), process.mutable_cgroup(), process.mutable_container(), process.mutable_parent_exe()})
-        fix(text);
+    using P = v1::Process;
+    fix(process, &P::exe, &P::mutable_exe);
+    fix(process, &P::comm, &P::mutable_comm);
+    fix(process, &P::cmdline, &P::mutable_cmdline);
+    fix(process, &P::user, &P::mutable_user);
+    fix(process, &P::unit, &P::mutable_unit);
+    fix(process, &P::cgroup, &P::mutable_cgroup);
+    fix(process, &P::container, &P::mutable_container);
+    fix(process, &P::parent_exe, &P::mutable_parent_exe);
 }
 
 } // namespace
@@ -119,24 +127,30 @@ bool is_control(char32_t c)
 
 void make_utf8(v1::Record& record)
 {
-    for (auto* text : {record.mutable_host(), record.mutable_agent_id(), record.mutable_boot_id(),
-                       record.mutable_rule(), record.mutable_shadow_rule(), record.mutable_community_id()})
-        fix(text);
+    using R = v1::Record;
+    fix(record, &R::host, &R::mutable_host);
+    fix(record, &R::agent_id, &R::mutable_agent_id);
+    fix(record, &R::boot_id, &R::mutable_boot_id);
+    fix(record, &R::rule, &R::mutable_rule);
+    fix(record, &R::shadow_rule, &R::mutable_shadow_rule);
+    fix(record, &R::community_id, &R::mutable_community_id);
     if (record.has_src())
         fix_endpoint(*record.mutable_src());
     if (record.has_dst())
         fix_endpoint(*record.mutable_dst());
     if (record.has_tcp())
-        fix(record.mutable_tcp()->mutable_state());
+        fix(*record.mutable_tcp(), &v1::Tcp::state, &v1::Tcp::mutable_state);
     if (record.has_process())
         fix_process(*record.mutable_process());
     if (record.has_lost())
-        fix(record.mutable_lost()->mutable_where());
+        fix(*record.mutable_lost(), &v1::Lost::where, &v1::Lost::mutable_where);
     if (record.has_audit()) {
         auto& audit = *record.mutable_audit();
-        for (auto* text :
-             {audit.mutable_actor(), audit.mutable_action(), audit.mutable_object(), audit.mutable_message()})
-            fix(text);
+        using A = v1::Audit;
+        fix(audit, &A::actor, &A::mutable_actor);
+        fix(audit, &A::action, &A::mutable_action);
+        fix(audit, &A::object, &A::mutable_object);
+        fix(audit, &A::message, &A::mutable_message);
     }
 }
 

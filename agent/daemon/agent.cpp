@@ -138,10 +138,10 @@ Status Agent::open_kernel()
     BULKHEAD_TRY(const auto root, find_cgroup2_root());
     processes_ = make_process_table({"/proc", root});
     assembler_ =
-        make_flow_assembler(clock_, *processes_, [this](v1::Record&& record) { records_->write(std::move(record)); });
-    events_ = std::make_unique<EventThread>(*datapath_, *assembler_, [this](const bh_event& event) {
-        loop_->post([this, event] { cut_late_connection(event); });
-    });
+        make_flow_assembler(clock_, *processes_, [this](v1::Record&& record) { records_->collect(std::move(record)); });
+    events_ = std::make_unique<EventThread>(
+        *datapath_, *assembler_, [this] { records_->flush(); },
+        [this](const bh_event& event) { loop_->post([this, event] { cut_late_connection(event); }); });
     subjects_ = make_subject_resolver({cgroup_});
     sessions_ = std::make_unique<SessionKeeper>(
         *datapath_, clock_,

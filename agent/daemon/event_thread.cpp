@@ -52,6 +52,10 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
             if (is_late(event))
                 on_late_connection_(event);
         },
+        [this] {
+            const std::lock_guard lock(mutex_);
+            flush_();
+        },
         timeout);
     passes_.fetch_add(1, std::memory_order_relaxed);
     if (consumed)

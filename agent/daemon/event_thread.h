@@ -19,9 +19,13 @@ public:
     // it: its SYN came before the switch, so that neither the door nor the walk over live sessions met it.
     using LateConnection = std::function<void(const bh_event&)>;
 
+    // Called after each use of the assembler, or some uses of it: to write what it has emitted.
+    using Flush = std::function<void()>;
+
     // Borrows both.
-    EventThread(Datapath& datapath, FlowAssembler& assembler, LateConnection on_late_connection)
-        : datapath_(datapath), assembler_(assembler), on_late_connection_(std::move(on_late_connection))
+    EventThread(Datapath& datapath, FlowAssembler& assembler, Flush flush, LateConnection on_late_connection)
+        : datapath_(datapath), assembler_(assembler), flush_(std::move(flush)),
+          on_late_connection_(std::move(on_late_connection))
     {}
     ~EventThread() { stop(); }
     EventThread(const EventThread&) = delete;
@@ -44,15 +48,25 @@ public:
     auto with(Use use) -> decltype(use(std::declval<FlowAssembler&>()))
     {
         const std::lock_guard lock(mutex_);
+        const FlushAtEnd at_end{flush_};
         return use(assembler_);
     }
 
 private:
+    struct FlushAtEnd {
+        const Flush& flush;
+        explicit FlushAtEnd(const Flush& what) : flush(what) {}
+        FlushAtEnd(const FlushAtEnd&) = delete;
+        FlushAtEnd& operator=(const FlushAtEnd&) = delete;
+        ~FlushAtEnd() { flush(); }
+    };
+
     std::size_t drain(std::chrono::milliseconds timeout);
     void run(const std::stop_token& stop);
 
     Datapath& datapath_;
     FlowAssembler& assembler_;
+    Flush flush_;
     LateConnection on_late_connection_;
     Unfollowed on_unfollowed_ = [](const NamespaceHint&) {};
     std::mutex mutex_;

@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr MonotonicTime complain_every = 30s;
 constexpr MonotonicTime reopen_every = 5s;
+constexpr std::size_t most_collected = 64;
 
 std::int64_t micros(WallTime time)
 {
@@ -32,6 +33,15 @@ public:
             return spool->append(std::move(record));
         const std::lock_guard lock(mutex_);
         ++missed_;
+        return tl::unexpected(why_);
+    }
+
+    Status append_all(std::vector<v1::Record> records) override
+    {
+        if (const auto spool = get())
+            return spool->append_all(std::move(records));
+        const std::lock_guard lock(mutex_);
+        missed_ += records.size();
         return tl::unexpected(why_);
     }
 
@@ -128,19 +138,52 @@ void RecordWriter::set_origin(std::string host, std::string agent_id, std::strin
     boot_id_ = std::move(boot_id);
 }
 
-void RecordWriter::write(v1::Record&& record)
+// With mutex_ held.
+void RecordWriter::stamp(v1::Record& record)
 {
-    {
-        const std::lock_guard lock(mutex_);
-        record.set_host(host_);
-        record.set_agent_id(agent_id_);
-        record.set_boot_id(boot_id_);
-    }
+    record.set_host(host_);
+    record.set_agent_id(agent_id_);
+    record.set_boot_id(boot_id_);
     if (record.time_us() == 0)
         record.set_time_us(micros(clock_.wall()));
     if (record.count() == 0)
         record.set_count(1);
+}
+
+void RecordWriter::write(v1::Record&& record)
+{
+    {
+        const std::lock_guard lock(mutex_);
+        stamp(record);
+    }
     if (const auto appended = spool_.append(std::move(record)); !appended)
+        complain(appended.error());
+}
+
+void RecordWriter::collect(v1::Record&& record)
+{
+    bool many = false;
+    {
+        const std::lock_guard lock(mutex_);
+        stamp(record);
+        collected_.push_back(std::move(record));
+        many = collected_.size() >= most_collected;
+    }
+    if (many)
+        flush();
+}
+
+void RecordWriter::flush()
+{
+    const std::lock_guard one_after_the_other(flush_mutex_);
+    std::vector<v1::Record> records;
+    {
+        const std::lock_guard lock(mutex_);
+        records.swap(collected_);
+    }
+    if (records.empty())
+        return;
+    if (const auto appended = spool_.append_all(std::move(records)); !appended)
         complain(appended.error());
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -18,16 +19,22 @@ public:
 
     void set_origin(std::string host, std::string agent_id, std::string boot_id);
     void write(v1::Record&& record);
+    // The same a little later: with the next flush(), or when there are many. What is not flushed dies with the process.
+    void collect(v1::Record&& record);
+    void flush();
     // An act of this agent: "agent.start", "policy.enforce", ...
     void audit(const std::string& action, const std::string& object, const std::string& message);
 
 private:
+    void stamp(v1::Record& record);
     void complain(const Error& error);
 
     Spool& spool_;
     const Clock& clock_;
     std::mutex mutex_;
     std::string host_, agent_id_, boot_id_;
+    std::mutex flush_mutex_; // taken before mutex_: what is collected is written in order
+    std::vector<v1::Record> collected_;
     MonotonicTime silent_until_{0};
 };
 

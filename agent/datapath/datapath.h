@@ -144,9 +144,13 @@ public:
     virtual Status forget_udp_flow(const bh_udp_flow_key& key) = 0;
 
     // Drains the rings, flow events before denials so that a denial can be told from the tail of a closed connection;
-    // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread.
+    // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread. `settle` is called
+    // now and then, and at the end: what was delivered is taken out of the rings only after that, so that it is not lost
+    // with this process.
     using EventSink = std::function<void(const bh_event&)>;
-    virtual Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) = 0;
+    using Settle = std::function<void()>;
+    virtual Result<std::size_t> consume(const EventSink& sink, const Settle& settle,
+                                        std::chrono::milliseconds timeout) = 0;
 
     // What was refused since the last call and was not told by consume(): one bh_denial for each kind with its count,
     // in batches. The counts are forgotten when `sink` has had all of them; of a process that dies in between, the next

@@ -334,14 +334,15 @@ Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
     return {};
 }
 
-Result<std::size_t> KernelDatapath::consume(const EventSink& sink, std::chrono::milliseconds timeout)
+Result<std::size_t> KernelDatapath::consume(const EventSink& sink, const Settle& settle,
+                                             std::chrono::milliseconds timeout)
 {
     if (old_rings_) {
-        BULKHEAD_TRY(const std::size_t untold, old_rings_->consume(sink, std::chrono::milliseconds(0)));
+        BULKHEAD_TRY(const std::size_t untold, old_rings_->consume(sink, settle, std::chrono::milliseconds(0)));
         if (untold > 0)
             return untold;
     }
-    return parts_.rings->consume(sink, timeout);
+    return parts_.rings->consume(sink, settle, timeout);
 }
 
 Status KernelDatapath::take_denials(const DenialSink& sink)

@@ -69,7 +69,7 @@ public:
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
     Result<KernelExchanges> exchanges() override;
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
-    Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds timeout) override;
+    Result<std::size_t> consume(const EventSink& sink, const Settle& settle, std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
     [[nodiscard]] std::optional<std::string> pending_takeover() const override;
     std::vector<Tampering> look_for_tampering() override;

@@ -93,14 +93,28 @@ Status RingReader::look_at(std::uint64_t position, std::size_t bytes)
     return {};
 }
 
-Result<std::size_t> RingReader::read(const Sink& sink)
+void RingReader::take_out(std::uint64_t until, const Settle& settle)
 {
-    std::size_t records = 0;
+    const auto consumed = shared<std::uint64_t>(consumer_.begin());
+    if (consumed.load(std::memory_order_relaxed) == until)
+        return;
+    settle();
+    consumed.store(until, std::memory_order_release);
+}
+
+Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const Settle& settle)
+{
+    std::size_t records = 0, entries = 0; // of which some were given up by their writers
     auto consumed = shared<std::uint64_t>(consumer_.begin()).load(std::memory_order_relaxed);
+    const auto looked = [&](const Status& status) {
+        if (!status)
+            take_out(consumed, settle);
+        return status;
+    };
     const auto produced = [&] { return shared<std::uint64_t>(producer_.begin()).load(std::memory_order_acquire); };
     const auto once_round = consumed + size_;
     for (auto end = produced(); consumed < once_round && (consumed < end || consumed < (end = produced()));) {
-        BULKHEAD_CHECK(look_at(consumed, BPF_RINGBUF_HDR_SZ));
+        BULKHEAD_CHECK(looked(look_at(consumed, BPF_RINGBUF_HDR_SZ)));
         const auto header = [&] { return data_.begin() + ((consumed & (size_ - 1)) - data_begins_); };
         const auto word = shared<std::uint32_t>(header()).load(std::memory_order_acquire);
         if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
@@ -111,14 +125,16 @@ Result<std::size_t> RingReader::read(const Sink& sink)
             if (whole > window_ - page_size()) {
                 log_error("a ring holds a record of {} bytes: skipped", length);
             } else {
-                BULKHEAD_CHECK(look_at(consumed, whole));
+                BULKHEAD_CHECK(looked(look_at(consumed, whole)));
                 sink({header() + BPF_RINGBUF_HDR_SZ, length});
                 ++records;
             }
         }
         consumed += whole;
-        shared<std::uint64_t>(consumer_.begin()).store(consumed, std::memory_order_release);
+        if (++entries % batch == 0)
+            take_out(consumed, settle);
     }
+    take_out(consumed, settle);
     return records;
 }
 

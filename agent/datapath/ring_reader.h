@@ -42,9 +42,12 @@ public:
     [[nodiscard]] static Result<RingReader> open(int ring, std::size_t window = default_window);
 
     // Reads what is complete, until there is nothing more, or once round: a ring that fills as fast as it is read keeps
-    // nobody waiting. Returns how many records. After an error the rest is still there.
+    // nobody waiting. Returns how many records. After an error the rest is still there. After each `batch` of them, those
+    // that were given up counted, and at the end, `settle` is called, and only then are they taken out of the ring: of a
+    // process that dies in between, the next one reads them again.
     using Sink = std::function<void(std::span<const std::byte>)>;
-    [[nodiscard]] Result<std::size_t> read(const Sink& sink);
+    using Settle = std::function<void()>;
+    [[nodiscard]] Result<std::size_t> read(const Sink& sink, std::size_t batch, const Settle& settle);
 
     // For poll(2): readable while there is something to read. Who sleeps already is woken by those writers that ask for it.
     [[nodiscard]] int fd() const { return ring_.get(); }
@@ -54,6 +57,7 @@ public:
 private:
     RingReader(UniqueFd ring, std::size_t size) : ring_(std::move(ring)), size_(size) {}
     [[nodiscard]] Status look_at(std::uint64_t position, std::size_t bytes);
+    void take_out(std::uint64_t until, const Settle& settle);
 
     UniqueFd ring_;
     std::size_t size_;       // of the data, a power of two

@@ -13,6 +13,8 @@ namespace bulkhead::agent {
 
 namespace {
 
+// Of a process that is killed, the next one may record so many flow events twice. Denials are counted, and not twice.
+constexpr std::size_t flow_batch = 8, denial_batch = 1;
 // The kernel never wakes us for flow events; this is how late one may be seen.
 constexpr std::chrono::milliseconds flow_poll_period{50};
 
@@ -25,35 +27,38 @@ Result<std::unique_ptr<Rings>> Rings::open(int flow_ring, int deny_ring)
     return std::unique_ptr<Rings>(new Rings(std::move(flows), std::move(denials)));
 }
 
-Result<std::size_t> Rings::drain(const Datapath::EventSink& sink)
+Result<std::size_t> Rings::drain(const Datapath::EventSink& sink, const Datapath::Settle& settle)
 {
     std::size_t delivered = 0;
     Status done; // one ring in trouble does not keep the other from being read
-    for (RingReader* ring : {&flows_, &denials_}) {
-        const auto read = ring->read([&](std::span<const std::byte> record) {
-            bh_event event{};
-            if (record.size() != sizeof(event) && record.size() != BH_BRIEF_EVENT) {
-                log_error("a ring holds a record of {} bytes, neither {} nor {}: skipped", record.size(), sizeof(event),
-                          BH_BRIEF_EVENT);
-                return;
-            }
-            std::memcpy(&event, record.data(), record.size());
-            ++delivered;
-            sink(event);
-        });
-        if (!read)
+    const auto deliver = [&](std::span<const std::byte> record) {
+        bh_event event{};
+        if (record.size() != sizeof(event) && record.size() != BH_BRIEF_EVENT) {
+            log_error("a ring holds a record of {} bytes, neither {} nor {}: skipped", record.size(), sizeof(event),
+                      BH_BRIEF_EVENT);
+            return;
+        }
+        std::memcpy(&event, record.data(), record.size());
+        ++delivered;
+        sink(event);
+    };
+    const auto drain_one = [&](RingReader& ring, std::size_t batch) {
+        if (const auto read = ring.read(deliver, batch, settle); !read)
             done = tl::unexpected(read.error());
-    }
+    };
+    drain_one(flows_, flow_batch);
+    drain_one(denials_, denial_batch);
     BULKHEAD_CHECK(done);
     return delivered;
 }
 
-Result<std::size_t> Rings::consume(const Datapath::EventSink& sink, std::chrono::milliseconds timeout)
+Result<std::size_t> Rings::consume(const Datapath::EventSink& sink, const Datapath::Settle& settle,
+                                   std::chrono::milliseconds timeout)
 {
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + timeout;
     while (true) {
-        BULKHEAD_TRY(const std::size_t delivered, drain(sink));
+        BULKHEAD_TRY(const std::size_t delivered, drain(sink, settle));
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (delivered > 0 || left.count() <= 0)
             return delivered;

@@ -18,7 +18,8 @@ public:
     Rings& operator=(const Rings&) = delete;
 
     // See Datapath::consume.
-    [[nodiscard]] Result<std::size_t> consume(const Datapath::EventSink& sink, std::chrono::milliseconds timeout);
+    [[nodiscard]] Result<std::size_t> consume(const Datapath::EventSink& sink, const Datapath::Settle& settle,
+                                              std::chrono::milliseconds timeout);
 
     // Bytes that wait to be read.
     struct Use {
@@ -28,7 +29,7 @@ public:
 
 private:
     Rings(RingReader flows, RingReader denials) : flows_(std::move(flows)), denials_(std::move(denials)) {}
-    [[nodiscard]] Result<std::size_t> drain(const Datapath::EventSink& sink);
+    [[nodiscard]] Result<std::size_t> drain(const Datapath::EventSink& sink, const Datapath::Settle& settle);
 
     RingReader flows_, denials_;
 };

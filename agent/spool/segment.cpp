@@ -98,16 +98,26 @@ Result<std::shared_ptr<SegmentFile>> SegmentFile::create(FileOperations& files, 
 
 Status SegmentFile::append(FileOperations& files, std::string_view frame, const v1::Lost* gap)
 {
-    if (auto written = files.write_at(fd_.get(), frame, scan_.good_bytes); !written) {
+    const auto seq = next_seq();
+    const std::size_t size = frame.size();
+    BULKHEAD_CHECK(append(files, frame, {&size, 1}));
+    if (gap != nullptr)
+        scan_.gaps.push_back({seq, *gap});
+    return {};
+}
+
+Status SegmentFile::append(FileOperations& files, std::string_view frames, std::span<const std::size_t> sizes)
+{
+    if (auto written = files.write_at(fd_.get(), frames, scan_.good_bytes); !written) {
         (void)files.truncate(fd_.get(), scan_.good_bytes); // gives the blocks back; a reader stops there in any case
         return tl::unexpected(std::move(written).error().within(path_));
     }
-    if (scan_.count % index_step == 0)
-        scan_.index.push_back(static_cast<std::uint32_t>(scan_.good_bytes));
-    if (gap != nullptr)
-        scan_.gaps.push_back({next_seq(), *gap});
-    ++scan_.count;
-    scan_.good_bytes += frame.size();
+    for (const auto size : sizes) {
+        if (scan_.count % index_step == 0)
+            scan_.index.push_back(static_cast<std::uint32_t>(scan_.good_bytes));
+        ++scan_.count;
+        scan_.good_bytes += size;
+    }
     return {};
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,8 @@ public:
 
     // Appends one frame for next_seq(). What an error leaves of it behind bytes() is overwritten by the next one.
     Status append(FileOperations& files, std::string_view frame, const v1::Lost* gap);
+    // Several, of no gap records, of these sizes: all or none.
+    Status append(FileOperations& files, std::string_view frames, std::span<const std::size_t> sizes);
 
     // Where the indexed record at or before `seq` begins, and its number.
     struct Position {

@@ -28,6 +28,8 @@ public:
     // on the disk. On a disk error the record is counted as lost and the error returned; a gap record follows when the
     // disk is back. A flow for which there is no room (SpoolOptions) is counted as lost, too, and is no error.
     virtual Status append(v1::Record record) = 0;
+    // The same of several, in one go on the disk where they fit; an error is that of the last one that was lost.
+    virtual Status append_all(std::vector<v1::Record> records) = 0;
     // fdatasync what was appended. The daemon calls it once a second and at its end.
     virtual Status sync() = 0;
 

@@ -7,6 +7,7 @@
 #include "common/record/utf8.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace bulkhead::agent {
 namespace {
@@ -104,8 +105,32 @@ SpoolLog::~SpoolLog()
 
 Status SpoolLog::append(v1::Record record)
 {
-    record::make_utf8(record);
+    std::vector<v1::Record> one;
+    one.push_back(std::move(record));
+    return append_all(std::move(one));
+}
+
+Status SpoolLog::append_all(std::vector<v1::Record> records)
+{
+    for (auto& record : records)
+        record::make_utf8(record);
     const std::lock_guard lock(mutex_);
+    Status result;
+    Group group;
+    const auto note = [&result](Status status) {
+        if (!status)
+            result = std::move(status);
+    };
+    for (auto& record : records)
+        note(add(record, group));
+    note(write(group));
+    appended_.notify_all();
+    return result;
+}
+
+// To the group, or behind it.
+Status SpoolLog::add(v1::Record& record, Group& group)
+{
     stamp_.set_host(record.host());
     stamp_.set_agent_id(record.agent_id());
     stamp_.set_boot_id(record.boot_id());
@@ -116,6 +141,42 @@ Status SpoolLog::append(v1::Record record)
         ++lost_;
         return {};
     }
+    const bool reports_first = !losses_.empty() || (yielded_ != 0 && !flows_yield_);
+    if (!reports_first && record.kind() != v1::Record::GAP) {
+        record.set_seq(next_ + group.records.size());
+        const auto frame = encode_frame(record.SerializeAsString(), false);
+        if (fits(group, frame.size())) {
+            group.records.push_back(&record);
+            group.frames += frame;
+            group.sizes.push_back(frame.size());
+            return {};
+        }
+    }
+    auto before = write(group);
+    auto status = write_or_lose(record);
+    return status ? before : status;
+}
+
+// At once, or on a failing disk one by one.
+Status SpoolLog::write(Group& group)
+{
+    const auto taken = std::exchange(group, {});
+    if (taken.records.empty())
+        return {};
+    if (segments_.back()->append(files_, taken.frames, taken.sizes)) {
+        bytes_ += taken.frames.size();
+        next_ += taken.records.size();
+        return {};
+    }
+    Status result;
+    for (auto* record : taken.records)
+        if (auto status = write_or_lose(*record); !status)
+            result = std::move(status);
+    return result;
+}
+
+Status SpoolLog::write_or_lose(v1::Record& record)
+{
     auto status = report_losses(record.time_us());
     if (status && !flows_yield_)
         status = report_yielded(record.time_us());
@@ -126,8 +187,15 @@ Status SpoolLog::append(v1::Record record)
         losses_.add_unnumbered(1 + record.lost().count());
         ++lost_;
     }
-    appended_.notify_all();
     return status;
+}
+
+bool SpoolLog::fits(const Group& group, std::size_t frame_bytes) const
+{
+    const auto more = group.frames.size() + frame_bytes;
+    return frame_bytes <= frame_header_bytes + max_payload_bytes && !segments_.empty() &&
+           segments_.back()->next_seq() == next_ && segments_.back()->bytes() + more <= options_.segment_bytes &&
+           bytes_ + more <= options_.max_bytes;
 }
 
 bool SpoolLog::decide_whether_flows_yield()

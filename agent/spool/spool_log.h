@@ -22,6 +22,7 @@ public:
     ~SpoolLog() override;
 
     Status append(v1::Record record) override;
+    Status append_all(std::vector<v1::Record> records) override;
     Status sync() override;
     Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
                                          std::chrono::milliseconds timeout) override;
@@ -34,8 +35,19 @@ public:
     [[nodiscard]] std::uint64_t lost() const override;
 
 private:
+    // Frames for the next numbers that fit into the last segment, not written yet.
+    struct Group {
+        std::vector<v1::Record*> records; // borrowed
+        std::string frames;
+        std::vector<std::size_t> sizes;
+    };
+
     // All below with mutex_ held, unless said otherwise.
+    Status add(v1::Record& record, Group& group);
+    Status write(Group& group);
+    Status write_or_lose(v1::Record& record);
     Status write(v1::Record& record);
+    [[nodiscard]] bool fits(const Group& group, std::size_t frame_bytes) const;
     Status make_room(std::size_t frame_bytes);
     [[nodiscard]] bool decide_whether_flows_yield();
     Status roll();

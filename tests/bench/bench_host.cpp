@@ -19,7 +19,7 @@ BenchHost::BenchHost(const std::string& cgroup)
     datapath_ = take(agent::open_datapath(options_));
     reader_ = std::thread([this] {
         while (!ends_)
-            (void)datapath_->consume([](const bh_event&) {}, std::chrono::milliseconds(50));
+            (void)datapath_->consume([](const bh_event&) {}, [] {}, std::chrono::milliseconds(50));
     });
 }
 

@@ -37,7 +37,7 @@ protected:
     // What came since the last call: told at once, and counted.
     void collect(std::chrono::milliseconds timeout = 0ms)
     {
-        while (datapath_->consume([this](const bh_event& event) { keep(event); }, timeout).value() > 0) {
+        while (datapath_->consume([this](const bh_event& event) { keep(event); }, [] {}, timeout).value() > 0) {
         }
         const auto taken = datapath_->take_denials([this](std::span<const bh_denial> denials) {
             counted.insert(counted.end(), denials.begin(), denials.end());

@@ -63,7 +63,7 @@ std::optional<bh_event> BpfTest::wait_for(const Condition& condition)
             if (condition(event))
                 return event;
         }
-        EXPECT_TRUE(datapath_->consume([&](const bh_event& event) { pending_.push_back(event); },
+        EXPECT_TRUE(datapath_->consume([&](const bh_event& event) { pending_.push_back(event); }, [] {},
                                        std::chrono::milliseconds(100)));
     } while (!pending_.empty() || std::chrono::steady_clock::now() < deadline);
     return std::nullopt;
@@ -79,8 +79,8 @@ std::vector<bh_event> BpfTest::drain()
 {
     std::vector<bh_event> events(pending_.begin(), pending_.end());
     pending_.clear();
-    while (datapath_->consume([&](const bh_event& event) { events.push_back(event); }, std::chrono::milliseconds(150))
-               .value() > 0) {
+    const auto keep = [&](const bh_event& event) { events.push_back(event); };
+    while (datapath_->consume(keep, [] {}, std::chrono::milliseconds(150)).value() > 0) {
     }
     return events;
 }

@@ -47,13 +47,14 @@ protected:
     // Reads, and checks that each record is the next of those that were not given up, and is whole.
     void read_on(RingReader& reader)
     {
-        const auto read = reader.read([this](std::span<const std::byte> record) {
+        const auto check = [this](std::span<const std::byte> record) {
             expected_ += expected_ % 5 == 0 ? 1 : 0;
             ASSERT_EQ(record.size(), expected_ % 2 == 1 ? 1004U : 20U);
             ASSERT_EQ(word_at(record, 0), expected_);
             ASSERT_EQ(word_at(record, record.size() - 4), ~expected_);
             ++expected_;
-        });
+        };
+        const auto read = reader.read(check, 7, [] {});
         ASSERT_TRUE(read) << read.error().message;
         records_ += *read;
     }
@@ -98,13 +99,42 @@ TEST_P(Ring, AFullRingLosesWhatComesThenAndNothingElse)
     write(1000);
     EXPECT_GT(writer_->bss->lost, 0U);
     std::uint32_t last = 0;
-    const auto read = reader->read([&](std::span<const std::byte> record) {
+    const auto check = [&](std::span<const std::byte> record) {
         EXPECT_GT(word_at(record, 0), last);
         last = word_at(record, 0);
         EXPECT_EQ(word_at(record, record.size() - 4), ~last);
-    });
+    };
+    const auto read = reader->read(check, 1, [] {});
     ASSERT_TRUE(read) << read.error().message;
     EXPECT_GT(*read, 90U); // of 1,004 and 20 bytes in turn, in 64 KiB; at the end there is room for short ones alone
+    EXPECT_EQ(reader->unread(), 0U);
+}
+
+TEST_F(Ring, WhatIsNotSettledIsReadAgainByTheNextReader)
+{
+    auto reader = RingReader::open(fd());
+    ASSERT_TRUE(reader);
+    write(11); // the first, the sixth and the last are given up
+    std::size_t seen = 0, settled = 0;
+    std::vector<std::size_t> left_to_others; // by each reader that would come while this one reads
+    const auto count = [&](std::span<const std::byte>) {
+        ++seen;
+        auto other = RingReader::open(fd());
+        left_to_others.push_back(other ? other->unread() : 0);
+    };
+    const auto read = reader->read(count, 3, [&] {
+        EXPECT_TRUE(seen == 2 || seen == 4 || seen == 7 || seen == 8) << seen;
+        settled = seen;
+    });
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(*read, 8U);
+    EXPECT_EQ(settled, 8U);
+    ASSERT_EQ(left_to_others.size(), 8U);
+    EXPECT_EQ(left_to_others[0], left_to_others[1]); // nothing was taken out before the second was settled
+    EXPECT_LT(left_to_others[2], left_to_others[1]);
+    EXPECT_EQ(left_to_others[2], left_to_others[3]);
+    EXPECT_LT(left_to_others[4], left_to_others[3]);
+    EXPECT_EQ(left_to_others[4], left_to_others[6]);
     EXPECT_EQ(reader->unread(), 0U);
 }
 

@@ -104,10 +104,11 @@ public:
         forgotten.push_back(key);
         return {};
     }
-    Result<std::size_t> consume(const EventSink& sink, std::chrono::milliseconds) override
+    Result<std::size_t> consume(const EventSink& sink, const Settle& settle, std::chrono::milliseconds) override
     {
         const auto ready = std::exchange(events, {});
         std::for_each(ready.begin(), ready.end(), sink);
+        settle();
         return ready.size();
     }
     Status take_denials(const DenialSink& sink) override

@@ -23,6 +23,12 @@ public:
         changed_.notify_all();
         return {};
     }
+    Status append_all(std::vector<v1::Record> several) override
+    {
+        for (auto& record : several)
+            (void)append(std::move(record));
+        return {};
+    }
     Status sync() override { return {}; }
     Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
                                          std::chrono::milliseconds timeout) override

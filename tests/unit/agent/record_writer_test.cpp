@@ -45,6 +45,51 @@ TEST(RecordWriter, AnEventKeepsItsOwnTime)
     EXPECT_EQ(spool.records[0].count(), 7U);
 }
 
+TEST(RecordWriter, WhatIsCollectedIsWrittenInOrderAtAFlushAndStampedBefore)
+{
+    MemorySpool spool;
+    const test::FakeClock clock;
+    RecordWriter writer(spool, clock);
+    writer.set_origin("web-1", "id", "boot");
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+        v1::Record record;
+        record.set_policy_version(i);
+        writer.collect(std::move(record));
+    }
+    EXPECT_TRUE(spool.records.empty());
+    writer.audit("policy.enforce", "folder", ""); // does not wait
+    ASSERT_EQ(spool.records.size(), 1U);
+    writer.flush();
+    writer.flush();
+    ASSERT_EQ(spool.records.size(), 4U);
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+        EXPECT_EQ(spool.records[i].policy_version(), i);
+        EXPECT_EQ(spool.records[i].host(), "web-1");
+        EXPECT_EQ(spool.records[i].time_us(), 1'700'000'000'000'000);
+    }
+}
+
+TEST(RecordWriter, DoesNotCollectWithoutEnd)
+{
+    MemorySpool spool;
+    const test::FakeClock clock;
+    RecordWriter writer(spool, clock);
+    for (int i = 0; i < 1000; ++i)
+        writer.collect({});
+    EXPECT_GT(spool.records.size(), 900U);
+    writer.flush();
+    EXPECT_EQ(spool.records.size(), 1000U);
+}
+
+TEST(PatientSpool, CountsEachOfSeveralThatItCannotKeep)
+{
+    const test::FakeClock clock;
+    const auto spool = make_patient_spool(
+        []() -> Result<std::unique_ptr<Spool>> { return fail(ErrorKind::failed, "no space left"); }, clock);
+    EXPECT_FALSE(spool->append_all(std::vector<v1::Record>(3)));
+    EXPECT_EQ(spool->lost(), 3U);
+}
+
 TEST(PatientSpool, CountsWhatItCannotKeepAndReportsItWhenTheDiskIsBack)
 {
     test::FakeClock clock;

@@ -116,7 +116,10 @@ public:
         return std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>{};
     }
     Status forget_udp_flow(const bh_udp_flow_key&) override { return {}; }
-    Result<std::size_t> consume(const EventSink&, std::chrono::milliseconds) override { return std::size_t{0}; }
+    Result<std::size_t> consume(const EventSink&, const Settle&, std::chrono::milliseconds) override
+    {
+        return std::size_t{0};
+    }
     Status take_denials(const DenialSink&) override { return {}; }
     agent::Counters counters() override { return {}; }
     std::vector<agent::MapUse> map_use() override { return {}; }

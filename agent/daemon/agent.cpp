@@ -195,6 +195,7 @@ Status Agent::bring_into_force()
     events_->on_unfollowed([this](const NamespaceHint& hint) { hints_->add(hint); });
     look_for_namespaces(); // those that came while no agent ran
     tell_takeover();
+    walk_sockets(); // what is in the rings from before ends connections of which only a listener tells who began
     events_->start();
     return {};
 }

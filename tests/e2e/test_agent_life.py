@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel enforces alone: agents that are killed, restarted, stopped, detached, or may not start at all."""
 
+import json
 import signal
 import subprocess
 import time
@@ -98,6 +99,36 @@ print(tries, passed)
         wait_until(lambda: [record for record in self.agent.records()
                             if record["kind"] == "gap" or record.get("src", {}).get("port") == attempt],
                    10, "the flow or a gap")
+
+
+    def test_agents_that_are_killed_while_they_write_lose_no_connection(self):
+        """What is in the ring when it is killed is recorded by the next one: once, but for the few that it was about."""
+        kills = 3
+        load = self.guest.pipe("python3", "-c", """
+import json, socket, sys, time
+ports, end = [], time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    with socket.create_connection((sys.argv[1], 7000), 5) as connection:
+        ports.append(connection.getsockname()[1])
+    time.sleep(0.0005)
+print(json.dumps(ports))
+""", self.app.ip4, "5")
+        for _ in range(kills):
+            time.sleep(0.6)
+            self.agent.kill()
+            self.agent.start()
+        made = json.loads(load.stdout.readline())
+        self.assertGreater(len(made), 500)
+
+        def recorded(event):
+            return [record for record in self.agent.records()
+                    if record.get("event") == event and record["src"].get("ip") == self.guest.ip4
+                    and record.get("dst", {}).get("port") == 7000]
+        wait_until(lambda: set(made) <= {record["src"]["port"] for record in recorded("close")}, 15,
+                   "the end of every connection to be recorded")
+        opened = [record for record in recorded("open") if record["src"]["port"] in set(made)]
+        self.assertEqual({record["src"]["port"] for record in opened}, set(made))
+        self.assertLessEqual(len(opened) - len({record["flow_id"] for record in opened}), 8 * kills)
 
 
 class Watchdog(AppTest):

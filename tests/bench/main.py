@@ -12,12 +12,13 @@ import flat
 import flood
 import kernel
 import pair
+import records
 import rounds
 import soak
 import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
-           "sessions": kernel.sessions, "flood": flood.run, "start": start.run}
+           "sessions": kernel.sessions, "flood": flood.run, "start": start.run, "records": records.run}
 ONLY_WHEN_NAMED = {"boot": boot.run, "soak": soak.run}
 
 

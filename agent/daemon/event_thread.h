@@ -19,7 +19,8 @@ public:
     // it: its SYN came before the switch, so that neither the door nor the walk over live sessions met it.
     using LateConnection = std::function<void(const bh_event&)>;
 
-    // Called after each use of the assembler, or some uses of it: to write what it has emitted.
+    // Called with the assembler locked, when it was used, and before events are taken out of the rings: to write what it
+    // has emitted.
     using Flush = std::function<void()>;
 
     // Borrows both.

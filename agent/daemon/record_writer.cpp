@@ -27,15 +27,6 @@ public:
         try_open();
     }
 
-    Status append(v1::Record record) override
-    {
-        if (const auto spool = get())
-            return spool->append(std::move(record));
-        const std::lock_guard lock(mutex_);
-        ++missed_;
-        return tl::unexpected(why_);
-    }
-
     Status append_all(std::vector<v1::Record> records) override
     {
         if (const auto spool = get())

@@ -145,8 +145,7 @@ public:
 
     // Drains the rings, flow events before denials so that a denial can be told from the tail of a closed connection;
     // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread. `settle` is called
-    // now and then, and at the end: what was delivered is taken out of the rings only after that, so that it is not lost
-    // with this process.
+    // before some of what was delivered is taken out of the rings, so that it is not lost with this process.
     using EventSink = std::function<void(const bh_event&)>;
     using Settle = std::function<void()>;
     virtual Result<std::size_t> consume(const EventSink& sink, const Settle& settle,

@@ -106,7 +106,7 @@ Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const 
 {
     std::size_t records = 0, entries = 0; // of which some were given up by their writers
     auto consumed = shared<std::uint64_t>(consumer_.begin()).load(std::memory_order_relaxed);
-    const auto looked = [&](const Status& status) {
+    const auto settled_on_error = [&](const Status& status) {
         if (!status)
             take_out(consumed, settle);
         return status;
@@ -114,7 +114,7 @@ Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const 
     const auto produced = [&] { return shared<std::uint64_t>(producer_.begin()).load(std::memory_order_acquire); };
     const auto once_round = consumed + size_;
     for (auto end = produced(); consumed < once_round && (consumed < end || consumed < (end = produced()));) {
-        BULKHEAD_CHECK(looked(look_at(consumed, BPF_RINGBUF_HDR_SZ)));
+        BULKHEAD_CHECK(settled_on_error(look_at(consumed, BPF_RINGBUF_HDR_SZ)));
         const auto header = [&] { return data_.begin() + ((consumed & (size_ - 1)) - data_begins_); };
         const auto word = shared<std::uint32_t>(header()).load(std::memory_order_acquire);
         if ((word & BPF_RINGBUF_BUSY_BIT) != 0)
@@ -125,7 +125,7 @@ Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const 
             if (whole > window_ - page_size()) {
                 log_error("a ring holds a record of {} bytes: skipped", length);
             } else {
-                BULKHEAD_CHECK(looked(look_at(consumed, whole)));
+                BULKHEAD_CHECK(settled_on_error(look_at(consumed, whole)));
                 sink({header() + BPF_RINGBUF_HDR_SZ, length});
                 ++records;
             }

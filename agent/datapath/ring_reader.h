@@ -42,9 +42,9 @@ public:
     [[nodiscard]] static Result<RingReader> open(int ring, std::size_t window = default_window);
 
     // Reads what is complete, until there is nothing more, or once round: a ring that fills as fast as it is read keeps
-    // nobody waiting. Returns how many records. After an error the rest is still there. After each `batch` of them, those
-    // that were given up counted, and at the end, `settle` is called, and only then are they taken out of the ring: of a
-    // process that dies in between, the next one reads them again.
+    // nobody waiting. Returns how many records. After an error the rest is still there. Of each `batch`, at
+    // least 1, those counted that were given up, and of the last ones, `settle` is called before they are taken out of the
+    // ring: of a process that dies in between, the next one reads them again.
     using Sink = std::function<void(std::span<const std::byte>)>;
     using Settle = std::function<void()>;
     [[nodiscard]] Result<std::size_t> read(const Sink& sink, std::size_t batch, const Settle& settle);

@@ -13,7 +13,7 @@ namespace bulkhead::agent {
 
 namespace {
 
-// Of a process that is killed, the next one may record so many flow events twice. Denials are counted, and not twice.
+// Of a process that is killed, the next one may record so many events of each ring twice; refused attempts are counted.
 constexpr std::size_t flow_batch = 8, denial_batch = 1;
 // The kernel never wakes us for flow events; this is how late one may be seen.
 constexpr std::chrono::milliseconds flow_poll_period{50};

@@ -66,7 +66,8 @@ public:
 
     // Appends one frame for next_seq(). What an error leaves of it behind bytes() is overwritten by the next one.
     Status append(FileOperations& files, std::string_view frame, const v1::Lost* gap);
-    // Several, of no gap records, of these sizes: all or none.
+    // Several, of no gap records, of these sizes: all, or none as far as this object knows. Where the disk keeps some and
+    // does not let them be cut off either, they are found again when the folder is opened next.
     Status append(FileOperations& files, std::string_view frames, std::span<const std::size_t> sizes);
 
     // Where the indexed record at or before `seq` begins, and its number.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -27,7 +28,12 @@ public:
     // Numbers the record and appends it; strings that are no UTF-8 are repaired. Never blocks on the network; may block
     // on the disk. On a disk error the record is counted as lost and the error returned; a gap record follows when the
     // disk is back. A flow for which there is no room (SpoolOptions) is counted as lost, too, and is no error.
-    virtual Status append(v1::Record record) = 0;
+    Status append(v1::Record record)
+    {
+        std::vector<v1::Record> one;
+        one.push_back(std::move(record));
+        return append_all(std::move(one));
+    }
     // The same of several, in one go on the disk where they fit; an error is that of the last one that was lost.
     virtual Status append_all(std::vector<v1::Record> records) = 0;
     // fdatasync what was appended. The daemon calls it once a second and at its end.

@@ -28,6 +28,16 @@ bool is_mere_flow(const v1::Record& record)
            record.verdict() != v1::Record::WOULD_DENY;
 }
 
+Result<std::string> frame_of(v1::Record& record, std::uint64_t seq)
+{
+    record.set_seq(seq);
+    const auto payload = record.SerializeAsString();
+    if (payload.empty() || payload.size() > max_payload_bytes)
+        return fail(ErrorKind::failed, "spool: a record of {} bytes; at most {} fit", payload.size(),
+                    max_payload_bytes);
+    return encode_frame(payload, record.kind() == v1::Record::GAP);
+}
+
 // One stretch of one segment, read without the lock.
 struct Stretch {
     SegmentFile::Position position;
@@ -103,13 +113,6 @@ SpoolLog::~SpoolLog()
         log_error("spool: {}", status.error().message);
 }
 
-Status SpoolLog::append(v1::Record record)
-{
-    std::vector<v1::Record> one;
-    one.push_back(std::move(record));
-    return append_all(std::move(one));
-}
-
 Status SpoolLog::append_all(std::vector<v1::Record> records)
 {
     for (auto& record : records)
@@ -123,7 +126,7 @@ Status SpoolLog::append_all(std::vector<v1::Record> records)
     };
     for (auto& record : records)
         note(add(record, group));
-    note(write(group));
+    note(write_group(group));
     appended_.notify_all();
     return result;
 }
@@ -135,7 +138,7 @@ Status SpoolLog::add(v1::Record& record, Group& group)
     stamp_.set_agent_id(record.agent_id());
     stamp_.set_boot_id(record.boot_id());
     stamped_ = true;
-    if (is_mere_flow(record) && decide_whether_flows_yield()) {
+    if (is_mere_flow(record) && decide_whether_flows_yield(group)) {
         if (yielded_++ == 0)
             tell_yielded_at_ = system_clock().monotonic() + tell_yielded_every;
         ++lost_;
@@ -143,22 +146,21 @@ Status SpoolLog::add(v1::Record& record, Group& group)
     }
     const bool reports_first = !losses_.empty() || (yielded_ != 0 && !flows_yield_);
     if (!reports_first && record.kind() != v1::Record::GAP) {
-        record.set_seq(next_ + group.records.size());
-        const auto frame = encode_frame(record.SerializeAsString(), false);
-        if (fits(group, frame.size())) {
+        const auto frame = frame_of(record, next_ + group.records.size());
+        if (frame && fits(group, frame->size())) {
             group.records.push_back(&record);
-            group.frames += frame;
-            group.sizes.push_back(frame.size());
+            group.frames += *frame;
+            group.sizes.push_back(frame->size());
             return {};
         }
     }
-    auto before = write(group);
+    auto before = write_group(group);
     auto status = write_or_lose(record);
     return status ? before : status;
 }
 
 // At once, or on a failing disk one by one.
-Status SpoolLog::write(Group& group)
+Status SpoolLog::write_group(Group& group)
 {
     const auto taken = std::exchange(group, {});
     if (taken.records.empty())
@@ -193,16 +195,15 @@ Status SpoolLog::write_or_lose(v1::Record& record)
 bool SpoolLog::fits(const Group& group, std::size_t frame_bytes) const
 {
     const auto more = group.frames.size() + frame_bytes;
-    return frame_bytes <= frame_header_bytes + max_payload_bytes && !segments_.empty() &&
-           segments_.back()->next_seq() == next_ && segments_.back()->bytes() + more <= options_.segment_bytes &&
-           bytes_ + more <= options_.max_bytes;
+    return !segments_.empty() && segments_.back()->next_seq() == next_ &&
+           segments_.back()->bytes() + more <= options_.segment_bytes && bytes_ + more <= options_.max_bytes;
 }
 
-bool SpoolLog::decide_whether_flows_yield()
+bool SpoolLog::decide_whether_flows_yield(const Group& group)
 {
     if (options_.flow_bytes == 0)
         return false;
-    std::uint64_t waiting = 0;
+    std::uint64_t waiting = group.frames.size();
     for (auto it = segments_.rbegin(); it != segments_.rend() && (*it)->next_seq() - 1 > acknowledged_; ++it)
         waiting += (*it)->bytes();
     const bool yield = waiting > (flows_yield_ ? options_.flow_bytes / 8 * 7 : options_.flow_bytes);
@@ -216,13 +217,8 @@ bool SpoolLog::decide_whether_flows_yield()
 
 Status SpoolLog::write(v1::Record& record)
 {
-    record.set_seq(next_);
-    const auto payload = record.SerializeAsString();
-    if (payload.empty() || payload.size() > max_payload_bytes)
-        return fail(ErrorKind::failed, "spool: a record of {} bytes; at most {} fit", payload.size(),
-                    max_payload_bytes);
+    BULKHEAD_TRY(const auto frame, frame_of(record, next_));
     const bool is_gap = record.kind() == v1::Record::GAP;
-    const auto frame = encode_frame(payload, is_gap);
     BULKHEAD_CHECK(make_room(frame.size()));
     BULKHEAD_CHECK(segments_.back()->append(files_, frame, is_gap ? &record.lost() : nullptr));
     bytes_ += frame.size();

@@ -21,7 +21,6 @@ public:
              Recovered recovered);
     ~SpoolLog() override;
 
-    Status append(v1::Record record) override;
     Status append_all(std::vector<v1::Record> records) override;
     Status sync() override;
     Result<std::vector<v1::Record>> read(std::uint64_t after, std::size_t limit,
@@ -44,12 +43,12 @@ private:
 
     // All below with mutex_ held, unless said otherwise.
     Status add(v1::Record& record, Group& group);
-    Status write(Group& group);
+    Status write_group(Group& group);
     Status write_or_lose(v1::Record& record);
     Status write(v1::Record& record);
     [[nodiscard]] bool fits(const Group& group, std::size_t frame_bytes) const;
     Status make_room(std::size_t frame_bytes);
-    [[nodiscard]] bool decide_whether_flows_yield();
+    [[nodiscard]] bool decide_whether_flows_yield(const Group& group);
     Status roll();
     void drop_oldest();
     void lose(std::uint64_t from, std::uint64_t to, const std::vector<HeldGap>& gaps);

@@ -11,7 +11,7 @@
 namespace bulkhead::test {
 
 // A kernel side that holds what the test puts into it. Every call is recorded.
-class FakeDatapath final : public agent::Datapath {
+class FakeDatapath : public agent::Datapath {
 public:
     std::vector<agent::WalkedSocket> sockets;
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;

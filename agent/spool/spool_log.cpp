@@ -2,6 +2,7 @@
 #include "agent/spool/spool_log.h"
 
 #include "agent/spool/record_frame.h"
+#include "agent/spool/stretch.h"
 #include "common/core/clock.h"
 #include "common/core/log.h"
 #include "common/record/utf8.h"
@@ -12,9 +13,7 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::size_t read_chunk_bytes = 1U << 20;
 constexpr auto tell_yielded_every = std::chrono::minutes(1);
-static_assert(read_chunk_bytes > frame_header_bytes + max_payload_bytes, "a chunk holds at least one frame");
 
 std::int64_t now_us()
 {
@@ -36,56 +35,6 @@ Result<std::string> frame_of(v1::Record& record, std::uint64_t seq)
         return fail(ErrorKind::failed, "spool: a record of {} bytes; at most {} fit", payload.size(),
                     max_payload_bytes);
     return encode_frame(payload, record.kind() == v1::Record::GAP);
-}
-
-// One stretch of one segment, read without the lock.
-struct Stretch {
-    SegmentFile::Position position;
-    std::uint64_t end_offset = 0;
-    std::uint64_t from = 0, end_seq = 0;
-    std::size_t limit = 0, byte_limit = 0;
-};
-
-struct StretchRead {
-    std::vector<v1::Record> records;
-    std::size_t bytes = 0;
-    std::optional<std::uint64_t> bad_seq; // where reading stopped because of damage
-    bool unparsable = false;              // the frame at bad_seq is whole, but holds no record of that number
-};
-
-StretchRead read_stretch(FileOperations& files, int fd, const Stretch& stretch)
-{
-    StretchRead result;
-    auto [seq, offset] = stretch.position;
-    while (seq < stretch.end_seq && result.records.size() < stretch.limit && result.bytes < stretch.byte_limit) {
-        const auto want = std::min<std::uint64_t>(read_chunk_bytes, stretch.end_offset - offset);
-        const auto chunk = files.read_at(fd, static_cast<std::size_t>(want), offset);
-        std::string_view bytes = chunk ? std::string_view(*chunk) : std::string_view();
-        const auto before = seq;
-        while (const auto frame = seq < stretch.end_seq ? decode_frame(bytes) : std::nullopt) {
-            if (result.records.size() == stretch.limit || result.bytes >= stretch.byte_limit)
-                break;
-            if (seq >= stretch.from) {
-                v1::Record record;
-                if (!record.ParseFromArray(frame->payload.data(), static_cast<int>(frame->payload.size())) ||
-                    record.seq() != seq) {
-                    result.bad_seq = seq;
-                    result.unparsable = true;
-                    return result;
-                }
-                result.records.push_back(std::move(record));
-                result.bytes += frame->size;
-            }
-            bytes.remove_prefix(frame->size);
-            offset += frame->size;
-            ++seq;
-        }
-        if (seq == before) {
-            result.bad_seq = std::max(seq, stretch.from);
-            return result;
-        }
-    }
-    return result;
 }
 
 } // namespace

@@ -6,6 +6,7 @@
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::string_view pin_prefix = "sk_lookup_";
+constexpr std::chrono::milliseconds kept_for{500}; // so for 1.5 seconds at most: follow() is called once a second
 
 bpf_link_info info_of(const UniqueFd& link)
 {
@@ -205,7 +207,15 @@ Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder, in
         return fail_errno(errno, fmt::format("pin {}", pin_of(inode)));
     BULKHEAD_CHECK(enter_as_followed(inode, cookie_of(netns)));
     followed_[inode] = {std::move(link), holder, program_id(gate.get()), user_behind_namespace(netns)};
+    kept_[inode] = {UniqueFd(::fcntl(netns, F_DUPFD_CLOEXEC, 0)), system_clock().monotonic()};
     return {};
+}
+
+// A descriptor keeps its namespace from ending, and with it devices and their names.
+void Namespaces::let_go()
+{
+    const auto now = system_clock().monotonic();
+    std::erase_if(kept_, [now](const auto& one) { return now - one.second.since > kept_for; });
 }
 
 Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const
@@ -361,7 +371,12 @@ std::vector<PinnedObject> Namespaces::pinned() const
 UniqueFd Namespaces::open(std::uint32_t inode) const
 {
     const auto known = followed_.find(inode);
-    return known == followed_.end() ? UniqueFd() : open_namespace(inode, known->second.holder);
+    if (known == followed_.end())
+        return {};
+    if (auto held = open_namespace(inode, known->second.holder))
+        return held;
+    const auto kept = kept_.find(inode);
+    return kept == kept_.end() ? UniqueFd() : UniqueFd(::fcntl(kept->second.netns.get(), F_DUPFD_CLOEXEC, 0));
 }
 
 void Namespaces::visit(const std::function<bool(std::uint32_t)>& wanted,
@@ -369,7 +384,7 @@ void Namespaces::visit(const std::function<bool(std::uint32_t)>& wanted,
 {
     for (const auto& [inode, followed] : followed_)
         if (wanted(inode))
-            if (const UniqueFd netns = open_namespace(inode, followed.holder))
+            if (const UniqueFd netns = open(inode))
                 use(inode, netns.get());
 }
 

@@ -49,6 +49,7 @@ public:
     // For each wanted one that is followed and can be reached; the descriptor is good for the call.
     void visit(const std::function<bool(std::uint32_t inode)>& wanted,
                const std::function<void(std::uint32_t inode, int netns)>& use) const;
+    // Reaches those of the last moments also when all have left them.
     [[nodiscard]] UniqueFd open(std::uint32_t inode) const;
     [[nodiscard]] bool follows(std::uint32_t inode) const { return followed_.contains(inode); }
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
@@ -67,6 +68,10 @@ private:
         __u32 program = 0;                 // id of the gate
         std::optional<std::uint32_t> user; // who answers for it, other than the host
     };
+    struct Kept {
+        UniqueFd netns;
+        std::chrono::nanoseconds since;
+    };
     // Not followed for want of room, since that was last said.
     struct TurnedAway {
         std::set<std::uint32_t> for_all, for_user, not_looked_for;
@@ -77,6 +82,7 @@ private:
     [[nodiscard]] Status give_program();
     [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed);
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder, int netns);
+    void let_go();
     [[nodiscard]] Status enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const;
     [[nodiscard]] Present look_everywhere(std::chrono::milliseconds patience);
     [[nodiscard]] bool has_room_for(std::uint32_t inode);
@@ -122,6 +128,7 @@ private:
     OwnAddresses own_addresses_;
     OwnAddresses::Elsewhere addresses_;
     std::map<std::uint32_t, Followed> followed_;
+    std::map<std::uint32_t, Kept> kept_; // gates of the last moments: what was accepted before is judged yet
     std::uint32_t taken_in_last_ = 0, asked_last_ = 0; // where the next slice begins
     TurnedAway turned_away_;
     std::optional<Error> trouble_;       // the first since the last one was told

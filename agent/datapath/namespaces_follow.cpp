@@ -26,6 +26,7 @@ NamespaceHolder holder_of(const NamespaceHint& hint)
 NamespaceChange Namespaces::follow(std::chrono::milliseconds patience)
 {
     given_up_now_ = 0;
+    let_go();
     if (!given_up_.empty())
         forget_conversations(std::exchange(given_up_, {}));
     const Present present = look_everywhere(patience);
@@ -62,6 +63,7 @@ NamespaceChange Namespaces::follow(std::span<const NamespaceHint> hints)
 {
     Present told;
     given_up_now_ = 0;
+    let_go();
     for (const auto& hint : hints) {
         told[hint.inode] = holder_of(hint);
         empty_.erase(hint.inode); // something hears in it

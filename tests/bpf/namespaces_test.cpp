@@ -187,6 +187,31 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
     EXPECT_EQ(receive(allowed_end).text, "fine");
 }
 
+// A server that hands its socket on and ends: nobody whom the agent knows is in the namespace then.
+TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
+{
+    allow_only_10_78_0_2();
+    agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
+    ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
+    Container container(world_->enforced);
+    join(container);
+    UniqueFd server;
+    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    int error = -1;
+    const UniqueFd forbidden = connected_from("10.78.0.3", 80, error);
+    ASSERT_EQ(error, 0);
+    const UniqueFd end = accepted(server);
+    const auto came = follow();
+    EXPECT_EQ(came, std::vector{container.inode()});
+    container.end();
+
+    const auto ended = keeper.came(came);
+    ASSERT_TRUE(ended) << ended.error().message;
+    ASSERT_EQ(ended->size(), 1U);
+    EXPECT_TRUE((*ended)[0].destroyed);
+    EXPECT_EQ(send_error(forbidden), ECONNRESET);
+}
+
 TEST_F(Namespaces, AConnectionIsDestroyedAlsoWhereItsNamespaceIsNotTold)
 {
     Container container(world_->enforced);

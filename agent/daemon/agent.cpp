@@ -9,6 +9,7 @@
 #include "agent/state/locks.h"
 #include "common/core/log.h"
 #include "common/core/version.h"
+#include "common/net/digest.h"
 
 #include <fmt/ranges.h>
 
@@ -212,6 +213,9 @@ Status Agent::look_for_changes()
             "force stays");
     if (!config_.failsafe.management_given)
         log_warning("ssh is open to this host from everywhere, whatever the policy: narrow failsafe.management");
+    if (!sha1({}) || !sha256({}))
+        log_warning("OpenSSL offers no {} (openssl.cnf): records carry no {}", sha256({}) ? "SHA-1" : "SHA-256",
+                    sha256({}) ? "community_id" : "flow_id that tells them apart");
     if (config_.guard == GuardMode::automatic)
         log_info("guard: auto is always on this kernel: nothing here can prove that no socket sends without a door");
     if (const int events = datapath_->interface_events(); events >= 0)

@@ -45,9 +45,9 @@ std::size_t mix(std::size_t seed, std::size_t value)
 
 FlowId digest_of(const Bytes& bytes)
 {
-    const auto digest = sha256(bytes.get());
     FlowId id{};
-    std::copy_n(digest.begin(), id.size(), id.begin());
+    if (const auto digest = sha256(bytes.get()))
+        std::copy_n(digest->begin(), id.size(), id.begin());
     return id;
 }
 

@@ -37,8 +37,10 @@ std::string community_id_v1(std::uint8_t protocol, const IpAddress& source, std:
     append_port(bytes, ordered ? destination_port : source_port);
 
     const auto digest = sha1(bytes);
-    std::array<unsigned char, 4 * ((digest.size() + 2) / 3) + 1> encoded{};
-    ::EVP_EncodeBlock(encoded.data(), digest.data(), static_cast<int>(digest.size()));
+    if (!digest)
+        return {};
+    std::array<unsigned char, 4 * ((20 + 2) / 3) + 1> encoded{}; // base64 of what SHA-1 gives
+    ::EVP_EncodeBlock(encoded.data(), digest->data(), static_cast<int>(digest->size()));
     return "1:" + std::string(reinterpret_cast<const char*>(encoded.data()));
 }
 

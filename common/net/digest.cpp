@@ -12,7 +12,7 @@ using Algorithm = std::unique_ptr<EVP_MD, decltype(&::EVP_MD_free)>;
 using Context = std::unique_ptr<EVP_MD_CTX, decltype(&::EVP_MD_CTX_free)>;
 
 template <std::size_t size>
-std::array<std::uint8_t, size> digest(const Algorithm& algorithm, std::string_view bytes)
+std::optional<std::array<std::uint8_t, size>> digest(const Algorithm& algorithm, std::string_view bytes)
 {
     thread_local const Context context(::EVP_MD_CTX_new(), ::EVP_MD_CTX_free);
     std::array<std::uint8_t, size> result{};
@@ -20,19 +20,19 @@ std::array<std::uint8_t, size> digest(const Algorithm& algorithm, std::string_vi
         ::EVP_DigestInit_ex2(context.get(), algorithm.get(), nullptr) != 1 ||
         ::EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()) != 1 ||
         ::EVP_DigestFinal_ex(context.get(), result.data(), nullptr) != 1)
-        result.fill(0);
+        return std::nullopt;
     return result;
 }
 
 } // namespace
 
-std::array<std::uint8_t, 20> sha1(std::string_view bytes)
+std::optional<std::array<std::uint8_t, 20>> sha1(std::string_view bytes)
 {
     static const Algorithm algorithm(::EVP_MD_fetch(nullptr, "SHA1", nullptr), ::EVP_MD_free);
     return digest<20>(algorithm, bytes);
 }
 
-std::array<std::uint8_t, 32> sha256(std::string_view bytes)
+std::optional<std::array<std::uint8_t, 32>> sha256(std::string_view bytes)
 {
     static const Algorithm algorithm(::EVP_MD_fetch(nullptr, "SHA256", nullptr), ::EVP_MD_free);
     return digest<32>(algorithm, bytes);

@@ -2,6 +2,8 @@
 #include "common/net/community_id.h"
 
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
+#include <unistd.h>
 
 namespace bulkhead {
 namespace {
@@ -47,6 +49,19 @@ TEST(CommunityId, PortsOrderTwoEndsOnOneAddress)
     EXPECT_EQ(community_id_v1(6, self, 1, self, 2), community_id_v1(6, self, 2, self, 1));
     EXPECT_NE(community_id_v1(6, self, 1, self, 2), community_id_v1(6, self, 1, self, 3));
     EXPECT_NE(community_id_v1(6, self, 1, self, 2), community_id_v1(17, self, 1, self, 2));
+}
+
+// In a process of its own: the algorithm is looked up once.
+TEST(CommunityId, IsLeftOutWhereOpensslOffersNoSha1)
+{
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto self = IpAddress::parse("10.0.0.1").value();
+    EXPECT_EXIT(
+        {
+            const bool set = ::EVP_set_default_properties(nullptr, "provider=none-of-that-name") == 1;
+            ::_exit(set && community_id_v1(6, self, 1, self, 2).empty() ? 0 : 1);
+        },
+        testing::ExitedWithCode(0), "");
 }
 
 } // namespace

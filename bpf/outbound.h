@@ -7,7 +7,7 @@
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
-#include "bpf/udp_flows.h"
+#include "bpf/recent_udp.h"
 
 #define BH_PASS 1
 #define BH_REFUSE 0 /* the caller of connect(2) or sendto(2) gets EPERM */
@@ -354,22 +354,26 @@ __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp
 
 /*
  * Most datagrams. Who is asked has the lower port as a rule, so what goes to a higher one is an answer, and one look-up
- * finds it. What is not found here, as between equal ports, is looked at in full. key->remote is set.
+ * finds it. What is not found here, as between equal ports, is looked at in full. The address of `to` is set.
  */
-static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, struct bh_udp_flow_key* key)
+static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, union bh_fresh_udp_key* to)
 {
     struct bpf_sock* socket = ctx->sk;
     if (!socket || ctx->type != BH_SOCK_DGRAM || ctx->protocol != IPPROTO_UDP || !socket->src_port)
         return 0;
-    key->remote_port = bpf_ntohs((__u16)ctx->user_port);
-    key->local_port = socket->src_port;
-    key->netns = bh_netns_of_context_socket(socket);
+    __u16 remote_port = bpf_ntohs((__u16)ctx->user_port), local_port = (__u16)socket->src_port;
+    bh_set_key_ports(to, remote_port, local_port, bh_netns_of_context_socket(socket));
     struct bh_control control = bh_read_control();
-    if (key->remote_port > key->local_port) {
-        const struct bh_udp_flow* heard = bh_find_udp_flow(key, BH_INBOUND);
-        return heard && heard->answered && bh_udp_flow_is_under_way(heard, control);
+    if (remote_port > local_port) {
+        if (bh_is_recent_udp(to, control, 1))
+            return 1;
+        const struct bh_udp_flow* heard = bh_find_udp_flow(&to->key, BH_INBOUND);
+        if (!heard || !heard->answered || !bh_udp_flow_is_under_way(heard, control))
+            return 0;
+        bh_note_recent_udp(to, control, heard);
+        return 1;
     }
-    const struct bh_udp_flow* begun = bh_find_udp_flow(key, BH_OUTBOUND);
+    const struct bh_udp_flow* begun = bh_find_udp_flow(&to->key, BH_OUTBOUND);
     return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bh_cookie_of(ctx, socket);
 }
 

@@ -19,6 +19,48 @@
 #define BH_UDP_REFRESH_TICKS 64
 #define BH_UDP_HAND_STEPS 16
 
+/*
+ * A key that is made just before it is looked up. The table reads eight bytes at a time, and what was stored in smaller
+ * parts a moment ago the processor cannot hand on: it waits until the parts have reached its cache.
+ */
+union bh_fresh_udp_key {
+    struct bh_udp_flow_key key;
+    __u64 word[3];
+};
+
+/* Two neighbours in memory, `first` at the lower address. */
+static __always_inline __u64 bh_pair(__u32 first, __u32 second)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (__u64)second << 32 | first;
+#else
+    return (__u64)first << 32 | second;
+#endif
+}
+
+static __always_inline void bh_set_key_v4(union bh_fresh_udp_key* fresh, __u32 remote)
+{
+    fresh->word[0] = 0;
+    fresh->word[1] = bh_pair(BH_V4_MARK, remote);
+}
+
+static __always_inline void bh_set_key_v6(union bh_fresh_udp_key* fresh, __u32 a, __u32 b, __u32 c, __u32 d)
+{
+    fresh->word[0] = bh_pair(a, b);
+    fresh->word[1] = bh_pair(c, d);
+}
+
+/* Ports in host byte order. */
+static __always_inline void bh_set_key_ports(union bh_fresh_udp_key* fresh, __u16 remote, __u16 local, __u32 netns)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    __u32 ports = (__u32)local << 16 | remote;
+#else
+    __u32 ports = (__u32)remote << 16 | local;
+#endif
+    fresh->word[2] = bh_pair(ports, netns);
+}
+
 static __always_inline struct bh_udp_flow* bh_find_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)
 {
     return direction == BH_OUTBOUND ? bpf_map_lookup_elem(&bh_udp_out, key) : bpf_map_lookup_elem(&bh_udp_in, key);

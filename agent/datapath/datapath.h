@@ -141,11 +141,13 @@ public:
     virtual Status adopt_listeners(std::span<const WalkedSocket> sockets) = 0;
 
     virtual Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() = 0;
+    // One that the plane in force lets pass whoever takes part may go on for some 64 timer interrupts
+    // (bpf/recent_udp.h).
     virtual Status forget_udp_flow(const bh_udp_flow_key& key) = 0;
 
     // Drains the rings, flow events before denials so that a denial can be told from the tail of a closed connection;
-    // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread. `settle` is called
-    // before some of what was delivered is taken out of the rings, so that it is not lost with this process.
+    // waits at most `timeout` when both are empty. Returns how many were delivered. One consumer thread. `settle` is
+    // called before some of what was delivered is taken out of the rings, so that it is not lost with this process.
     using EventSink = std::function<void(const bh_event&)>;
     using Settle = std::function<void()>;
     virtual Result<std::size_t> consume(const EventSink& sink, const Settle& settle,

@@ -6,16 +6,18 @@
  * an end from which something was read. Asked for each datagram that is read with its sender's address.
  */
 #include "bpf/outbound.h"
+#include "bpf/recent_udp.h"
 
-static __always_inline int bh_is_read(struct bpf_sock_addr* ctx, struct bh_udp_flow_key* key)
+static __always_inline int bh_is_read(struct bpf_sock_addr* ctx, union bh_fresh_udp_key* from)
 {
     struct bpf_sock* socket = ctx->sk;
     if (!socket || ctx->protocol != IPPROTO_UDP || socket->dst_port)
         return 1; /* a connected one was judged when it connected */
-    key->remote_port = bpf_ntohs((__u16)ctx->user_port);
-    key->local_port = socket->src_port;
-    key->netns = bh_netns_of_context_socket(socket);
-    struct bh_udp_flow* flow = bpf_map_lookup_elem(&bh_udp_in, key);
+    bh_set_key_ports(from, bpf_ntohs((__u16)ctx->user_port), (__u16)socket->src_port,
+                     bh_netns_of_context_socket(socket));
+    if (bh_is_recent_udp(from, bh_read_control(), 1))
+        return 1;
+    struct bh_udp_flow* flow = bh_find_udp_flow(&from->key, BH_INBOUND);
     if (flow && !flow->heard)
         flow->heard = 1;
     return 1; /* the only answer that the kernel takes */
@@ -24,15 +26,15 @@ static __always_inline int bh_is_read(struct bpf_sock_addr* ctx, struct bh_udp_f
 SEC("cgroup/recvmsg4")
 int bh_recvmsg4(struct bpf_sock_addr* ctx)
 {
-    struct bh_udp_flow_key key;
-    bh_set_v4(&key.remote, ctx->user_ip4);
-    return bh_is_read(ctx, &key);
+    union bh_fresh_udp_key from;
+    bh_set_key_v4(&from, ctx->user_ip4);
+    return bh_is_read(ctx, &from);
 }
 
 SEC("cgroup/recvmsg6")
 int bh_recvmsg6(struct bpf_sock_addr* ctx)
 {
-    struct bh_udp_flow_key key;
-    bh_set_v6(&key.remote, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
-    return bh_is_read(ctx, &key);
+    union bh_fresh_udp_key from;
+    bh_set_key_v6(&from, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
+    return bh_is_read(ctx, &from);
 }

@@ -4,9 +4,9 @@
 /* Not static: verified by itself, so that what follows is not verified once more for each of its ways out. */
 __noinline int bh_datagram4_goes_on(struct bpf_sock_addr* ctx)
 {
-    struct bh_udp_flow_key key;
-    bh_set_v4(&key.remote, ctx->user_ip4);
-    return bh_departure_goes_on(ctx, &key);
+    union bh_fresh_udp_key to;
+    bh_set_key_v4(&to, ctx->user_ip4);
+    return bh_departure_goes_on(ctx, &to);
 }
 
 /* Likewise, and with a frame of its own. What it is bound to, or what was said with it (IP_PKTINFO, IPV6_PKTINFO). */

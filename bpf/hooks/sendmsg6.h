@@ -4,9 +4,9 @@
 /* Not static: verified by itself, so that what follows is not verified once more for each of its ways out. */
 __noinline int bh_datagram6_goes_on(struct bpf_sock_addr* ctx)
 {
-    struct bh_udp_flow_key key;
-    bh_set_v6(&key.remote, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
-    return bh_departure_goes_on(ctx, &key);
+    union bh_fresh_udp_key to;
+    bh_set_key_v6(&to, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]);
+    return bh_departure_goes_on(ctx, &to);
 }
 
 /* Likewise, and with a frame of its own. What it is bound to, or what was said with it (IP_PKTINFO, IPV6_PKTINFO). */

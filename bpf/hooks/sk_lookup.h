@@ -8,7 +8,7 @@
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
-#include "bpf/udp_flows.h"
+#include "bpf/recent_udp.h"
 
 struct bh_arrival {
     struct bh_question question; /* .port is the local one */
@@ -239,16 +239,22 @@ static __always_inline int bh_guard_is_asking(void)
 /* Most datagrams that find no connected socket: those of a conversation that somebody else began, as a rule. */
 static __always_inline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 netns)
 {
-    struct bh_udp_flow_key key;
+    union bh_fresh_udp_key from;
     if (ctx->protocol != IPPROTO_UDP)
         return 0;
-    bh_read_remote(ctx, &key.remote);
-    key.remote_port = bpf_ntohs(ctx->remote_port);
-    key.local_port = (__u16)ctx->local_port;
-    key.netns = netns;
+    if (ctx->family == BH_AF_INET)
+        bh_set_key_v4(&from, ctx->remote_ip4);
+    else
+        bh_set_key_v6(&from, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]);
+    bh_set_key_ports(&from, bpf_ntohs(ctx->remote_port), (__u16)ctx->local_port, netns);
     struct bh_control control = bh_read_control();
-    const struct bh_udp_flow* heard = bh_find_udp_flow(&key, BH_INBOUND);
-    return heard && bh_udp_flow_is_under_way(heard, control);
+    if (bh_is_recent_udp(&from, control, 0))
+        return 1;
+    const struct bh_udp_flow* heard = bh_find_udp_flow(&from.key, BH_INBOUND);
+    if (!heard || !bh_udp_flow_is_under_way(heard, control))
+        return 0;
+    bh_note_recent_udp(&from, control, heard);
+    return 1;
 }
 
 static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)

@@ -2,6 +2,7 @@
 #include "tests/bpf/fixture.h"
 
 #include <bpf/bpf.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -157,6 +158,83 @@ TEST_F(Udp, NewPolicyIsAskedForTheNextDatagram)
     EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}), EPERM);
 }
 
+// What a CPU has just seen under way is not looked up again (bpf/recent_udp.h).
+TEST_F(Udp, WhatWasUnderWayAMomentAgoIsJudgedByTheNextPolicy)
+{
+    const auto only_questions = TestPolicy()
+                                    .default_action(outbound, refuse)
+                                    .default_action(inbound, refuse)
+                                    .allow(inbound, "10.77.0.2", "udp/53")
+                                    .allow(inbound, "fd77::2", "udp/53");
+    for (const char* address : {"10.77.0.2", "fd77::2"}) {
+        const bool v4 = Address(address, 0).family() == AF_INET;
+        realise(only_questions);
+        UniqueFd server, client;
+        Datagram question;
+        guarded([&] { server = bound(SOCK_DGRAM, {v4 ? "10.77.0.1" : "fd77::1", 53}); });
+        peer([&] { client = bound(SOCK_DGRAM, {address, 5300}); });
+        for (int i = 0; i < 2; ++i)
+            ASSERT_EQ(send_to_error(client, {v4 ? "10.77.0.1" : "fd77::1", 53}, "question"), 0);
+        EXPECT_EQ(send_to_error(server, {address, 5300}), EPERM) << "under way, and nothing of it was read";
+        for (int i = 0; i < 5; ++i) {
+            ASSERT_EQ(send_to_error(client, {v4 ? "10.77.0.1" : "fd77::1", 53}, "question"), 0);
+            question = receive(server);
+            ASSERT_EQ(question.text, "question");
+            ASSERT_EQ(reply_error(server, question, "answer"), 0);
+            ASSERT_EQ(receive(client).text, "answer");
+        }
+        ASSERT_EQ(receive(server).text, "question");
+        ASSERT_EQ(receive(server).text, "question");
+        realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse));
+        EXPECT_EQ(send_to_error(client, {v4 ? "10.77.0.1" : "fd77::1", 53}, "late question"), 0);
+        const auto flows = datapath_->udp_flows();
+        ASSERT_TRUE(flows);
+        for (const auto& [key, flow] : *flows) // as `sessions: cut` does
+            ASSERT_TRUE(datapath_->forget_udp_flow(key));
+        EXPECT_EQ(reply_error(server, question, "late answer"), EPERM);
+        EXPECT_EQ(receive(server).text, "");
+    }
+}
+
+// One in 256 others has its place where the conversation has that is under way.
+TEST_F(Udp, AConversationThatIsUnderWayLetsNobodyElsePass)
+{
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, refuse)
+                .allow(inbound, "10.77.0.2", "udp/53"));
+    ip(world_->wire.peer, "route add local 10.79.0.0/16 dev lo");
+    ip(world_->wire.guarded, "route add 10.79.0.0/16 via 10.77.0.2");
+    UniqueFd server, other_server, friendly;
+    guarded([&] {
+        server = bound(SOCK_DGRAM, {"10.77.0.1", 53});
+        other_server = bound(SOCK_DGRAM, {"10.77.0.1", 54});
+    });
+    peer([&] { friendly = bound(SOCK_DGRAM, {"10.77.0.2", 5300}); });
+    for (std::uint16_t i = 0; i < 2048; ++i) {
+        if (i % 64 == 0) {
+            ASSERT_EQ(send_to_error(friendly, {"10.77.0.1", 53}, "question"), 0);
+            const auto question = receive(server);
+            ASSERT_EQ(question.text, "question") << "and nothing of a stranger's";
+            ASSERT_EQ(reply_error(server, question, "answer"), 0);
+            ASSERT_EQ(reply_error(other_server, question, "from another port"), EPERM);
+            ASSERT_EQ(receive(friendly).text, "answer");
+        }
+        const std::string stranger = fmt::format("10.79.{}.{}", i / 256, i % 256);
+        const auto other_port = static_cast<std::uint16_t>(10000 + i);
+        peer([&] {
+            const UniqueFd by_address = bound(SOCK_DGRAM, {stranger, 5300});
+            ASSERT_EQ(send_to_error(by_address, {"10.77.0.1", 53}, "intruder"), 0);
+            const UniqueFd by_port = bound(SOCK_DGRAM, {"10.77.0.2", other_port});
+            ASSERT_EQ(send_to_error(by_port, {"10.77.0.1", 54}, "intruder"), 0);
+        });
+        ASSERT_EQ(send_to_error(server, {stranger, 5300}), EPERM);
+        ASSERT_EQ(send_to_error(other_server, {"10.77.0.2", other_port}), EPERM);
+    }
+    EXPECT_EQ(receive(server).text, "");
+    EXPECT_EQ(receive(other_server).text, "");
+}
+
 TEST_F(Udp, ForgottenConversationIsJudgedAnew)
 {
     realise(TestPolicy().default_action(outbound, permit).default_action(inbound, refuse));
@@ -279,7 +357,8 @@ TEST_F(Udp, WithoutRoomPassesWhatNeedsNone)
 
 TEST_F(Udp, AFloodFromOutsideTakesNoRoomFromWhatThisSideBegan)
 {
-    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, refuse).allow(inbound, "any", "udp/7"));
+    realise(
+        TestPolicy().default_action(outbound, permit).default_action(inbound, refuse).allow(inbound, "any", "udp/7"));
     UniqueFd echo, server, client, flooder;
     peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
     guarded([&] {

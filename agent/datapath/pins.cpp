@@ -7,6 +7,7 @@
 #include <bpf/bpf.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <vector>
@@ -93,6 +94,23 @@ Result<std::string> abi_difference(const std::string& path, int fd)
     if (control.abi_version != BH_ABI_VERSION)
         return fmt::format("map layout {}, not {}", unsigned{control.abi_version}, BH_ABI_VERSION);
     return std::string();
+}
+
+// The highest number that a slot was given, also of a trial that is over (KernelDatapath::next_generation). 0 where
+// slots have another layout.
+std::uint32_t last_of_slots(const PinFolder& pins)
+{
+    const UniqueFd slots(bpf_obj_get(pins.map("bh_plane_info").c_str()));
+    bpf_map_info info{};
+    __u32 size = sizeof(info);
+    bh_plane_info plane{};
+    std::uint32_t last = 0;
+    if (!slots || bpf_obj_get_info_by_fd(slots.get(), &info, &size) != 0 || info.value_size != sizeof(plane))
+        return last;
+    for (__u32 slot = 0; slot < info.max_entries; ++slot)
+        if (bpf_map_lookup_elem(slots.get(), &slot, &plane) == 0)
+            last = std::max(last, plane.generation);
+    return last;
 }
 
 std::uint32_t generation_of(int control_map_fd)
@@ -206,7 +224,7 @@ Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
         found.emplace_back(map, std::move(fd));
     }
     if (!difference.empty())
-        return PinnedMaps{Kind::other_layout, difference, generation_of(control.get())};
+        return PinnedMaps{Kind::other_layout, difference, std::max(generation_of(control.get()), last_of_slots(pins))};
     for (const auto& [of_object, fd] : found)
         if (const int error = bpf_map__reuse_fd(of_object, fd.get()); error != 0)
             return fail_errno(-error, fmt::format("take over {}", pins.map(bpf_map__name(of_object))));

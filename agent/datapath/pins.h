@@ -48,7 +48,7 @@ struct PinnedMaps {
     enum class Kind { none, adopted, other_layout };
     Kind kind = Kind::none;
     std::string difference;       // other_layout: in what, in words
-    std::uint32_t generation = 0; // of the last switch there
+    std::uint32_t generation = 0; // the highest that was given there
 };
 
 // Makes the maps that are pinned the maps of the object that is about to be loaded, if all of them fit. Pins that an

@@ -61,6 +61,20 @@ bpf_map_info info_of(int fd)
     return info;
 }
 
+// Numbers of generations are given anew after us. What was let pass is judged once more, as after any change of policy.
+void forget_generation(bh_udp_flow& flow)
+{
+    flow.generation = 0;
+    flow.settled = 0;
+}
+
+void forget_generation(bh_exchange& exchange)
+{
+    exchange.generation = 0;
+}
+
+void forget_generation(bh_listener&) {} // has none
+
 template <typename Key, typename Value>
 void copy_entries(const PinFolder& pins, const bpf_map* to, const std::function<void(const Key&)>& on_copy)
 {
@@ -71,7 +85,9 @@ void copy_entries(const PinFolder& pins, const bpf_map* to, const std::function<
     if (info.key_size != sizeof(Key) || info.value_size != sizeof(Value))
         return;
     for_each_entry<Key, Value>(from.get(), [&](const Key& key, const Value& value) {
-        if (bpf_map_update_elem(bpf_map__fd(to), &key, &value, BPF_NOEXIST) == 0) // when full: it is judged as new
+        Value copy = value;
+        forget_generation(copy);
+        if (bpf_map_update_elem(bpf_map__fd(to), &key, &copy, BPF_NOEXIST) == 0) // when full: it is judged as new
             on_copy(key);
     });
 }

@@ -257,6 +257,35 @@ TEST_F(Upgrade, RepliesAndCountsAreHandedOver)
     EXPECT_EQ(told, 7U);
 }
 
+// Conversations are handed over, and with them the number of the generation that let them pass. A trial that was given
+// up had a number, too.
+TEST_F(Upgrade, WhatATrialLetPassTheNextPolicyDoesNotLetPassByItsNumber)
+{
+    enforce(policy());
+    UniqueFd server, client;
+    guarded([&] { server = bound(SOCK_DGRAM, {"10.77.0.1", 54}); });
+    peer([&] { client = bound(SOCK_DGRAM, {"10.77.0.2", 0}); });
+    const auto open_54 = policy().allow(inbound, "10.77.0.2", "udp/54");
+    const auto active = open_54.plane(policy::Plane::active), shadow = open_54.plane(policy::Plane::shadow);
+    const auto trial = datapath_->realise({&active, &shadow, {}, 0, system_clock().monotonic() + 60s});
+    ASSERT_TRUE(trial) << trial.error().message;
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(send_to_error(client, {"10.77.0.1", 54}, "in the trial"), 0);
+        ASSERT_EQ(receive(server).text, "in the trial");
+    }
+    ASSERT_TRUE(datapath_->fall_back());
+    ASSERT_EQ(send_to_error(client, {"10.77.0.1", 54}), 0);
+    ASSERT_EQ(receive(server).text, "");
+    datapath_.reset();
+    other_size();
+    reopen();
+    enforce(policy());
+    EXPECT_GT(datapath_->control().generation, *trial) << "no number twice";
+    EXPECT_EQ(datapath_->udp_flows().value().size(), 1U) << "handed over";
+    ASSERT_EQ(send_to_error(client, {"10.77.0.1", 54}, "after it"), 0);
+    EXPECT_EQ(receive(server).text, "");
+}
+
 // In a namespace of its own, with a server that nobody may reach.
 class UpgradeWithContainer : public Upgrade {
 protected:

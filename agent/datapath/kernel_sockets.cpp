@@ -18,7 +18,10 @@ Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets_in(const std::set<std::uint32_t>& namespaces)
 {
-    return walk_where([&](std::uint32_t inode) { return namespaces.contains(inode); });
+    auto walked = walk_where([&](std::uint32_t inode) { return namespaces.contains(inode); });
+    if (walked)
+        parts_.namespaces.judged(namespaces);
+    return walked;
 }
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_where(const std::function<bool(std::uint32_t)>& wanted)

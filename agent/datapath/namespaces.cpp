@@ -23,7 +23,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::string_view pin_prefix = "sk_lookup_";
-constexpr std::chrono::milliseconds kept_for{500}; // so for 1.5 seconds at most: follow() is called once a second
+constexpr std::chrono::seconds kept_at_most{5}; // by whoever never judges them
 
 bpf_link_info info_of(const UniqueFd& link)
 {
@@ -211,11 +211,18 @@ Status Namespaces::attach(std::uint32_t inode, const NamespaceHolder& holder, in
     return {};
 }
 
+void Namespaces::judged(const std::set<std::uint32_t>& namespaces)
+{
+    for (auto& [inode, kept] : kept_)
+        if (namespaces.contains(inode))
+            kept.judged = true;
+}
+
 // A descriptor keeps its namespace from ending, and with it devices and their names.
 void Namespaces::let_go()
 {
     const auto now = system_clock().monotonic();
-    std::erase_if(kept_, [now](const auto& one) { return now - one.second.since > kept_for; });
+    std::erase_if(kept_, [now](const auto& one) { return one.second.judged || now - one.second.since > kept_at_most; });
 }
 
 Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) const

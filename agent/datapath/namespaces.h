@@ -49,8 +49,10 @@ public:
     // For each wanted one that is followed and can be reached; the descriptor is good for the call.
     void visit(const std::function<bool(std::uint32_t inode)>& wanted,
                const std::function<void(std::uint32_t inode, int netns)>& use) const;
-    // Reaches those of the last moments also when all have left them.
+    // Reaches those that came and were not judged() yet also when all have left them.
     [[nodiscard]] UniqueFd open(std::uint32_t inode) const;
+    // What these accepted before their gate was looked at. They can be reached so until the next follow(), to end it.
+    void judged(const std::set<std::uint32_t>& namespaces);
     [[nodiscard]] bool follows(std::uint32_t inode) const { return followed_.contains(inode); }
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
@@ -71,6 +73,7 @@ private:
     struct Kept {
         UniqueFd netns;
         std::chrono::nanoseconds since;
+        bool judged = false;
     };
     // Not followed for want of room, since that was last said.
     struct TurnedAway {
@@ -128,7 +131,7 @@ private:
     OwnAddresses own_addresses_;
     OwnAddresses::Elsewhere addresses_;
     std::map<std::uint32_t, Followed> followed_;
-    std::map<std::uint32_t, Kept> kept_; // gates of the last moments: what was accepted before is judged yet
+    std::map<std::uint32_t, Kept> kept_;               // those that are new
     std::uint32_t taken_in_last_ = 0, asked_last_ = 0; // where the next slice begins
     TurnedAway turned_away_;
     std::optional<Error> trouble_;       // the first since the last one was told

@@ -200,7 +200,7 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
     int error = -1;
     const UniqueFd forbidden = connected_from("10.78.0.3", 80, error);
     ASSERT_EQ(error, 0);
-    const UniqueFd end = accepted(server);
+    UniqueFd end = accepted(server);
     const auto came = follow();
     EXPECT_EQ(came, std::vector{container.inode()});
     container.end();
@@ -210,6 +210,9 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
     ASSERT_EQ(ended->size(), 1U);
     EXPECT_TRUE((*ended)[0].destroyed);
     EXPECT_EQ(send_error(forbidden), ECONNRESET);
+    server.reset();
+    end.reset();
+    EXPECT_TRUE(ends(container.inode())) << "nothing keeps it any more";
 }
 
 TEST_F(Namespaces, AConnectionIsDestroyedAlsoWhereItsNamespaceIsNotTold)
@@ -332,6 +335,7 @@ TEST_F(Namespaces, OneThatEndsLeavesNothing)
     EXPECT_EQ(use_of("namespaces"), 1U);
     EXPECT_EQ(use_of("listeners"), 1U);
     const std::uint32_t inode = container->inode();
+    EXPECT_TRUE(datapath_->walk_sockets_in({inode})); // it was judged, and is not kept for that any more
     container->end();
     (void)follow();
     EXPECT_TRUE(std::filesystem::exists(pin_of(inode))) << "its socket lives, and so does it";
@@ -391,7 +395,12 @@ TEST_F(Namespaces, WhatRootTakesAwayIsPutBack)
 TEST_F(Namespaces, ANumberThatIsGivenAgainIsTold)
 {
     auto first = std::make_unique<Container>(world_->enforced);
-    (void)follow();
+    const auto follow_and_judge = [&] {
+        for (const auto inode : follow())
+            EXPECT_TRUE(datapath_->walk_sockets_in({inode}));
+        (void)datapath_->follow_hints({}); // from now on nothing of ours keeps it
+    };
+    follow_and_judge();
     std::set<std::uint32_t> dead{first->inode()};
     for (int i = 0; i < 20; ++i) {
         first->end();
@@ -406,7 +415,7 @@ TEST_F(Namespaces, ANumberThatIsGivenAgainIsTold)
             EXPECT_EQ(use_of("listeners"), 1U) << "rows of the new one stay";
             return;
         }
-        (void)follow();
+        follow_and_judge();
         dead.insert(next->inode());
         first = std::move(next);
     }

@@ -364,15 +364,8 @@ static __always_inline int bh_departure_goes_on(struct bpf_sock_addr* ctx, union
     __u16 remote_port = bpf_ntohs((__u16)ctx->user_port), local_port = (__u16)socket->src_port;
     bh_set_key_ports(to, remote_port, local_port, bh_netns_of_context_socket(socket));
     struct bh_control control = bh_read_control();
-    if (remote_port > local_port) {
-        if (bh_is_recent_udp(to, control, 1))
-            return 1;
-        const struct bh_udp_flow* heard = bh_find_udp_flow(&to->key, BH_INBOUND);
-        if (!heard || !heard->answered || !bh_udp_flow_is_under_way(heard, control))
-            return 0;
-        bh_note_recent_udp(to, control, heard);
-        return 1;
-    }
+    if (remote_port > local_port)
+        return bh_inbound_udp_goes_on(to, control, 1);
     const struct bh_udp_flow* begun = bh_find_udp_flow(&to->key, BH_OUTBOUND);
     return begun && bh_udp_flow_is_under_way(begun, control) && begun->cookie == bh_cookie_of(ctx, socket);
 }

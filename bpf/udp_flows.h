@@ -82,9 +82,14 @@ static __always_inline struct bh_udp_flow* bh_live_udp_flow(const struct bh_udp_
     return flow;
 }
 
+static __always_inline int bh_is_recent_tick(__u64 tick)
+{
+    return bpf_jiffies64() - tick < BH_UDP_REFRESH_TICKS;
+}
+
 static __always_inline int bh_udp_flow_was_touched(const struct bh_udp_flow* flow)
 {
-    return bpf_jiffies64() - flow->last_tick < BH_UDP_REFRESH_TICKS;
+    return bh_is_recent_tick(flow->last_tick);
 }
 
 /* A datagram of the conversation passed. Writing only now and then keeps the line shared between CPUs. */
@@ -103,9 +108,11 @@ static __always_inline void bh_reply_seen(struct bh_udp_flow* flow, __u64 now)
     bh_touch_udp_flow(flow, now);
 }
 
+/* The generation first: see bh_settle_udp_flow(). */
 static __always_inline int bh_udp_flow_settled(const struct bh_udp_flow* flow, struct bh_control control)
 {
-    return flow->settled && flow->generation == control.generation;
+    const volatile struct bh_udp_flow* seen = flow;
+    return seen->generation == control.generation && seen->settled;
 }
 
 /*

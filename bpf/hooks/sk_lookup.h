@@ -242,19 +242,14 @@ static __always_inline int bh_arrival_goes_on(struct bpf_sk_lookup* ctx, __u32 n
     union bh_fresh_udp_key from;
     if (ctx->protocol != IPPROTO_UDP)
         return 0;
-    if (ctx->family == BH_AF_INET)
+    if (ctx->family == BH_AF_INET) {
         bh_set_key_v4(&from, ctx->remote_ip4);
-    else
+        BH_KEEP_BRANCHES_APART();
+    } else {
         bh_set_key_v6(&from, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]);
+    }
     bh_set_key_ports(&from, bpf_ntohs(ctx->remote_port), (__u16)ctx->local_port, netns);
-    struct bh_control control = bh_read_control();
-    if (bh_is_recent_udp(&from, control, 0))
-        return 1;
-    const struct bh_udp_flow* heard = bh_find_udp_flow(&from.key, BH_INBOUND);
-    if (!heard || !bh_udp_flow_is_under_way(heard, control))
-        return 0;
-    bh_note_recent_udp(&from, control, heard);
-    return 1;
+    return bh_inbound_udp_goes_on(&from, bh_read_control(), 0);
 }
 
 static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)

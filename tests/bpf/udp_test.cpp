@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <sched.h>
 
 #include <algorithm>
 
@@ -158,9 +159,29 @@ TEST_F(Udp, NewPolicyIsAskedForTheNextDatagram)
     EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}), EPERM);
 }
 
+// For as long as it lives, so that what this thread sends and hears is seen by one CPU.
+class OnOneCpu {
+public:
+    OnOneCpu()
+    {
+        (void)::sched_getaffinity(0, sizeof(before_), &before_);
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(::sched_getcpu(), &one);
+        EXPECT_EQ(::sched_setaffinity(0, sizeof(one), &one), 0);
+    }
+    ~OnOneCpu() { (void)::sched_setaffinity(0, sizeof(before_), &before_); }
+    OnOneCpu(const OnOneCpu&) = delete;
+    OnOneCpu& operator=(const OnOneCpu&) = delete;
+
+private:
+    cpu_set_t before_{};
+};
+
 // What a CPU has just seen under way is not looked up again (bpf/recent_udp.h).
 TEST_F(Udp, WhatWasUnderWayAMomentAgoIsJudgedByTheNextPolicy)
 {
+    const OnOneCpu pinned;
     const auto only_questions = TestPolicy()
                                     .default_action(outbound, refuse)
                                     .default_action(inbound, refuse)
@@ -199,6 +220,7 @@ TEST_F(Udp, WhatWasUnderWayAMomentAgoIsJudgedByTheNextPolicy)
 // One in 256 others has its place where the conversation has that is under way.
 TEST_F(Udp, AConversationThatIsUnderWayLetsNobodyElsePass)
 {
+    const OnOneCpu pinned;
     realise(TestPolicy()
                 .default_action(outbound, refuse)
                 .default_action(inbound, refuse)

@@ -57,11 +57,10 @@ class CostTest(LabTest):
 
     def runs(self) -> dict[str, int]:
         """How often each program of this lab's agents has run, by what it is attached to."""
-        programs = {one["id"]: one for one in self.shown("prog")}
         runs = {}
         for pins in self.lab.pins():
             for pin in sorted((pins / "links").iterdir()):
-                program = programs[self.shown("link", "pinned", pin)["prog_id"]]
+                program = self.shown("prog", "id", str(self.shown("link", "pinned", pin)["prog_id"]))
                 if program["type"] not in ("tracing", "raw_tracepoint"):  # processes of the whole machine
                     runs[pin.name] = runs.get(pin.name, 0) + program.get("run_cnt", 0)
         return runs
@@ -77,7 +76,7 @@ class CostTest(LabTest):
             self.assertTrue(connection.exchange()["ok"])
         before = self.runs()
         for _ in range(TURNS):
-            connection.exchange()
+            self.assertTrue(connection.exchange()["ok"])
         after = self.runs()
         return {name: after[name] - before[name] for name in after if after[name] != before[name]}
 

@@ -5,25 +5,16 @@ usage: empty_hooks.py DEVICE
 """
 
 import ctypes
-import os
 import signal
 import socket
 import struct
 import sys
 
+from harness.program_runs import bpf
+
 # linux/bpf.h; a program that returns TCX_NEXT (-1).
 PROG_LOAD, LINK_CREATE, SCHED_CLS, TCX_INGRESS, TCX_EGRESS = 5, 28, 3, 46, 47
 PROGRAM = struct.pack("<BBhi", 0xb7, 0, 0, -1) + struct.pack("<BBhi", 0x95, 0, 0, 0)
-SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-
-
-def bpf(command, attributes) -> int:
-    data = ctypes.create_string_buffer(attributes.ljust(144, b"\0"), 144)
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.syscall(SYS_BPF, command, data, 144)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"bpf command {command}: {os.strerror(ctypes.get_errno())}")
-    return result
 
 
 def main():

@@ -12,13 +12,15 @@ import flat
 import flood
 import kernel
 import pair
+import programs
 import records
 import rounds
 import soak
 import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
-           "sessions": kernel.sessions, "flood": flood.run, "start": start.run, "records": records.run}
+           "sessions": kernel.sessions, "flood": flood.run, "start": start.run, "records": records.run,
+           "programs": programs.run}
 ONLY_WHEN_NAMED = {"boot": boot.run, "soak": soak.run}
 
 

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs for traffic that is under way, by the kernel's own count of programs run: how often, not how long."""
 
-import ctypes
-import json
-import os
-import platform
-import subprocess
-
 from harness.bulkhead import Agent
 from harness.case import LabTest
+from harness.program_runs import counted, runs_by_pin
 
 POLICY = """
 version: 1
@@ -21,17 +16,7 @@ allow:
   - {id: in, from: any, service: [tcp/7000, udp/7000]}
   - {id: out, to: any, service: [tcp/7000, udp/7000]}
 """
-BPF_ENABLE_STATS = 32  # of enum bpf_cmd; for as long as the descriptor is open, unlike the sysctl
-BPF_NUMBER = {"x86_64": 321, "aarch64": 280}
 TURNS = 500
-
-
-def count_runs():
-    """A descriptor that makes the kernel count, or None where it cannot."""
-    number = BPF_NUMBER.get(platform.machine())
-    attribute = ctypes.create_string_buffer(128)  # type 0: BPF_STATS_RUN_TIME
-    fd = ctypes.CDLL(None, use_errno=True).syscall(number, BPF_ENABLE_STATS, attribute, 128) if number else -1
-    return fd if fd >= 0 else None
 
 
 class CostTest(LabTest):
@@ -49,36 +34,17 @@ class CostTest(LabTest):
         for kind in ("tcp", "udp"):
             cls.server.serve(kind, 7000)
 
-    def setUp(self):
-        self.counting = count_runs()
-        if self.counting is None:
-            self.skipTest("the kernel does not count how often programs run")
-        self.addCleanup(os.close, self.counting)
-
-    def runs(self) -> dict[str, int]:
-        """How often each program of this lab's agents has run, by what it is attached to."""
-        runs = {}
-        for pins in self.lab.pins():
-            for pin in sorted((pins / "links").iterdir()):
-                program = self.shown("prog", "id", str(self.shown("link", "pinned", pin)["prog_id"]))
-                if program["type"] not in ("tracing", "raw_tracepoint"):  # processes of the whole machine
-                    runs[pin.name] = runs.get(pin.name, 0) + program.get("run_cnt", 0)
-        return runs
-
-    @staticmethod
-    def shown(what, *which):
-        shown = subprocess.run(["bpftool", "-j", what, "show", *which], capture_output=True, check=True)
-        return json.loads(shown.stdout)
-
     def runs_of(self, connection) -> dict[str, int]:
-        """What ran during TURNS exchanges on a connection that is open."""
+        """What ran how often during TURNS exchanges on a connection that is open, at both ends."""
         for _ in range(20):  # what is asked for the first datagrams only
-            self.assertTrue(connection.exchange()["ok"])
-        before = self.runs()
-        for _ in range(TURNS):
-            self.assertTrue(connection.exchange()["ok"])
-        after = self.runs()
-        return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+            self.assertPasses(connection.exchange())
+        with counted():
+            before = runs_by_pin(self.lab.pins())
+            for _ in range(TURNS):
+                self.assertPasses(connection.exchange())
+            after = runs_by_pin(self.lab.pins())
+        runs = {name: (after[name] - before[name]).count for name in after}
+        return {name: count for name, count in runs.items() if count}
 
 
 class DoorsOnly(CostTest):

@@ -424,7 +424,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
 
     bh_judge_departure(ctx, departure);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
-    int told = flow && flow->generation == question->control.generation;
+    int told = flow && bh_udp_flow_is_known_to(flow, question->control);
     if (departure->answer.verdict == BH_DENIED || (departure->answer.shadow_verdict == BH_DENIED && !told))
         bh_tell_departure_denied(departure);
     if (departure->answer.verdict == BH_DENIED)

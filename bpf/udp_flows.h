@@ -108,23 +108,21 @@ static __always_inline void bh_reply_seen(struct bh_udp_flow* flow, __u64 now)
     bh_touch_udp_flow(flow, now);
 }
 
-/* The generation first: see bh_settle_udp_flow(). */
 static __always_inline int bh_udp_flow_settled(const struct bh_udp_flow* flow, struct bh_control control)
 {
-    const volatile struct bh_udp_flow* seen = flow;
-    return seen->generation == control.generation && seen->settled;
+    return *(const volatile __u32*)&flow->generation == (control.generation | BH_UDP_SETTLED);
 }
 
-/*
- * What let a datagram pass is good for the next ones, unless it depends on the process, or on the time. In this order:
- * another CPU may look between two of the stores.
- */
+/* Whether a datagram was let pass, or told of, in this generation. */
+static __always_inline int bh_udp_flow_is_known_to(const struct bh_udp_flow* flow, struct bh_control control)
+{
+    return (flow->generation & ~BH_UDP_SETTLED) == control.generation;
+}
+
+/* What let a datagram pass is good for the next ones, unless it depends on the process, or on the time. */
 static __always_inline void bh_settle_udp_flow(struct bh_udp_flow* flow, __u32 generation, int settled)
 {
-    volatile struct bh_udp_flow* seen = flow;
-    seen->settled = 0;
-    seen->generation = generation;
-    seen->settled = settled;
+    *(volatile __u32*)&flow->generation = generation | (settled ? BH_UDP_SETTLED : 0);
 }
 
 /*

@@ -65,7 +65,6 @@ bpf_map_info info_of(int fd)
 void forget_generation(bh_udp_flow& flow)
 {
     flow.generation = 0;
-    flow.settled = 0;
 }
 
 void forget_generation(bh_exchange& exchange)

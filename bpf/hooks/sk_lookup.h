@@ -194,7 +194,7 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
         return SK_PASS;
     bh_judge_arrival(arrival, listener);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
-    int told = flow && flow->generation == arrival->question.control.generation;
+    int told = flow && bh_udp_flow_is_known_to(flow, arrival->question.control);
     if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now))) {
         arrival->answer.verdict = BH_DENIED;
         arrival->answer.reason = BH_REASON_FULL;

@@ -19,20 +19,21 @@
 #define BH_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-/* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another layout. */
+/* Changes whenever a map's layout or meaning changes; kept in bh_control so that an agent recognises pins of another
+ * layout. */
 #define BH_ABI_VERSION 4
 
 /* Plane slots: a pair (active, shadow) in force, the pair that a trial falls back to, room to build the next pair. */
 #define BH_SLOTS 6
 #define BH_SLOT_NONE 0xff /* no plane in force: nothing is enforced and nothing is judged */
 
-#define BH_CLASS_WORDS 4                    /* 64-bit words in a process class vector */
-#define BH_CLASSES (64 * BH_CLASS_WORDS)    /* 256 process classes a host; class 0 is "any process" */
+#define BH_CLASS_WORDS 4                 /* 64-bit words in a process class vector */
+#define BH_CLASSES (64 * BH_CLASS_WORDS) /* 256 process classes a host; class 0 is "any process" */
 
 #define BH_PORTS 65536
 /*
- * Protocols of a question and of an entry key: IPPROTO_TCP, _UDP, _ICMP, _ICMPV6, and this for all others. What stands for
- * a port: the ICMP type; of the others the protocol number.
+ * Protocols of a question and of an entry key: IPPROTO_TCP, _UDP, _ICMP, _ICMPV6, and this for all others. What stands
+ * for a port: the ICMP type; of the others the protocol number.
  */
 #define BH_PROTOCOL_OTHER 255
 /* Port class of what has no port table (ICMP, others): what stands for the port, plus this. */
@@ -41,8 +42,8 @@
 /* Index into a port class table: direction (0 out, 1 in) x protocol (0 tcp, 1 udp) x port. */
 #define BH_PORT_CLASS_ENTRIES (4 * BH_PORTS)
 
-#define BH_PEER_ANY 0   /* peer class of an address that no selector names; also the "any peer" half of an entry key */
-#define BH_PORT_ANY 0   /* port class "any port" */
+#define BH_PEER_ANY 0 /* peer class of an address that no selector names; also the "any peer" half of an entry key */
+#define BH_PORT_ANY 0 /* port class "any port" */
 
 /* FORWARDED is a direction of events only; such a packet is judged inbound from its source and outbound to its end. */
 enum bh_direction { BH_OUTBOUND = 0, BH_INBOUND = 1, BH_FORWARDED = 2 };
@@ -57,9 +58,9 @@ enum bh_reason {
     BH_REASON_FAILSAFE = 1,
     BH_REASON_RULE = 2,
     BH_REASON_DEFAULT = 3,
-    BH_REASON_MALFORMED = 4, /* the hook could not read what it needs; fails closed where a plane is in force */
-    BH_REASON_LOCAL = 5,     /* loopback, and nothing in the policy forbids it */
-    BH_REASON_REPLY = 6,     /* answer of a UDP conversation that was judged when it began */
+    BH_REASON_MALFORMED = 4,  /* the hook could not read what it needs; fails closed where a plane is in force */
+    BH_REASON_LOCAL = 5,      /* loopback, and nothing in the policy forbids it */
+    BH_REASON_REPLY = 6,      /* answer of a UDP conversation that was judged when it began */
     BH_REASON_QUARANTINE = 7, /* the host is cut off: only failsafes remain */
     BH_REASON_FULL = 8,       /* no room to remember what must be remembered for the answer */
 };
@@ -78,14 +79,15 @@ struct bh_control {
     __u8 active_slot; /* < BH_SLOTS or BH_SLOT_NONE */
     __u8 shadow_slot; /* < BH_SLOTS or BH_SLOT_NONE */
     __u8 abi_version;
-    __u8 flags;          /* enum bh_control_flag */
+    __u8 flags;       /* enum bh_control_flag */
     __u32 generation; /* counts switches; stamped on every event */
 };
 BH_ASSERT(sizeof(struct bh_control) == 8, "the control word must be one atomic store");
 
 enum bh_control_flag {
     BH_CONTROL_QUARANTINE = 1, /* the active plane holds failsafes only, and every packet is judged, also of sessions */
-    BH_CONTROL_TRIAL = 4, /* in force until bh_plane_info.until_ns of the active slot; taking it away is a confirmation */
+    BH_CONTROL_TRIAL =
+        4, /* in force until bh_plane_info.until_ns of the active slot; taking it away is a confirmation */
 };
 
 /* Protocols as the shapes of a plane lump them: TCP, UDP, all else. */
@@ -95,9 +97,9 @@ enum bh_control_flag {
 /*
  * Map bh_plane_info: array[BH_SLOTS]. Written only while the slot is in neither role.
  *
- * A trial (BH_CONTROL_TRIAL; it always has an active plane): once until_ns of the active slot has passed, every decision
- * is made as if the control word said then_active, then_shadow, then_flags and then_generation, whether or not an agent
- * lives. A confirmation takes the flag away, so that it is one store like every other change.
+ * A trial (BH_CONTROL_TRIAL; it always has an active plane): once until_ns of the active slot has passed, every
+ * decision is made as if the control word said then_active, then_shadow, then_flags and then_generation, whether or not
+ * an agent lives. A confirmation takes the flag away, so that it is one store like every other change.
  */
 struct bh_plane_info {
     __u32 generation;
@@ -108,7 +110,7 @@ struct bh_plane_info {
     __u8 then_active, then_shadow;
     __u8 then_flags;
     __u32 then_generation;
-    __u64 until_ns; /* of a trial: CLOCK_MONOTONIC */
+    __u64 until_ns;                     /* of a trial: CLOCK_MONOTONIC */
     __u8 shapes[2][BH_PROTOCOL_GROUPS]; /* enum bh_shape, by enum bh_direction and BH_PROTOCOL_GROUP() */
     __u8 pad[2];
 };
@@ -132,9 +134,9 @@ BH_ASSERT(sizeof(struct bh_prefix_key) == 20, "layout");
 /*
  * Key of a plane's entries. A verdict looks up four keys: {exact, any} peer class x {exact, any} port class.
  *
- * An entry with rules that expire has stages, one for each instant, the first first: stage i (1, 2, ...) is all that the
- * entry says until its instant, the entry itself what remains after the last. Its key is that of the entry with
- * `i << BH_STAGE_SHIFT` added to the direction; the entry says how many there are.
+ * An entry with rules that expire has stages, one for each instant, the first first: stage i (1, 2, ...) is all that
+ * the entry says until its instant, the entry itself what remains after the last. Its key is that of the entry with `i
+ * << BH_STAGE_SHIFT` added to the direction; the entry says how many there are.
  */
 struct bh_entry_key {
     __u32 peer_class;
@@ -158,8 +160,8 @@ struct bh_entry {
 BH_ASSERT(sizeof(struct bh_entry) == 80, "layout");
 
 /*
- * One value of a plane's port class table: the classes of all ports of one direction and protocol. The table is an array
- * of four such values, not of 262144 numbers, since the kernel rounds each value of an array up to eight bytes.
+ * One value of a plane's port class table: the classes of all ports of one direction and protocol. The table is an
+ * array of four such values, not of 262144 numbers, since the kernel rounds each value of an array up to eight bytes.
  */
 struct bh_port_classes {
     __u16 of_port[BH_PORTS];
@@ -178,8 +180,8 @@ struct bh_class_vector {
 enum bh_facet { BH_FACET_USER = 0, BH_FACET_CGROUP = 1, BH_FACET_EXECUTABLE = 2 };
 
 /*
- * A value that has no key of its own has the vector of {0, 0, facet | BH_FACET_DEFAULT}: the classes without a condition
- * on that facet. For BH_FACET_CGROUP the innermost ancestor cgroup with a key of its own decides.
+ * A value that has no key of its own has the vector of {0, 0, facet | BH_FACET_DEFAULT}: the classes without a
+ * condition on that facet. For BH_FACET_CGROUP the innermost ancestor cgroup with a key of its own decides.
  */
 #define BH_FACET_DEFAULT 0x100
 
@@ -213,8 +215,8 @@ struct bh_listener_key {
 BH_ASSERT(sizeof(struct bh_listener_key) == 24, "layout");
 
 /*
- * Value of bh_namespaces; the key is the inode number of a network namespace other than the agent's own. The kernel gives
- * the number of a namespace that is gone to the next one, the cookie never.
+ * Value of bh_namespaces; the key is the inode number of a network namespace other than the agent's own. The kernel
+ * gives the number of a namespace that is gone to the next one, the cookie never.
  */
 struct bh_namespace {
     __u64 cookie;  /* SO_NETNS_COOKIE; 0: this kernel has none to tell */
@@ -227,8 +229,8 @@ BH_ASSERT(sizeof(struct bh_namespace) == 24, "layout");
 #define BH_NAMESPACES 256 /* that are followed at once, beside the agent's own */
 
 /*
- * Cgroup ids from a process's own cgroup outwards, zero after the last. What lies further out than this is not looked at
- * for BH_FACET_CGROUP (deepest nesting in practice: user services, pods; below ten).
+ * Cgroup ids from a process's own cgroup outwards, zero after the last. What lies further out than this is not looked
+ * at for BH_FACET_CGROUP (deepest nesting in practice: user services, pods; below ten).
  */
 #define BH_CGROUP_LEVELS 16
 struct bh_cgroup_path {
@@ -238,10 +240,10 @@ struct bh_cgroup_path {
 enum bh_listener_state { BH_LISTENER_BOUND = 0, BH_LISTENER_LISTENING = 1 };
 
 struct bh_listener {
-    __u64 cookie;     /* of the socket that the row speaks of */
-    __u64 since_ns;   /* CLOCK_MONOTONIC: when it took the key */
-    __u32 sharers;    /* how often others took the same key (SO_REUSEPORT) since the agent last walked the sockets */
-    __u8 state;       /* enum bh_listener_state */
+    __u64 cookie;   /* of the socket that the row speaks of */
+    __u64 since_ns; /* CLOCK_MONOTONIC: when it took the key */
+    __u32 sharers;  /* how often others took the same key (SO_REUSEPORT) since the agent last walked the sockets */
+    __u8 state;     /* enum bh_listener_state */
     __u8 v6only;
     __u8 mixed; /* sockets of another unit, program or user hear at the same key; owner is one of them */
     __u8 pad;
@@ -259,16 +261,19 @@ struct bh_udp_flow_key {
 };
 BH_ASSERT(sizeof(struct bh_udp_flow_key) == 24, "layout");
 
+/* That verdict looked at no process and no clock: it is good for every datagram of this generation. */
+#define BH_UDP_SETTLED 0x80000000u
+
 struct bh_udp_flow {
-    __u64 opened_ns; /* CLOCK_MONOTONIC */
-    __u64 last_ns;   /* refreshed once in BH_UDP_REFRESH_TICKS */
-    __u64 last_tick; /* the jiffy of that; 0: not by a datagram that passed here */
-    __u64 cookie;    /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
-    __u32 generation; /* of the planes that last let a datagram pass */
+    __u64 opened_ns;  /* CLOCK_MONOTONIC */
+    __u64 last_ns;    /* refreshed once in BH_UDP_REFRESH_TICKS */
+    __u64 last_tick;  /* the jiffy of that; 0: not by a datagram that passed here */
+    __u64 cookie;     /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
+    __u32 generation; /* of the planes that last let a datagram pass, and BH_UDP_SETTLED: of one store */
     __u8 direction;   /* who began */
-    __u8 settled;     /* that verdict looked at no process and no clock: good for every datagram of this generation */
-    __u8 answered;    /* the other side has sent something, too */
-    __u8 heard;       /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
+    __u8 pad;
+    __u8 answered; /* the other side has sent something, too */
+    __u8 heard;    /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
@@ -292,18 +297,19 @@ struct bh_exchange_key {
 BH_ASSERT(sizeof(struct bh_exchange_key) == 40, "layout");
 
 struct bh_exchange {
-    __u64 opened_ns; /* CLOCK_MONOTONIC */
-    __u64 last_ns;   /* refreshed at most once a second */
-    __u32 generation; /* of the planes that let it pass */
-    __u8 direction;   /* enum bh_direction */
-    __u8 icmp_type;   /* of the first packet */
+    __u64 opened_ns;   /* CLOCK_MONOTONIC */
+    __u64 last_ns;     /* refreshed at most once a second */
+    __u32 generation;  /* of the planes that let it pass */
+    __u8 direction;    /* enum bh_direction */
+    __u8 icmp_type;    /* of the first packet */
     __u8 judged_again; /* each packet is: it depended on the sender's process, or on the time */
     __u8 pad;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 
 #define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
-#define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5) */
+#define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5)   \
+                                                                */
 
 /*
  * Key of bh_fragments: a packet in pieces whose first was let pass. The later ones have no ports; their number is the
@@ -360,16 +366,17 @@ BH_ASSERT(sizeof(struct bh_own_key) == 20, "layout");
 enum bh_loopback { BH_LOOPBACK_NONE = 0, BH_LOOPBACK_ADDRESS = 1, BH_LOOPBACK_OWN = 2 };
 
 enum bh_event_type {
-    BH_EVENT_CONNECT = 1,   /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
+    BH_EVENT_CONNECT =
+        1, /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
     BH_EVENT_ESTABLISHED = 2, /* TCP, both directions */
-    BH_EVENT_CLOSE = 3,     /* TCP, with totals */
-    BH_EVENT_UDP_OPEN = 4,  /* first datagram of an inbound conversation, unconnected socket */
-    BH_EVENT_DENY = 5,      /* refused, or would be: at least one plane said no */
-    BH_EVENT_LISTEN = 6,    /* a listener came */
-    BH_EVENT_UNLISTEN = 7,  /* a listener went, or its key is shared: resynchronise */
-    BH_EVENT_UDP_CLOSE = 8, /* a connected UDP socket was released */
-    BH_EVENT_EXCHANGE = 9,  /* the first packet of an exchange that passes the guard; cookie: its from_port */
-    BH_EVENT_NAMESPACE = 10, /* subject hears in a namespace that is not followed; its inode number is in cookie */
+    BH_EVENT_CLOSE = 3,       /* TCP, with totals */
+    BH_EVENT_UDP_OPEN = 4,    /* first datagram of an inbound conversation, unconnected socket */
+    BH_EVENT_DENY = 5,        /* refused, or would be: at least one plane said no */
+    BH_EVENT_LISTEN = 6,      /* a listener came */
+    BH_EVENT_UNLISTEN = 7,    /* a listener went, or its key is shared: resynchronise */
+    BH_EVENT_UDP_CLOSE = 8,   /* a connected UDP socket was released */
+    BH_EVENT_EXCHANGE = 9,    /* the first packet of an exchange that passes the guard; cookie: its from_port */
+    BH_EVENT_NAMESPACE = 10,  /* subject hears in a namespace that is not followed; its inode number is in cookie */
 };
 
 /* One record of bh_flow_ring or (BH_EVENT_DENY, BH_EVENT_NAMESPACE) bh_deny_ring; or its first BH_BRIEF_EVENT bytes. */
@@ -382,24 +389,24 @@ struct bh_event {
     __u32 rtt_us;
     struct bh_address local, remote;
     __u16 local_port, remote_port;
-    __u8 type; /* enum bh_event_type */
-    __u8 protocol;       /* the packet's own number, also where the verdict was about BH_PROTOCOL_OTHER */
+    __u8 type;     /* enum bh_event_type */
+    __u8 protocol; /* the packet's own number, also where the verdict was about BH_PROTOCOL_OTHER */
     __u8 direction;
-    __u8 verdict;        /* active plane */
-    __u8 reason;         /* active plane */
+    __u8 verdict; /* active plane */
+    __u8 reason;  /* active plane */
     __u8 shadow_verdict;
     __u8 shadow_reason;
     __u8 tcp_state;
     __u32 generation;
-    __u32 count;     /* attempts that this stands for; at least 1 */
-    __u8 icmp_type;  /* of ICMP and ICMPv6 */
+    __u32 count;    /* attempts that this stands for; at least 1 */
+    __u8 icmp_type; /* of ICMP and ICMPv6 */
     __u8 icmp_code;
     union {
         __u8 several; /* of denials: enum bh_several; then only the first attempt is described */
         /* Of ESTABLISHED from outside: a verdict on its end. At which listener its SYN was let pass is not known. */
         __u8 guessed;
     };
-    __u8 loopback;   /* enum bh_loopback */
+    __u8 loopback;                  /* enum bh_loopback */
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */
     struct bh_subject subject;
 };
@@ -425,7 +432,7 @@ struct bh_denial_key {
     __u64 who; /* digest of cgroup, executable and user of the subject */
     __u32 pid;
     __u32 generation;
-    __u16 port; /* of the destination, or what stands for it */
+    __u16 port;    /* of the destination, or what stands for it */
     __u8 protocol; /* the packet's own */
     __u8 direction;
     __u8 verdict, reason, shadow_verdict, shadow_reason;
@@ -436,12 +443,12 @@ BH_ASSERT(sizeof(struct bh_denial_key) == 64, "layout");
 
 /* Since the table was last emptied. */
 struct bh_denial {
-    __u64 count;    /* attempts, but for the one that was told at once */
-    __u64 elsewhere; /* those of `count` whose port at the other end is not that of `first` */
-    __u64 since_ns, last_ns; /* CLOCK_MONOTONIC, of the attempts in `count`; 0: there are none */
+    __u64 count;                     /* attempts, but for the one that was told at once */
+    __u64 elsewhere;                 /* those of `count` whose port at the other end is not that of `first` */
+    __u64 since_ns, last_ns;         /* CLOCK_MONOTONIC, of the attempts in `count`; 0: there are none */
     __u16 lowest_port, highest_port; /* several ports: at least so far apart; 0: none */
-    __u32 second;   /* several ports: in this second of the clock ... */
-    __u32 entered;  /* ... so many single ports of this peer found a place of their own */
+    __u32 second;                    /* several ports: in this second of the clock ... */
+    __u32 entered;                   /* ... so many single ports of this peer found a place of their own */
     __u32 pad;
     struct bh_event first;
 };
@@ -491,7 +498,7 @@ enum bh_counter {
 struct bh_judge_request {
     struct bh_address remote;
     struct bh_subject subject;
-    __u16 port; /* of the destination: remote when outbound, local when inbound; ICMP type, or protocol number */
+    __u16 port;    /* of the destination: remote when outbound, local when inbound; ICMP type, or protocol number */
     __u8 protocol; /* as in bh_entry_key */
     __u8 direction;
     /* answers */
@@ -532,25 +539,25 @@ BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 256, "layout");
  * port (sk_clone_lock() clears SOCK_BINDPORT_LOCK).
  */
 enum bh_opened {
-    BH_OPENED_UNKNOWN = 0,    /* accepted, or connected after bind(2) to port 0 */
+    BH_OPENED_UNKNOWN = 0, /* accepted, or connected after bind(2) to port 0 */
     BH_OPENED_BY_CONNECT = 1,
 };
 
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {
     __u64 cookie;
-    __u64 inode;  /* of the socket file; joins a socket with its owner */
+    __u64 inode; /* of the socket file; joins a socket with its owner */
     struct bh_address local, remote;
     __u16 local_port, remote_port;
     __u8 protocol;
-    __u8 state;   /* TCP_ESTABLISHED ... as in <netinet/tcp.h>; UDP: ESTABLISHED when connected, CLOSE otherwise */
+    __u8 state; /* TCP_ESTABLISHED ... as in <netinet/tcp.h>; UDP: ESTABLISHED when connected, CLOSE otherwise */
     __u8 v6only;
-    __u8 family;  /* AF_INET or AF_INET6, of the socket */
+    __u8 family; /* AF_INET or AF_INET6, of the socket */
     __u64 bytes_out, bytes_in;
     __u32 uid;
-    __u32 netns;     /* inode number of its network namespace */
-    __u64 cgroup_id; /* of the socket (sk_cgrp_data), not of the process */
-    __u8 opened;     /* enum bh_opened */
+    __u32 netns;      /* inode number of its network namespace */
+    __u64 cgroup_id;  /* of the socket (sk_cgrp_data), not of the process */
+    __u8 opened;      /* enum bh_opened */
     __u8 transparent; /* IP_TRANSPARENT: may be at an address and port that nobody listens on */
     __u8 pad[6];
 };

@@ -23,7 +23,8 @@ struct Hook {
     bool is_netns;
 };
 
-// sk_lookup and connect come last: by then the listener table is being kept.
+// sk_lookup and connect come last: by then the listener table is being kept. What marks conversations as read from
+// comes with what enters them.
 std::array<Hook, 12> hooks_of(::datapath& skeleton)
 {
     auto& programs = skeleton.progs;
@@ -43,7 +44,7 @@ std::array<Hook, 12> hooks_of(::datapath& skeleton)
 
 const bpf_program* first_to_decide(const ::datapath& skeleton)
 {
-    return skeleton.progs.bh_sk_lookup;
+    return skeleton.progs.bh_recvmsg4;
 }
 
 // Runs what it was told in reverse order, unless the whole succeeded.

@@ -129,6 +129,9 @@ public:
     // Only those of these namespaces (inode numbers): the others that are followed are not entered. If there are any,
     // their owners are looked for among all processes.
     virtual Result<std::vector<WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>& namespaces) = 0;
+    // Of those that came: what they accepted before their door was judged, and what was to be destroyed was. Until
+    // then, for half a minute at most, they can be walked also when all have left them.
+    virtual void judged_newcomers(const std::set<std::uint32_t>& namespaces) = 0;
 
     // True when the cgroup (by id) is the enforced one or below it.
     virtual bool in_scope(std::uint64_t cgroup_id) = 0;

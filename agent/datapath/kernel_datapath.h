@@ -63,13 +63,15 @@ public:
     Status judge(std::span<bh_judge_request> requests) override;
     Result<std::vector<WalkedSocket>> walk_sockets() override;
     Result<std::vector<WalkedSocket>> walk_sockets_in(const std::set<std::uint32_t>& namespaces) override;
+    void judged_newcomers(const std::set<std::uint32_t>& namespaces) override;
     bool in_scope(std::uint64_t cgroup_id) override;
     Status destroy_socket(const bh_walked_socket& socket) override;
     Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
     Result<KernelExchanges> exchanges() override;
     Status forget_udp_flow(const bh_udp_flow_key& key) override;
-    Result<std::size_t> consume(const EventSink& sink, const Settle& settle, std::chrono::milliseconds timeout) override;
+    Result<std::size_t> consume(const EventSink& sink, const Settle& settle,
+                                std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
     [[nodiscard]] std::optional<std::string> pending_takeover() const override;
     std::vector<Tampering> look_for_tampering() override;

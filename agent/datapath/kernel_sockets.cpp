@@ -18,10 +18,7 @@ Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets_in(const std::set<std::uint32_t>& namespaces)
 {
-    auto walked = walk_where([&](std::uint32_t inode) { return namespaces.contains(inode); });
-    if (walked)
-        parts_.namespaces.judged(namespaces);
-    return walked;
+    return walk_where([&](std::uint32_t inode) { return namespaces.contains(inode); });
 }
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_where(const std::function<bool(std::uint32_t)>& wanted)
@@ -42,6 +39,11 @@ Result<std::vector<WalkedSocket>> KernelDatapath::walk_where(const std::function
         parts_.namespaces.visit(wanted, enter);
         return done;
     });
+}
+
+void KernelDatapath::judged_newcomers(const std::set<std::uint32_t>& namespaces)
+{
+    parts_.namespaces.judged(namespaces);
 }
 
 bool KernelDatapath::in_scope(std::uint64_t cgroup_id)

@@ -23,7 +23,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::string_view pin_prefix = "sk_lookup_";
-constexpr std::chrono::seconds kept_at_most{5}; // by whoever never judges them
+constexpr std::chrono::seconds kept_at_most{30}; // by whoever never judges them
 
 bpf_link_info info_of(const UniqueFd& link)
 {

@@ -109,6 +109,8 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
     // what becomes of what is open in them.
     if (before.kind == PinnedMaps::Kind::adopted)
         parts.unjudged = std::move(change.came);
+    else
+        parts.namespaces.judged({change.came.begin(), change.came.end()});
     return {};
 }
 
@@ -132,9 +134,8 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
     BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
     BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton, loaded.features.cookies_in_walk));
     BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
-    BULKHEAD_TRY(Guard guard,
-                 Guard::open(pins, *loaded.skeleton, {loaded.bare_guards, loaded.early_drop}, options.guard,
-                             places.point.netns));
+    BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, {loaded.bare_guards, loaded.early_drop},
+                                          options.guard, places.point.netns));
     Namespaces namespaces(pins, *loaded.skeleton, loaded.elsewhere, settings.guarded_netns, options.cgroup);
     BULKHEAD_CHECK(namespaces.open_pinned());
     KernelDatapath::Parts parts{std::move(loaded.skeleton),

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace bulkhead::agent {
 namespace {
@@ -207,6 +208,10 @@ Result<std::set<std::uint32_t>> SessionKeeper::look_at_newcomers(const std::set<
         else
             unfinished.insert(session.socket.socket.netns);
     }
+    std::set<std::uint32_t> finished;
+    std::set_difference(namespaces.begin(), namespaces.end(), unfinished.begin(), unfinished.end(),
+                        std::inserter(finished, finished.end()));
+    datapath_.judged_newcomers(finished);
     return unfinished;
 }
 

@@ -139,7 +139,7 @@ TEST_F(NamespaceFlood, ASocketThatMovesToAnotherDescriptorIsFoundAgain)
     EXPECT_EQ(follow_to_the_end({hint}), 1U);
     const UniqueFd moved(::fcntl(sockets_.back().get(), F_DUPFD_CLOEXEC, 1000));
     sockets_.clear();
-    EXPECT_TRUE(datapath_->walk_sockets_in({hint.inode})); // as when it came
+    datapath_->judged_newcomers({hint.inode});
     EXPECT_EQ(follow_to_the_end({}), 0U);
     EXPECT_FALSE(walk_shows(moved));
     (void)datapath_->follow_namespaces();
@@ -274,7 +274,7 @@ TEST_F(NamespaceFlood, ManyWithManyAddressesLeaveRoomForTheAddressesOfOthers)
     ASSERT_TRUE(datapath_->follow_interfaces());
     run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.1", 80}), EPERM); });
     guarded([] { EXPECT_NE(tcp_error({"10.76.0.1", 80}), EPERM); });
-    EXPECT_TRUE(datapath_->walk_sockets_in({change.came.begin(), change.came.end()})); // as whoever follows does
+    datapath_->judged_newcomers({change.came.begin(), change.came.end()});
     greedy.clear();
     EXPECT_FALSE(datapath_->follow_namespaces().trouble);
 }

@@ -18,6 +18,7 @@ public:
     std::function<bool(const bh_judge_request&)> denies = [](const auto&) { return false; };
     std::set<std::uint64_t> outside;       // cgroup ids that are not in scope
     std::set<std::uint64_t> undestroyable; // cookies
+    std::set<std::uint32_t> newcomers_judged;
     agent::Counters counter_values;
     std::vector<bh_event> events;
     std::vector<bh_denial> denials;
@@ -78,6 +79,10 @@ public:
         BULKHEAD_TRY(auto walked, walk_sockets());
         std::erase_if(walked, [&](const auto& one) { return !namespaces.contains(one.socket.netns); });
         return walked;
+    }
+    void judged_newcomers(const std::set<std::uint32_t>& namespaces) override
+    {
+        newcomers_judged.insert(namespaces.begin(), namespaces.end());
     }
     bool in_scope(std::uint64_t cgroup_id) override
     {

@@ -104,6 +104,7 @@ public:
     {
         return std::vector<agent::WalkedSocket>{};
     }
+    void judged_newcomers(const std::set<std::uint32_t>&) override {}
     bool in_scope(std::uint64_t) override { return true; }
     Status destroy_socket(const bh_walked_socket&) override { return {}; }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override

@@ -428,6 +428,7 @@ TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
     datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 8})};
     datapath.undestroyable = {1};
     EXPECT_TRUE(keeper.came(std::vector<std::uint32_t>{8, 9}).value().empty());
+    EXPECT_EQ(datapath.newcomers_judged, std::set<std::uint32_t>{9}) << "the other must be reached again";
     clock.advance(1s);
     EXPECT_TRUE(keeper.tick()->empty());
     datapath.sockets.push_back(make({.cookie = 2, .local_port = 443, .netns = 9}));
@@ -437,6 +438,7 @@ TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
     clock.advance(1s);
     EXPECT_EQ(keeper.tick()->size(), 1U);
     EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{1});
+    EXPECT_EQ(datapath.newcomers_judged, (std::set<std::uint32_t>{8, 9}));
 }
 
 } // namespace

@@ -66,6 +66,8 @@ class DoorsOnly(CostTest):
 
 class Guarded(CostTest):
     def test_a_segment_meets_one_program_at_each_interface(self):
+        if not any(pin.name.startswith("guard_") for pins in self.lab.pins() for pin in (pins / "links").iterdir()):
+            self.skipTest("the guard is a filter here, not a link whose program could be found (before Linux 6.6)")
         connection = self.client.hold(self.server.ip4, 7000)
         runs = self.runs_of(connection)
         connection.close()

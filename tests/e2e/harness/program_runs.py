@@ -9,7 +9,7 @@ import struct
 import subprocess
 from dataclasses import dataclass
 
-SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+SYS_BPF = {"x86_64": 321, "aarch64": 280}
 BPF_ENABLE_STATS, BPF_STATS_RUN_TIME = 32, 0  # linux/bpf.h; Linux 5.8
 OF_ALL_PROCESSES = ("tracing", "raw_tracepoint")  # types that run for the whole machine
 
@@ -18,7 +18,7 @@ def bpf(command, attributes) -> int:
     """bpf(2), without a library. What the attributes point to must live until it returns."""
     data = ctypes.create_string_buffer(attributes.ljust(144, b"\0"), 144)
     libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.syscall(SYS_BPF, command, data, 144)
+    result = libc.syscall(SYS_BPF[os.uname().machine], command, data, 144)
     if result < 0:
         raise OSError(ctypes.get_errno(), f"bpf command {command}: {os.strerror(ctypes.get_errno())}")
     return result

@@ -3,6 +3,7 @@
 
 #include "tests/bpf/claim.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,10 +11,24 @@
 
 namespace bulkhead::test {
 
+namespace {
+
+// Some tests hold thousands of sockets; a login has 1,024 unless it asks for more.
+void take_all_descriptors()
+{
+    rlimit files{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = std::max(files.rlim_cur, std::min<rlim_t>(files.rlim_max, 65536));
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
+}
+
+} // namespace
+
 void BpfTest::SetUp()
 {
     if (::geteuid() != 0)
         GTEST_SKIP() << "needs root: makes cgroups and network namespaces and loads programs";
+    take_all_descriptors();
     world_ = std::make_unique<World>(Claim::of_this_process().cgroup());
     auto opened = open(options());
     ASSERT_TRUE(opened) << opened.error().message;

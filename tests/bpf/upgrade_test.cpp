@@ -78,6 +78,71 @@ private:
     pid_t child_ = 0;
 };
 
+// A process that serves by UDP, and one that asks it, each time from another port, until they are told to stop.
+class Service {
+public:
+    Service(const Netns& netns, const Cgroup& cgroup, const Netns& clients, const Cgroup& of_clients, Address at)
+        : counts_(static_cast<Counts*>(
+              ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)))
+    {
+        UniqueFd server;
+        run_in(netns, cgroup, [&] { server = bound(SOCK_DGRAM, at); });
+        children_[0] = child(netns, cgroup, [&] {
+            if (const auto question = receive(server, 10ms); !question.text.empty())
+                counts_->refused += reply_error(server, question, "answer") == EPERM;
+        });
+        children_[1] = child(clients, of_clients, [&] {
+            const UniqueFd client = make_socket(at.family(), SOCK_DGRAM);
+            counts_->asked += send_to_error(client, at, "question") == 0;
+            counts_->answered += receive(client, 10ms).text == "answer";
+        });
+    }
+    ~Service()
+    {
+        stop();
+        ::munmap(counts_, sizeof(Counts));
+    }
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+
+    void serve_on() const
+    {
+        const int before = counts_->answered;
+        for (int i = 0; i < 300 && counts_->answered < before + 20; ++i)
+            ::usleep(10'000);
+        EXPECT_GE(counts_->answered, before + 20);
+    }
+    [[nodiscard]] int refused() const { return counts_->refused; }
+    // How many answers were refused in all.
+    int stop()
+    {
+        counts_->stop = true;
+        for (int& one : children_)
+            if (one > 0)
+                ::waitpid(std::exchange(one, 0), nullptr, 0);
+        return counts_->refused;
+    }
+
+private:
+    struct Counts {
+        std::atomic<int> asked, answered, refused;
+        std::atomic<bool> stop;
+    };
+    int child(const Netns& netns, const Cgroup& cgroup, const std::function<void()>& work) const
+    {
+        const int pid = ::fork();
+        if (pid != 0)
+            return pid;
+        run_in(netns, cgroup, [&] {
+            while (!counts_->stop)
+                work();
+        });
+        ::_exit(0);
+    }
+    Counts* counts_;
+    int children_[2] = {};
+};
+
 class Upgrade : public BpfTest {
 protected:
     [[nodiscard]] static TestPolicy policy()
@@ -255,6 +320,28 @@ TEST_F(Upgrade, RepliesAndCountsAreHandedOver)
             told += denial.count;
     }));
     EXPECT_EQ(told, 7U);
+}
+
+// What is read while tables are copied must be marked as read where it was entered (bpf/hooks/recvmsg.h).
+TEST_F(Upgrade, ClientsThatComeInItsCourseAreAnswered)
+{
+    const auto served = policy().allow(inbound, "10.77.0.2", "udp/54");
+    enforce(served);
+    std::vector<UniqueFd> open_sockets; // so that it takes a while to walk them
+    outsider([&] {
+        for (int i = 0; i < 15000; ++i)
+            open_sockets.push_back(bound(SOCK_DGRAM, {"127.0.0.1", 0}));
+    });
+    Service service(world_->wire.guarded, world_->enforced, world_->wire.peer, world_->elsewhere, {"10.77.0.1", 54});
+    service.serve_on();
+    EXPECT_EQ(service.refused(), 0);
+    datapath_.reset();
+    other_size();
+    reopen();
+    service.serve_on();
+    enforce(served);
+    service.serve_on();
+    EXPECT_LE(service.stop(), 2) << "but what was read just before (docs/adr/0014-answers-to-what-was-read.md)";
 }
 
 // Conversations are handed over, and with them the number of the generation that let them pass. A trial that was given

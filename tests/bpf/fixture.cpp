@@ -95,7 +95,10 @@ std::vector<bh_event> BpfTest::drain()
     std::vector<bh_event> events(pending_.begin(), pending_.end());
     pending_.clear();
     const auto keep = [&](const bh_event& event) { events.push_back(event); };
-    while (datapath_->consume(keep, [] {}, std::chrono::milliseconds(150)).value() > 0) {
+    while (datapath_
+               ->consume(
+                   keep, [] {}, std::chrono::milliseconds(150))
+               .value() > 0) {
     }
     return events;
 }

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/datapath/mounted_namespaces.h"
 #include "agent/datapath/namespace_finder.h"
 #include "agent/sessions/sessions.h"
 #include "tests/bpf/container.h"
 #include "tests/bpf/fixture.h"
-#include "tests/harness/temp_dir.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +76,21 @@ protected:
     void allow_only_10_78_0_2()
     {
         realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.78.0.2", "tcp/80"));
+    }
+    // From 10.78.0.3, in a container that nothing of ours guards yet.
+    struct Accepted {
+        UniqueFd server, client, end;
+    };
+    [[nodiscard]] Accepted accepted_too_early(const Container& container) const
+    {
+        Accepted early;
+        int error = -1;
+        join(container);
+        inside(container, [&] { early.server = listening({"0.0.0.0", 80}); });
+        early.client = connected_from("10.78.0.3", 80, error);
+        EXPECT_EQ(error, 0) << "nothing of ours stands there yet";
+        early.end = accepted(early.server);
+        return early;
     }
     std::optional<agent::NamespaceHint> hint_for(std::uint32_t inode)
     {
@@ -168,17 +178,12 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
     allow_only_10_78_0_2();
     agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
     ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
-    Container container(world_->enforced);
-    join(container);
-    UniqueFd server;
-    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+    const Container container(world_->enforced);
+    const auto forbidden = accepted_too_early(container);
     int error = -1;
-    const UniqueFd forbidden = connected_from("10.78.0.3", 80, error);
-    ASSERT_EQ(error, 0) << "nothing of ours stands there yet";
-    const UniqueFd forbidden_end = accepted(server);
     const UniqueFd allowed = connected_from("10.78.0.2", 80, error);
     ASSERT_EQ(error, 0);
-    const UniqueFd allowed_end = accepted(server);
+    const UniqueFd allowed_end = accepted(forbidden.server);
     const auto established = wait_for(
         [](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED && event.verdict == BH_DENIED; });
     EXPECT_TRUE(established) << "the record says that it was not to be";
@@ -186,9 +191,9 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
     const auto ended = keeper.came(follow());
     ASSERT_TRUE(ended) << ended.error().message;
     ASSERT_EQ(ended->size(), 1U);
-    EXPECT_EQ((*ended)[0].socket.socket.cookie, cookie_of(forbidden_end));
+    EXPECT_EQ((*ended)[0].socket.socket.cookie, cookie_of(forbidden.end));
     EXPECT_EQ((*ended)[0].verdict.subject.pid, static_cast<__u32>(::getpid()));
-    EXPECT_EQ(send_error(forbidden), ECONNRESET);
+    EXPECT_EQ(send_error(forbidden.client), ECONNRESET);
     EXPECT_EQ(send_error(allowed, "fine"), 0);
     EXPECT_EQ(receive(allowed_end).text, "fine");
 }
@@ -200,13 +205,7 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
     agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
     ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
     Container container(world_->enforced);
-    join(container);
-    UniqueFd server;
-    inside(container, [&] { server = listening({"0.0.0.0", 80}); });
-    int error = -1;
-    const UniqueFd forbidden = connected_from("10.78.0.3", 80, error);
-    ASSERT_EQ(error, 0);
-    UniqueFd end = accepted(server);
+    auto forbidden = accepted_too_early(container);
     const auto came = follow();
     EXPECT_EQ(came, std::vector{container.inode()});
     container.end();
@@ -215,9 +214,8 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
     ASSERT_TRUE(ended) << ended.error().message;
     ASSERT_EQ(ended->size(), 1U);
     EXPECT_TRUE((*ended)[0].destroyed);
-    EXPECT_EQ(send_error(forbidden), ECONNRESET);
-    server.reset();
-    end.reset();
+    EXPECT_EQ(send_error(forbidden.client), ECONNRESET);
+    forbidden = {};
     EXPECT_TRUE(ends(container.inode())) << "nothing keeps it any more";
 }
 
@@ -242,39 +240,6 @@ TEST_F(Namespaces, AConnectionIsDestroyedAlsoWhereItsNamespaceIsNotTold)
         ASSERT_TRUE(datapath_->destroy_socket(socket));
     }
     EXPECT_EQ(send_error(client), ECONNRESET);
-}
-
-// As container engines make them: mounted, with an interface, and nobody in it yet.
-TEST(MountedNamespaces, AreKnownAsSoonAsTheyAreMounted)
-{
-    if (::geteuid() != 0)
-        GTEST_SKIP() << "needs root: mounts";
-    const TempDir dir;
-    const auto place = dir.path() + "/blue net";
-    const int made = ::open(place.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600);
-    ASSERT_GE(made, 0);
-    ::close(made);
-    std::thread([&] { // mounts are its own
-        ASSERT_EQ(::unshare(CLONE_FS | CLONE_NEWNS), 0);
-        ASSERT_EQ(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
-        agent::MountedNamespaces mounted("/proc/thread-self/mountinfo");
-        const auto before = mounted.now();
-        const Netns netns;
-        EXPECT_FALSE(mounted.now().contains(netns.inode()));
-        ASSERT_EQ(
-            ::mount(("/proc/self/fd/" + std::to_string(netns.fd())).c_str(), place.c_str(), nullptr, MS_BIND, nullptr),
-            0);
-        ASSERT_TRUE(mounted.now().contains(netns.inode()));
-        EXPECT_EQ(mounted.now().at(netns.inode()), place);
-        agent::NamespaceHolder holder;
-        holder.mount = place;
-        EXPECT_TRUE(agent::open_namespace(netns.inode(), holder));
-        EXPECT_FALSE(agent::open_namespace(netns.inode() + 1, holder)) << "another one is there now";
-        ASSERT_EQ(::umount2(place.c_str(), MNT_DETACH), 0);
-        EXPECT_EQ(mounted.now(), before);
-        EXPECT_FALSE(agent::open_namespace(netns.inode(), holder));
-    })
-        .join();
 }
 
 // What came is judged soon and often, and may be one of many.

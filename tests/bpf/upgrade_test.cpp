@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the programs of a version with other maps to ours: no gap, also when it is cut off at any moment.
 #include "tests/bpf/container.h"
+#include "tests/bpf/counting_processes.h"
 #include "tests/bpf/fixture.h"
 #include "tests/bpf/stepped_process.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -26,121 +25,69 @@ using namespace std::chrono_literals;
 class Knocker {
 public:
     Knocker(const Netns& netns, const Cgroup& cgroup, Address to, int refusal)
-        : counts_(static_cast<Counts*>(
-              ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)))
     {
-        child_ = ::fork();
-        if (child_ != 0)
-            return;
-        run_in(netns, cgroup, [&] {
-            while (!counts_->stop) {
-                const int error = tcp_error(to);
-                ++counts_->tries;
-                if (error != refusal)
-                    counts_->wrong = error == 0 ? -1 : error;
-                ::usleep(500);
-            }
+        process_.start(netns, cgroup, [&](Counts& counts) {
+            const int error = tcp_error(to);
+            ++counts.tries;
+            if (error != refusal)
+                counts.wrong = error == 0 ? -1 : error;
+            ::usleep(500);
         });
-        ::_exit(0);
     }
-    ~Knocker()
-    {
-        stop();
-        ::munmap(counts_, sizeof(Counts));
-    }
-    Knocker(const Knocker&) = delete;
-    Knocker& operator=(const Knocker&) = delete;
-
     // Until it has knocked again some times since now.
     void knock_on() const
     {
-        const int before = counts_->tries;
-        for (int i = 0; i < 3000 && counts_->tries < before + 5; ++i)
+        const int before = process_.counts().tries;
+        for (int i = 0; i < 3000 && process_.counts().tries < before + 5; ++i)
             ::usleep(10'000);
     }
     // 0: every answer was a refusal.
     int stop()
     {
-        if (child_ > 0) {
-            counts_->stop = true;
-            ::waitpid(child_, nullptr, 0);
-            child_ = 0;
-        }
-        return counts_->tries == 0 ? -2 : counts_->wrong.load();
+        process_.stop();
+        return process_.counts().tries == 0 ? -2 : process_.counts().wrong.load();
     }
 
 private:
     struct Counts {
         std::atomic<int> tries, wrong;
-        std::atomic<bool> stop;
     };
-    Counts* counts_;
-    pid_t child_ = 0;
+    CountingProcesses<Counts> process_;
 };
 
 // A process that serves by UDP, and one that asks it, each time from another port, until they are told to stop.
 class Service {
 public:
     Service(const Netns& netns, const Cgroup& cgroup, const Netns& clients, const Cgroup& of_clients, Address at)
-        : counts_(static_cast<Counts*>(
-              ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)))
     {
-        UniqueFd server;
-        run_in(netns, cgroup, [&] { server = bound(SOCK_DGRAM, at); });
-        children_[0] = child(netns, cgroup, [&] {
-            if (const auto question = receive(server, 10ms); !question.text.empty())
-                counts_->refused += reply_error(server, question, "answer") == EPERM;
+        run_in(netns, cgroup, [&] { server_ = bound(SOCK_DGRAM, at); });
+        processes_.start(netns, cgroup, [&](Counts& counts) {
+            if (const auto question = receive(server_, 10ms); !question.text.empty())
+                counts.refused += reply_error(server_, question, "answer") == EPERM;
         });
-        children_[1] = child(clients, of_clients, [&] {
+        processes_.start(clients, of_clients, [&](Counts& counts) {
             const UniqueFd client = make_socket(at.family(), SOCK_DGRAM);
-            counts_->asked += send_to_error(client, at, "question") == 0;
-            counts_->answered += receive(client, 10ms).text == "answer";
+            if (send_to_error(client, at, "question") == 0)
+                counts.answered += receive(client, 10ms).text == "answer";
         });
     }
-    ~Service()
-    {
-        stop();
-        ::munmap(counts_, sizeof(Counts));
-    }
-    Service(const Service&) = delete;
-    Service& operator=(const Service&) = delete;
-
     void serve_on() const
     {
-        const int before = counts_->answered;
-        for (int i = 0; i < 300 && counts_->answered < before + 20; ++i)
+        const int before = processes_.counts().answered;
+        for (int i = 0; i < 300 && processes_.counts().answered < before + 20; ++i)
             ::usleep(10'000);
-        EXPECT_GE(counts_->answered, before + 20);
+        EXPECT_GE(processes_.counts().answered, before + 20);
     }
-    [[nodiscard]] int refused() const { return counts_->refused; }
-    // How many answers were refused in all.
-    int stop()
-    {
-        counts_->stop = true;
-        for (int& one : children_)
-            if (one > 0)
-                ::waitpid(std::exchange(one, 0), nullptr, 0);
-        return counts_->refused;
-    }
+    // How many answers were refused.
+    [[nodiscard]] int refused() const { return processes_.counts().refused; }
+    void stop() { processes_.stop(); }
 
 private:
     struct Counts {
-        std::atomic<int> asked, answered, refused;
-        std::atomic<bool> stop;
+        std::atomic<int> answered, refused;
     };
-    int child(const Netns& netns, const Cgroup& cgroup, const std::function<void()>& work) const
-    {
-        const int pid = ::fork();
-        if (pid != 0)
-            return pid;
-        run_in(netns, cgroup, [&] {
-            while (!counts_->stop)
-                work();
-        });
-        ::_exit(0);
-    }
-    Counts* counts_;
-    int children_[2] = {};
+    UniqueFd server_;
+    CountingProcesses<Counts> processes_;
 };
 
 class Upgrade : public BpfTest {
@@ -341,7 +288,8 @@ TEST_F(Upgrade, ClientsThatComeInItsCourseAreAnswered)
     service.serve_on();
     enforce(served);
     service.serve_on();
-    EXPECT_LE(service.stop(), 2) << "but what was read just before (docs/adr/0014-answers-to-what-was-read.md)";
+    service.stop();
+    EXPECT_LE(service.refused(), 2) << "but what was read just before (docs/adr/0014-answers-to-what-was-read.md)";
 }
 
 // Conversations are handed over, and with them the number of the generation that let them pass. A trial that was given

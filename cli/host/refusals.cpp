@@ -54,7 +54,9 @@ Refusals count_nft(const std::string& ruleset)
         const auto words = next_statement(lines, line);
         bool refuses = false;
         for (std::size_t i = 0; i < words.size(); ++i) {
-            const std::string_view before = i > 0 && !words[i - 1].quoted ? words[i - 1].text : "";
+            std::string_view before;
+            if (i > 0 && !words[i - 1].quoted)
+                before = words[i - 1].text;
             if (words[i].quoted) // xt target "REJECT": what nft cannot put into its own words
                 refuses = refuses || (before == "target" && holds(targets, words[i].text));
             else if (before == "policy")

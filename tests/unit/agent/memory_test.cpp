@@ -21,7 +21,7 @@ namespace {
     return -1;
 }
 
-#ifndef BULKHEAD_THREAD_SANITIZER // code is touched otherwise under it
+#if !defined(__SANITIZE_ADDRESS__) && !defined(BULKHEAD_THREAD_SANITIZER) // code is touched otherwise under them
 TEST(Memory, CodeThatIsNotRunIsGivenBack)
 {
     const long before = resident("RssFile");

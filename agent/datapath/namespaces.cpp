@@ -14,7 +14,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -133,21 +132,18 @@ Status Namespaces::open_pinned()
 {
     const auto present = look_everywhere(at_a_start);
     std::set<std::uint32_t> dead;
-    std::error_code error;
-    for (std::filesystem::directory_iterator it(pins_.path() + "/links", error), end; it != end && !error;
-         it.increment(error)) {
-        const std::string name = it->path().filename().string();
+    for (const std::string& name : pins_.links()) {
         std::uint32_t inode = 0;
         if (!name.starts_with(pin_prefix))
             continue;
         std::from_chars(name.data() + pin_prefix.size(), name.data() + name.size(), inode);
-        UniqueFd link(bpf_obj_get(it->path().c_str()));
+        UniqueFd link(bpf_obj_get(pins_.link(name).c_str()));
         if (link && inode != 0 && place_of(link) == inode) {
             const auto holder = present.find(inode);
             followed_[inode] = {std::move(link), holder != present.end() ? holder->second : NamespaceHolder{}, 0, {}};
             continue;
         }
-        (void)::unlink(it->path().c_str());
+        (void)::unlink(pins_.link(name).c_str());
         dead.insert(inode);
     }
     forget_rows(dead, {});

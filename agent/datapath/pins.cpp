@@ -138,6 +138,15 @@ std::string pin_folder(const DatapathOptions& options)
     return PinFolder(options).path();
 }
 
+std::vector<std::string> PinFolder::links() const
+{
+    std::vector<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator it(path_ + "/links", error), end; it != end && !error; it.increment(error))
+        names.push_back(it->path().filename().string());
+    return names;
+}
+
 Status PinFolder::prepare() const
 {
     if (!on_bpf_file_system(nearest_existing(base_).string())) {

@@ -19,6 +19,9 @@ public:
     [[nodiscard]] std::string map(const std::string& name) const { return path_ + "/maps/" + name; }
     [[nodiscard]] std::string link(const std::string& name) const { return path_ + "/links/" + name; }
 
+    // Names of the pinned links; none where the folder cannot be read.
+    [[nodiscard]] std::vector<std::string> links() const;
+
     // Mounts a bpf file system if there is none, and makes the folders.
     [[nodiscard]] Status prepare() const;
     // Detaches every pinned link, then removes all pins and the folder. True when there was something.

@@ -35,7 +35,7 @@ KernelDatapath::KernelDatapath(Parts parts, std::optional<Predecessor> predecess
     in_force_.shadow.slot = control.shadow_slot;
     if ((control.flags & BH_CONTROL_TRIAL) != 0) {
         const bh_control then = fallback_of(control);
-        fallback_.emplace();
+        fallback_ = Pair{}; // emplace() is not found by clang: Role has initializers, and is within the class
         fallback_->active.slot = then.active_slot;
         fallback_->shadow.slot = then.shadow_slot;
     }

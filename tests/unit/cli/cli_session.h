@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <vector>
 
@@ -21,6 +22,8 @@ namespace bulkhead::cli {
 // everything.
 class FakeAdmin final : public v1::Admin::Service {
 public:
+    explicit FakeAdmin(std::mutex& turn) : turn_(turn) {}
+
     grpc::Status refuse;
     v1::ApplyPolicyReply apply_reply;
     v1::ApplyPolicyRequest applied;
@@ -45,20 +48,17 @@ public:
     grpc::Status ApplyPolicy(grpc::ServerContext*, const v1::ApplyPolicyRequest* request,
                              v1::ApplyPolicyReply* reply) override
     {
-        applied = *request;
-        return answer(apply_reply, reply);
+        return keep(applied, *request, apply_reply, reply);
     }
     grpc::Status ConfirmPolicy(grpc::ServerContext*, const v1::ConfirmPolicyRequest* request,
                                v1::ApplyPolicyReply* reply) override
     {
-        confirmed = *request;
-        return answer(apply_reply, reply);
+        return keep(confirmed, *request, apply_reply, reply);
     }
     grpc::Status RollbackPolicy(grpc::ServerContext*, const v1::RollbackPolicyRequest* request,
                                 v1::ApplyPolicyReply* reply) override
     {
-        rolled_back = *request;
-        return answer(apply_reply, reply);
+        return keep(rolled_back, *request, apply_reply, reply);
     }
     grpc::Status ListPolicies(grpc::ServerContext*, const v1::Empty*, v1::PolicyList* reply) override
     {
@@ -67,14 +67,12 @@ public:
     grpc::Status SetQuarantine(grpc::ServerContext*, const v1::SetQuarantineRequest* request,
                                v1::WorkloadInfo* reply) override
     {
-        quarantine_asked = *request;
-        return answer(quarantined, reply);
+        return keep(quarantine_asked, *request, quarantined, reply);
     }
     grpc::Status GetPolicy(grpc::ServerContext*, const v1::GetPolicyRequest* request,
                            v1::GetPolicyReply* reply) override
     {
-        policy_asked = *request;
-        return answer(policy, reply);
+        return keep(policy_asked, *request, policy, reply);
     }
     grpc::Status ListWorkloads(grpc::ServerContext*, const v1::Empty*, v1::WorkloadList* reply) override
     {
@@ -83,9 +81,8 @@ public:
     grpc::Status LabelWorkload(grpc::ServerContext*, const v1::LabelWorkloadRequest* request,
                                v1::WorkloadInfo* reply) override
     {
-        labelled = *request;
-        return workloads.workloads().empty() ? answer(v1::WorkloadInfo(), reply)
-                                             : answer(workloads.workloads(0), reply);
+        return keep(labelled, *request, workloads.workloads().empty() ? v1::WorkloadInfo() : workloads.workloads(0),
+                    reply);
     }
     grpc::Status ListSegments(grpc::ServerContext*, const v1::Empty*, v1::SegmentList* reply) override
     {
@@ -98,12 +95,12 @@ public:
     grpc::Status CreateToken(grpc::ServerContext*, const v1::CreateTokenRequest* request,
                              v1::CreateTokenReply* reply) override
     {
-        token_asked = *request;
-        return answer(token, reply);
+        return keep(token_asked, *request, token, reply);
     }
     grpc::Status QueryRecords(grpc::ServerContext*, const v1::RecordQuery* asked,
                               grpc::ServerWriter<v1::RecordBatch>* writer) override
     {
+        const std::lock_guard in_turn(turn_);
         ++calls;
         query = *asked;
         for (const auto& batch : batches)
@@ -117,17 +114,31 @@ public:
     }
 
 private:
-    template <typename Message>
-    grpc::Status answer(const Message& prepared, Message* reply)
+    template <typename Request, typename Message>
+    grpc::Status keep(Request& asked, const Request& request, const Message& prepared, Message* reply)
     {
+        const std::lock_guard in_turn(turn_);
+        asked = request;
         ++calls;
         *reply = prepared;
         return refuse;
     }
+    template <typename Message>
+    grpc::Status answer(const Message& prepared, Message* reply)
+    {
+        const std::lock_guard in_turn(turn_);
+        ++calls;
+        *reply = prepared;
+        return refuse;
+    }
+
+    std::mutex& turn_;
 };
 
 class FakeAgent final : public v1::Local::Service {
 public:
+    explicit FakeAgent(std::mutex& turn) : turn_(turn) {}
+
     v1::LocalStatus status;
     v1::LocalPolicy policy;
     std::vector<v1::RecordBatch> batches;
@@ -136,29 +147,34 @@ public:
 
     grpc::Status SetQuarantine(grpc::ServerContext*, const v1::LocalQuarantine* wish, v1::LocalStatus* reply) override
     {
+        const std::lock_guard in_turn(turn_);
         quarantine_asked = *wish;
         *reply = status;
         return refuse_quarantine;
     }
     grpc::Status GetStatus(grpc::ServerContext*, const v1::Empty*, v1::LocalStatus* reply) override
     {
+        const std::lock_guard in_turn(turn_);
         *reply = status;
         return grpc::Status::OK;
     }
     grpc::Status QueryRecords(grpc::ServerContext*, const v1::RecordQuery*,
                               grpc::ServerWriter<v1::RecordBatch>* writer) override
     {
+        const std::lock_guard in_turn(turn_);
         for (const auto& batch : batches)
             writer->Write(batch);
         return grpc::Status::OK;
     }
     grpc::Status GetPolicy(grpc::ServerContext*, const v1::Empty*, v1::LocalPolicy* reply) override
     {
+        const std::lock_guard in_turn(turn_);
         *reply = policy;
         return grpc::Status::OK;
     }
     grpc::Status GetMaps(grpc::ServerContext*, const v1::MapsQuery* query, v1::LocalMaps* reply) override
     {
+        const std::lock_guard in_turn(turn_);
         maps_asked = *query;
         *reply = maps;
         return grpc::Status::OK;
@@ -166,6 +182,9 @@ public:
 
     v1::LocalMaps maps;
     v1::MapsQuery maps_asked;
+
+private:
+    std::mutex& turn_;
 };
 
 // Runs whole command lines against the fakes, over an in-process channel.
@@ -190,8 +209,11 @@ protected:
             asked = std::move(options);
             return std::make_unique<InProcess>(*this);
         };
+        std::unique_lock before_it(turn_);
+        before_it.unlock();
         const int code =
             run_command_line(static_cast<int>(argv.size()), argv.data(), {in, out, err, terminal, connect});
+        const std::lock_guard after_it(turn_);
         return {code, out.str(), err.str()};
     }
 
@@ -246,8 +268,14 @@ protected:
         std::filesystem::remove_all(folder_, ignored);
     }
 
-    FakeAdmin admin;
-    FakeAgent agent;
+private:
+    // The fakes are called one after the other, by threads of gRPC's. What orders them is seen by ThreadSanitizer only
+    // where it is in code that was built for it.
+    std::mutex turn_;
+
+protected:
+    FakeAdmin admin{turn_};
+    FakeAgent agent{turn_};
     PeerOptions asked;
     std::string agent_socket; // that a command found out
     bool controller_known = true;

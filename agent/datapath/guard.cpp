@@ -49,9 +49,8 @@ bool is_set_for_any(const std::vector<Interface>& interfaces, const std::string&
 {
     const std::string folder = family + "/conf/";
     return sysctl_is_set(folder + "all/" + setting) ||
-           std::any_of(interfaces.begin(), interfaces.end(), [&](const Interface& one) {
-               return sysctl_is_set(folder + one.name + "/" + setting);
-           });
+           std::any_of(interfaces.begin(), interfaces.end(),
+                       [&](const Interface& one) { return sysctl_is_set(folder + one.name + "/" + setting); });
 }
 
 // Whether the calling thread's namespace routes between interfaces.
@@ -208,8 +207,9 @@ Status Guard::follow_addresses()
     BULKHEAD_TRY(auto addresses, watch_.addresses());
     if (addresses == addresses_ && interfaces == interfaces_)
         return {};
-    write_broadcasts(*skeleton_, addresses);
-    BULKHEAD_CHECK(own_addresses_.set_guarded(addresses, interfaces));
+    auto told = own_addresses_.set_guarded(addresses, interfaces);
+    write_broadcasts(*skeleton_, addresses); // where there are more than fit, those marks decide
+    BULKHEAD_CHECK(std::move(told));
     addresses_ = std::move(addresses);
     interfaces_ = std::move(interfaces);
     return {};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/own_addresses.h"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 
 #include <algorithm>
@@ -135,11 +136,14 @@ Status OwnAddresses::set_guarded(const std::vector<InterfaceAddress>& addresses,
                                  const std::vector<Interface>& interfaces)
 {
     Marks marks;
-    for (const auto& one : addresses)
-        marks[one.address] = BH_OWN_UNICAST;
+    for (const auto& one : addresses) {
+        marks[one.address] |= BH_OWN_UNICAST;
+        if (one.broadcast != 0)
+            marks[IpAddress::from_v4(ntohl(one.broadcast))] |= BH_OWN_BROADCAST;
+    }
     for (const auto& address : counting_as_loopback(addresses, interfaces))
         marks[address] |= BH_OWN_LOOPBACK;
-    return mark(marks, BH_OWN_UNICAST | BH_OWN_LOOPBACK);
+    return mark(marks, BH_OWN_UNICAST | BH_OWN_LOOPBACK | BH_OWN_BROADCAST);
 }
 
 // Those with the fewest first: who has many does not take the place of others.

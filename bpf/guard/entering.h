@@ -7,10 +7,18 @@
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
 
+/* For certain, where bh_is_subnet_broadcast() only suspects. */
+static __noinline int bh_is_network_broadcast(const struct bh_address* destination)
+{
+    if (!bh_is_subnet_broadcast(bh_const_words(destination)[3]))
+        return 0;
+    return !subnet_broadcasts_more || (bh_own_address(destination) & BH_OWN_BROADCAST);
+}
+
 static __always_inline int bh_is_for_many(const struct bh_packet* packet)
 {
     return bh_is_multicast(&packet->destination) ||
-           (bh_is_v4(&packet->destination) && bh_is_subnet_broadcast(bh_const_words(&packet->destination)[3]));
+           (bh_is_v4(&packet->destination) && bh_is_network_broadcast(&packet->destination));
 }
 
 /*

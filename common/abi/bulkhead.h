@@ -332,6 +332,7 @@ enum bh_own_address {
     BH_OWN_UNICAST = 1,   /* of an interface of the guarded namespace */
     BH_OWN_LOOPBACK = 2,  /* what goes there from the guarded namespace never leaves it */
     BH_OWN_ELSEWHERE = 4, /* the same of followed namespaces, and of which: bh_own_elsewhere */
+    BH_OWN_BROADCAST = 8, /* of a network of the guarded namespace's; no address of anybody's */
 };
 
 /* Which bit of not_own_addresses speaks of an address. */

@@ -112,6 +112,22 @@ TEST_P(ForwardingTest, AConnectionDoesNotOutliveTheRuleThatAllowedIt)
     EXPECT_FALSE(arrives());
 }
 
+// The host has more networks than the guard's short list of their broadcast addresses holds.
+TEST_P(ForwardingTest, BetweenManyNetworksToo)
+{
+    for (int i = 1; i <= 12; ++i)
+        ip(world_->wire.guarded, "addr add 10.101." + std::to_string(i) + ".1/24 dev inner");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(only_http());
+    EXPECT_EQ(from_behind(80), 0);
+    EXPECT_NE(from_behind(81), 0); // out, but not in
+    EXPECT_NE(from_behind(82), 0); // in, but not out
+    const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+}
+
 // Root of a container marks what it sends as the guard marks what it has judged, and goes by an address of the host.
 TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
 {

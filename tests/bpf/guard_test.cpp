@@ -159,6 +159,36 @@ TEST_P(GuardTest, ADatagramToAllIsJudged)
     EXPECT_EQ(denied->local_port, 5000);
 }
 
+// Each has one of its own, and the guard's short list of them is for eight.
+TEST_P(GuardTest, AHostMayHaveManyNetworks)
+{
+    for (int i = 1; i <= 12; ++i)
+        ip(world_->wire.guarded, "addr add 10.101." + std::to_string(i) + ".1/24 dev bh0");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    agent::FacetTable everybody_is_of_class_1;
+    for (const __u32 facet : {BH_FACET_USER, BH_FACET_CGROUP, BH_FACET_EXECUTABLE})
+        everybody_is_of_class_1.push_back({{0, 0, facet | BH_FACET_DEFAULT}, {{0b11, 0, 0, 0}}});
+    realise(closed().rule(policy::HostAction::allow, inbound, "10.77.0.2", "udp/5001", 1).process_classes(1),
+            std::move(everybody_is_of_class_1));
+    UniqueFd server, of_process;
+    guarded([&] {
+        server = bound(SOCK_DGRAM, {"0.0.0.0", 5000});
+        of_process = bound(SOCK_DGRAM, {"0.0.0.0", 5001});
+    });
+    ip(world_->wire.peer, "route add 10.101.0.0/16 via 10.77.0.1");
+    const auto frame = [](const char* to) {
+        const std::string header("\x0f\xa0\x13\x88\0\x09\0\0", 8); // from 4000 to 5000, without a checksum
+        return ip_packet("10.77.0.2", to, IPPROTO_UDP, header + "x");
+    };
+    for (const char* network : {"10.101.1.255", "10.101.12.255", "10.77.0.255"}) {
+        peer([&] { EXPECT_EQ(send_frame(frame(network)), 0); });
+        EXPECT_EQ(receive(server).text, "") << network;
+        EXPECT_TRUE(denial(IPPROTO_UDP)) << network;
+    }
+    peer([&] { EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.101.12.1", 5001}, "to one"), 0); });
+    EXPECT_EQ(receive(of_process).text, "to one") << "the door knows whose the port is";
+}
+
 TEST_P(GuardTest, SourceRoutesAreRefused)
 {
     realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, permit));

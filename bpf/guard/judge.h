@@ -258,7 +258,11 @@ static __noinline int bh_fragment_is_expected(struct bh_guard_work* work)
     return passed && (__s64)(work->now - *passed) < (__s64)BH_FRAGMENTS_LAST_NS;
 }
 
-/* The exchange that this packet goes on with; work->key, icmp_type and direction become those of its beginning. */
+/*
+ * The exchange that this packet goes on with; work->key, icmp_type and direction become those of its beginning. What
+ * opens a connection is no answer: anybody on the network can have sent the other way, in the name of who is to be
+ * reached, what policy lets that one begin.
+ */
 static __noinline int bh_find_exchange(struct bh_guard_work* work)
 {
     int typed = !work->headless && (work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6);
@@ -269,6 +273,8 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
             return BH_EXCHANGE_KNOWN;
         return BH_EXCHANGE_SETTLED;
     }
+    if (!work->headless && bh_is_opening_segment(&work->packet))
+        return BH_EXCHANGE_NEW;
     bh_turn_round(&work->key);
     exchange = bh_live_exchange(&work->key, work->now);
     if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {

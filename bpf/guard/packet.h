@@ -91,6 +91,11 @@ struct bh_packet {
 #define BH_TCP_RST 0x04
 #define BH_TCP_ACK 0x10
 
+static __always_inline int bh_is_opening_segment(const struct bh_packet* packet)
+{
+    return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (BH_TCP_SYN | BH_TCP_ACK)) == BH_TCP_SYN;
+}
+
 #define BH_OPTIONS_END 0
 #define BH_OPTIONS_ROUTE 256
 

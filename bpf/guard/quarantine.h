@@ -31,11 +31,6 @@ __noinline int bh_quarantine_allows(__u32 direction, __u32 also_answers)
     return work->answer.verdict == BH_ALLOWED;
 }
 
-static __always_inline int bh_is_opening_segment(const struct bh_packet* packet)
-{
-    return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (BH_TCP_SYN | BH_TCP_ACK)) == BH_TCP_SYN;
-}
-
 __noinline int bh_quarantine_refuses(__u32 direction)
 {
     struct bh_guard_work* work = bh_current_work();

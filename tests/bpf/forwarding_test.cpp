@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/frames.h"
 #include "tests/bpf/guard_fixture.h"
 
 #include <netinet/in.h>
@@ -124,6 +125,30 @@ TEST_P(ForwardingTest, BetweenManyNetworksToo)
     EXPECT_NE(from_behind(81), 0); // out, but not in
     EXPECT_NE(from_behind(82), 0); // in, but not out
     const auto denied = denial(IPPROTO_TCP);
+    ASSERT_TRUE(denied);
+    EXPECT_EQ(denied->direction, BH_FORWARDED);
+}
+
+// Somebody on the wire sends, in a container's name, what that may begin; and would then be let in as who answers.
+TEST_P(ForwardingTest, WhatOpensAConnectionIsNoAnswer)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    guarded([&] { ASSERT_TRUE(run("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.bh0.rp_filter=0")); });
+    realise(only_http());
+    UniqueFd listener;
+    run_in(*behind_, world_->elsewhere, [&] { listener = listening({"10.78.0.2", 22}); });
+    peer([&] {
+        ASSERT_EQ(send_frame(tcp_packet("10.78.0.2", "10.77.0.2", 22, 80, tcp_syn)), 0);
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        http_ = UniqueFd(); // frees the port
+        const auto client = make_socket(AF_INET, SOCK_STREAM);
+        set_option(client, SOL_SOCKET, SO_REUSEADDR, 1);
+        const Address from("10.77.0.2", 80);
+        ASSERT_EQ(::bind(client.get(), from.get(), from.size), 0);
+        EXPECT_NE(connect_error(client, {"10.78.0.2", 22}), 0);
+    });
+    const auto denied =
+        wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY && event.remote_port == 22; });
     ASSERT_TRUE(denied);
     EXPECT_EQ(denied->direction, BH_FORWARDED);
 }

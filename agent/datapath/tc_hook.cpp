@@ -7,6 +7,8 @@
 #include <bpf/libbpf.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string_view>
 
@@ -44,17 +46,32 @@ __u32 interface_of(int link, __u32& program)
     return info.xdp.ifindex;
 }
 
+// Another namespace may have an interface of this number, moved there with a link of ours on it. Links are told by the
+// programs that the interface itself names, in the calling thread's namespace.
+bool is_on(int link, int index, PacketSide side, __u32& program)
+{
+    if (interface_of(link, program) != static_cast<__u32>(index))
+        return false;
+    std::array<__u32, 64> programs{}; // BPF_MPROG_MAX of the kernel
+    auto count = static_cast<__u32>(programs.size());
+    __u32 flags = 0;
+    if (bpf_prog_query(index, tcx_type(side), 0, &flags, programs.data(), &count) != 0)
+        return false;
+    const auto end = programs.begin() + std::min<std::size_t>(count, programs.size());
+    return std::find(programs.begin(), end, program) != end;
+}
+
 Status attach_tcx(const PinFolder& pins, int index, PacketSide side, int program)
 {
     const std::string path = pins.link(guard_pin(index, side));
     if (const UniqueFd old(bpf_obj_get(path.c_str())); old) {
         __u32 ignored = 0;
-        if (interface_of(old.get(), ignored) == static_cast<__u32>(index)) {
+        if (is_on(old.get(), index, side, ignored)) {
             if (bpf_link_update(old.get(), program, nullptr) != 0)
                 return fail_errno(errno, fmt::format("replace the program of {}", path));
             return {};
         }
-        (void)::unlink(path.c_str()); // of an interface that is gone
+        (void)::unlink(path.c_str()); // of an interface that is gone, or is another namespace's now
     }
     const UniqueFd link = create_tcx_link(program, index, side);
     if (!link)
@@ -160,7 +177,7 @@ std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, Pa
     __u32 program = 0;
     if (kind == TcKind::tcx) {
         const UniqueFd link(bpf_obj_get(pins.link(guard_pin(index, side)).c_str()));
-        return link && interface_of(link.get(), program) == static_cast<__u32>(index) ? program : 0;
+        return link && is_on(link.get(), index, side, program) ? program : 0;
     }
     program = filter_program(index, side);
     return is_ours(program) ? program : 0;

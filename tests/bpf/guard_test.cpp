@@ -250,6 +250,36 @@ TEST_P(GuardTest, DetachingTakesTheQueueingDisciplineAlongUnlessSomebodyUsesIt)
     });
 }
 
+// It was moved to another namespace while no agent ran, with a link of ours on it, and its number was given to another.
+TEST_P(GuardTest, AnInterfaceIsNotTakenForItsPredecessor)
+{
+    const auto in_this_process = [](const Netns& netns) {
+        return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns.fd());
+    };
+    const Netns away;
+    const auto add = [&](const std::string& options) {
+        ip(world_->wire.guarded,
+           "link add " + options + " type veth peer name other netns " + in_this_process(world_->wire.peer));
+    };
+    std::string number;
+    add("card");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    guarded([&] { number = std::to_string(::if_nametoindex("card")); });
+    datapath_.reset();
+    ip(world_->wire.guarded, "link set card netns " + in_this_process(away));
+    ip(world_->wire.peer, "link set other name before");
+    add("next index " + number);
+    ip(world_->wire.guarded, "addr add 10.80.0.1/24 dev next");
+    ip(world_->wire.guarded, "link set next up");
+    ip(world_->wire.peer, "addr add 10.80.0.2/24 dev other");
+    ip(world_->wire.peer, "link set other up");
+    auto again = open(options());
+    ASSERT_TRUE(again) << again.error().message;
+    datapath_ = std::move(*again);
+    realise(closed());
+    peer([&] { EXPECT_FALSE(pings("10.80.0.1")); });
+}
+
 TEST_P(GuardTest, AnInterfaceWithoutAnEthernetHeaderIsGuarded)
 {
     UniqueFd tunnel;

@@ -21,8 +21,7 @@ void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>&
 {
     std::set<std::uint32_t> wanted;
     for (const auto& one : addresses)
-        if (one.broadcast != 0)
-            wanted.insert(one.broadcast);
+        wanted.insert(one.broadcasts.begin(), one.broadcasts.end());
     auto* bss = skeleton.bss;
     // Never fewer than before in between: what is doubtful is looked at closely.
     const bool more = wanted.size() > BH_SUBNET_BROADCASTS;

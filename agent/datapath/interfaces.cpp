@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/interfaces.h"
 
+#include "agent/datapath/kernel_features.h"
+
 #include <arpa/inet.h>
 #include <linux/if_arp.h>
 #include <linux/netlink.h>
@@ -14,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <string_view>
 
 namespace bulkhead::agent {
@@ -112,6 +115,35 @@ IpAddress to_address(std::string_view bytes)
     return address;
 }
 
+std::uint32_t to_word(std::string_view bytes)
+{
+    std::uint32_t word = 0;
+    if (bytes.size() == sizeof(word))
+        std::memcpy(&word, bytes.data(), sizeof(word));
+    return word;
+}
+
+// Of an IPv4 address, as fib_add_ifaddr() in net/ipv4/fib_frontend.c has it: the one that was set, the last one of its
+// network, or of its peer's, and until Linux 5.14 the first. An address of an interface is for that alone, also where
+// it was set as its own broadcast address (as DHCP clients do with a network of one address).
+std::vector<std::uint32_t> broadcasts_with(std::string_view local, std::string_view in_network,
+                                           std::optional<std::string_view> set, unsigned prefix_length)
+{
+    std::set<std::uint32_t> found;
+    if (set)
+        found.insert(to_word(*set));
+    if (prefix_length < 31) {
+        const std::uint32_t hosts = htonl(0xffffffffU >> prefix_length);
+        const std::uint32_t network = to_word(in_network) & ~hosts;
+        found.insert(network | hosts);
+        if (kernel_is_older_than(5, 14))
+            found.insert(network);
+    }
+    for (const std::uint32_t none : {std::uint32_t{0}, 0xffffffffU, to_word(local)})
+        found.erase(none);
+    return {found.begin(), found.end()};
+}
+
 } // namespace
 
 Result<InterfaceWatch> InterfaceWatch::open()
@@ -203,15 +235,11 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses(std::size_t at_m
             bytes = attribute(body, IFA_ADDRESS);
         if (!bytes || (bytes->size() != 4 && bytes->size() != 16))
             return true;
-        InterfaceAddress one{static_cast<int>(head->ifa_index), to_address(*bytes), 0};
-        if (const auto broadcast = attribute(body, IFA_BROADCAST); broadcast && broadcast->size() == 4) {
-            std::memcpy(&one.broadcast, broadcast->data(), 4);
-        } else if (bytes->size() == 4 && head->ifa_prefixlen < 31) {
-            // The kernel takes a network's last address for a broadcast, whether or not one was set (fib_add_ifaddr).
-            std::memcpy(&one.broadcast, bytes->data(), 4);
-            one.broadcast |= htonl(0xffffffffU >> head->ifa_prefixlen);
-        }
-        found.push_back(one);
+        InterfaceAddress one{static_cast<int>(head->ifa_index), to_address(*bytes), {}};
+        if (bytes->size() == 4)
+            one.broadcasts = broadcasts_with(*bytes, attribute(body, IFA_ADDRESS).value_or(*bytes),
+                                             attribute(body, IFA_BROADCAST), head->ifa_prefixlen);
+        found.push_back(std::move(one));
         return found.size() <= at_most;
     }));
     return found;

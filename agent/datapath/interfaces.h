@@ -27,7 +27,8 @@ struct Interface {
 struct InterfaceAddress {
     int index = 0;
     IpAddress address;
-    std::uint32_t broadcast = 0; // of its IPv4 network, network byte order; 0: none
+    std::vector<std::uint32_t>
+        broadcasts; // IPv4 addresses that the kernel takes for broadcast ones with it, network byte order
     bool operator==(const InterfaceAddress&) const = default;
 };
 

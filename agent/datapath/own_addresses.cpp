@@ -138,8 +138,8 @@ Status OwnAddresses::set_guarded(const std::vector<InterfaceAddress>& addresses,
     Marks marks;
     for (const auto& one : addresses) {
         marks[one.address] |= BH_OWN_UNICAST;
-        if (one.broadcast != 0)
-            marks[IpAddress::from_v4(ntohl(one.broadcast))] |= BH_OWN_BROADCAST;
+        for (const auto broadcast : one.broadcasts)
+            marks[IpAddress::from_v4(ntohl(broadcast))] |= BH_OWN_BROADCAST;
     }
     for (const auto& address : counting_as_loopback(addresses, interfaces))
         marks[address] |= BH_OWN_LOOPBACK;

@@ -15,9 +15,10 @@ static __noinline int bh_is_network_broadcast(const struct bh_address* destinati
     return !subnet_broadcasts_more || (bh_own_address(destination) & BH_OWN_BROADCAST);
 }
 
+/* From 0.0.0.0 to 0.0.0.0 is for all, too (ip_route_input_slow). */
 static __always_inline int bh_is_for_many(const struct bh_packet* packet)
 {
-    return bh_is_multicast(&packet->destination) ||
+    return bh_is_multicast(&packet->destination) || bh_is_unspecified(&packet->destination) ||
            (bh_is_v4(&packet->destination) && bh_is_network_broadcast(&packet->destination));
 }
 

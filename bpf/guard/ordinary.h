@@ -174,7 +174,7 @@ static __always_inline int bh_has_inbound_door(struct __sk_buff* skb, __u32 link
         if (ip->protocol == IPPROTO_TCP)
             return !bh_may_be_for_others(&destination);
         return ip->protocol == IPPROTO_UDP && !bh_may_be_for_others(&destination) &&
-               bpf_ntohl(ip->daddr) < 0xe0000000 && !bh_is_subnet_broadcast(ip->daddr);
+               bpf_ntohl(ip->daddr) - 1 < 0xe0000000 - 1 && !bh_is_subnet_broadcast(ip->daddr);
     }
     if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr* ip = data + link;

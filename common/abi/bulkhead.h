@@ -296,13 +296,18 @@ struct bh_exchange_key {
 };
 BH_ASSERT(sizeof(struct bh_exchange_key) == 40, "layout");
 
+enum bh_judged_again {
+    BH_AGAIN_BY_PROCESS = 1, /* it depended on the sender's process: answers are not, which have another */
+    BH_AGAIN_ON_TIME = 2,    /* it depended on the time */
+};
+
 struct bh_exchange {
     __u64 opened_ns;   /* CLOCK_MONOTONIC */
     __u64 last_ns;     /* refreshed at most once a second */
     __u32 generation;  /* of the planes that let it pass */
     __u8 direction;    /* enum bh_direction */
     __u8 icmp_type;    /* of the first packet */
-    __u8 judged_again; /* each packet is: it depended on the sender's process, or on the time */
+    __u8 judged_again; /* each packet is; bits of enum bh_judged_again */
     __u8 pad;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
@@ -332,7 +337,7 @@ enum bh_own_address {
     BH_OWN_UNICAST = 1,   /* of an interface of the guarded namespace */
     BH_OWN_LOOPBACK = 2,  /* what goes there from the guarded namespace never leaves it */
     BH_OWN_ELSEWHERE = 4, /* the same of followed namespaces, and of which: bh_own_elsewhere */
-    BH_OWN_BROADCAST = 8, /* of a network of the guarded namespace's; no address of anybody's */
+    BH_OWN_BROADCAST = 8, /* of a network of the guarded namespace's */
 };
 
 /* Which bit of not_own_addresses speaks of an address. */

@@ -159,6 +159,45 @@ TEST_P(GuardTest, ADatagramToAllIsJudged)
     EXPECT_EQ(denied->local_port, 5000);
 }
 
+// As clouds give it: a network of one address, which DHCP clients set as its broadcast address, too.
+TEST_P(GuardTest, AnAddressThatIsItsOwnBroadcastAddressIsAnAddress)
+{
+    ip(world_->wire.guarded, "addr add 10.90.0.1/32 brd 10.90.0.1 dev bh0");
+    ip(world_->wire.peer, "route add 10.90.0.1 via 10.77.0.1");
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    realise(closed().allow(outbound, "10.77.0.2", "udp/53"));
+    UniqueFd resolver, asking;
+    peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        asking = bound(SOCK_DGRAM, {"10.90.0.1", 0});
+        EXPECT_EQ(send_to_error(asking, {"10.77.0.2", 53}, "question"), 0);
+    });
+    EXPECT_EQ(reply_error(resolver, receive(resolver), "answer"), 0);
+    EXPECT_EQ(receive(asking).text, "answer");
+}
+
+// What the kernel takes for broadcast, whatever was set, and however many networks there are.
+TEST_P(GuardTest, EveryBroadcastAddressIsJudged)
+{
+    const auto none_arrives = [this] {
+        ASSERT_TRUE(datapath_->follow_interfaces());
+        realise(closed());
+        UniqueFd server;
+        guarded([&] { server = bound(SOCK_DGRAM, {"0.0.0.0", 5000}); });
+        const std::string header("\x0f\xa0\x13\x88\0\x09\0\0", 8); // from 4000 to 5000, without a checksum
+        for (const auto& [from, to] : {std::pair{"10.77.0.2", "10.91.0.255"}, {"0.0.0.0", "0.0.0.0"}}) {
+            peer([&] { EXPECT_EQ(send_frame(ip_packet(from, to, IPPROTO_UDP, header + "x")), 0); });
+            EXPECT_EQ(receive(server).text, "") << to;
+            EXPECT_TRUE(denial(IPPROTO_UDP)) << to;
+        }
+    };
+    ip(world_->wire.guarded, "addr add 10.91.0.1/24 brd 10.255.255.255 dev bh0");
+    none_arrives();
+    for (int i = 1; i <= 12; ++i)
+        ip(world_->wire.guarded, "addr add 10.101." + std::to_string(i) + ".1/24 dev bh0");
+    none_arrives();
+}
+
 // Each has one of its own, and the guard's short list of them is for eight.
 TEST_P(GuardTest, AHostMayHaveManyNetworks)
 {

@@ -224,7 +224,8 @@ static __noinline int bh_remember_exchange(struct bh_guard_work* work)
     exchange.generation = work->question.control.generation;
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
-    exchange.judged_again = work->by_process || work->answer.on_time;
+    exchange.judged_again =
+        (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0);
     bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
     return 0;
 }
@@ -280,7 +281,9 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
     if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {
         work->icmp_type = exchange->icmp_type;
         work->direction = exchange->direction;
-        return exchange->generation == work->question.control.generation ? BH_EXCHANGE_SETTLED : BH_EXCHANGE_KNOWN;
+        if (exchange->judged_again == BH_AGAIN_ON_TIME || exchange->generation != work->question.control.generation)
+            return BH_EXCHANGE_KNOWN;
+        return BH_EXCHANGE_SETTLED;
     }
     bh_turn_round(&work->key);
     return BH_EXCHANGE_NEW;

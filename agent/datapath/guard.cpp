@@ -106,8 +106,10 @@ Status Guard::attach(const Interface& interface)
     if (!both)
         return tl::unexpected(Error(both.error()).within(fmt::format("guard interface {}", interface.name)));
     for (const auto& [side, program, id] : *both) {
-        mend_pin(interface, side);
-        if (id != 0 && attached_program(kind_, pins_, interface.index, side) == id) {
+        auto there = attached_program(kind_, pins_, interface.index, side);
+        if (there == 0 && mend_pin(interface, side))
+            there = attached_program(kind_, pins_, interface.index, side);
+        if (id != 0 && there == id) {
             hold(interface, side);
             continue;
         }
@@ -116,6 +118,7 @@ Status Guard::attach(const Interface& interface)
         if (auto attached = attach_to_interface(kind_, pins_, interface.index, side, program); !attached)
             return tl::unexpected(
                 std::move(attached).error().within(fmt::format("guard interface {}", interface.name)));
+        links_.erase({interface.index, side});
         hold(interface, side);
     }
     return {};
@@ -127,19 +130,37 @@ void Guard::hold(const Interface& interface, PacketSide side)
         links_[{interface.index, side}] = UniqueFd(bpf_obj_get(pins_.link(guard_pin(interface.index, side)).c_str()));
 }
 
-// Of a link that acts, but whose pin was removed.
-void Guard::mend_pin(const Interface& interface, PacketSide side)
+// Of a link that acts, but whose pin was removed. True: it is pinned again.
+bool Guard::mend_pin(const Interface& interface, PacketSide side)
 {
     const auto held = links_.find({interface.index, side});
     const std::string path = pins_.link(guard_pin(interface.index, side));
-    if (held == links_.end() || attached_program(kind_, pins_, interface.index, side) != 0)
-        return;
-    const bool acts = held->second && link_interface(held->second.get()) == interface.index;
+    if (held == links_.end())
+        return false;
+    const bool acts = held->second && acts_on(held->second.get(), interface.index, side);
     if (acts && pins_.prepare() && (::unlink(path.c_str()) == 0 || errno == ENOENT) &&
-        bpf_obj_pin(held->second.get(), path.c_str()) == 0)
+        bpf_obj_pin(held->second.get(), path.c_str()) == 0) {
         mended_.push_back(fmt::format("the pin of the guard of interface {} was removed", interface.name));
-    else
-        links_.erase(held);
+        return true;
+    }
+    links_.erase(held);
+    return false;
+}
+
+// On interfaces that went while no agent ran: to another namespace, or for good.
+void Guard::remove_stale_pins(const std::vector<Interface>& present)
+{
+    std::set<std::string> here;
+    for (const auto& interface : present)
+        for (const auto side : {PacketSide::entering, PacketSide::leaving})
+            here.insert(guard_pin(interface.index, side));
+    for (const auto& name : pins_.links()) {
+        if (!name.starts_with(guard_pin_prefix) || here.contains(name))
+            continue;
+        if (const UniqueFd link(bpf_obj_get(pins_.link(name).c_str())); link)
+            (void)bpf_link_detach(link.get());
+        (void)::unlink(pins_.link(name).c_str());
+    }
 }
 
 Status Guard::follow()
@@ -151,6 +172,8 @@ Status Guard::follow()
 Status Guard::follow_interfaces()
 {
     BULKHEAD_TRY(auto present, watch_.interfaces());
+    if (!std::exchange(followed_, true))
+        remove_stale_pins(present);
     // The first of the others waits until its programs are loaded; these do not wait with it.
     std::stable_partition(present.begin(), present.end(),
                           [](const Interface& one) { return one.header == LinkHeader::ethernet; });

@@ -59,7 +59,8 @@ private:
     Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
     Status attach(const Interface& interface);
     void hold(const Interface& interface, PacketSide side);
-    void mend_pin(const Interface& interface, PacketSide side);
+    bool mend_pin(const Interface& interface, PacketSide side);
+    void remove_stale_pins(const std::vector<Interface>& present);
 
     PinFolder pins_;
     ::datapath* skeleton_;
@@ -72,6 +73,7 @@ private:
     EarlyDrop early_drop_;
     std::set<int> unreadable_; // devices that were told of
     std::vector<Interface> guarded_;
+    bool followed_ = false; // once
     std::map<std::pair<int, PacketSide>, UniqueFd> links_; // tcx, held so that a pin that goes costs only the pin
     std::vector<std::string> mended_;
     // As they were last written.

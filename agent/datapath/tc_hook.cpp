@@ -154,9 +154,15 @@ int link_interface(int link)
     return static_cast<int>(interface_of(link, program));
 }
 
+bool acts_on(int link, int index, PacketSide side)
+{
+    __u32 program = 0;
+    return is_on(link, index, side, program);
+}
+
 std::string guard_pin(int index, PacketSide side)
 {
-    return fmt::format("guard_{}_{}", index, side == PacketSide::entering ? "in" : "out");
+    return fmt::format("{}{}_{}", guard_pin_prefix, index, side == PacketSide::entering ? "in" : "out");
 }
 
 TcKind find_tc_kind(int program)

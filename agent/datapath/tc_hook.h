@@ -6,6 +6,7 @@
 #include "common/core/unique_fd.h"
 
 #include <string>
+#include <string_view>
 
 namespace bulkhead::agent {
 
@@ -34,7 +35,11 @@ void detach_from_interface(TcKind kind, const PinFolder& pins, int index, Packet
 // Takes the clsact queueing discipline away, and with it whatever filters are in it. No error when there is none.
 void remove_clsact(int index);
 
+// Whether a tcx link acts on that interface of the calling thread's network namespace.
+[[nodiscard]] bool acts_on(int link, int index, PacketSide side);
+
 // Name of the pin of a tcx link.
+inline constexpr std::string_view guard_pin_prefix = "guard_";
 [[nodiscard]] std::string guard_pin(int index, PacketSide side);
 
 } // namespace bulkhead::agent

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 namespace bulkhead::test {
@@ -317,6 +318,26 @@ TEST_P(GuardTest, AnInterfaceIsNotTakenForItsPredecessor)
     datapath_ = std::move(*again);
     realise(closed());
     peer([&] { EXPECT_FALSE(pings("10.80.0.1")); });
+}
+
+TEST_P(GuardTest, WhatActsOnAnInterfaceThatWentIsTakenOff)
+{
+    const auto in_this_process = [](const Netns& netns) {
+        return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns.fd());
+    };
+    const Netns away;
+    ip(world_->wire.guarded, "link add card type veth peer name other netns " + in_this_process(world_->wire.peer));
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    realise(closed());
+    datapath_.reset();
+    ip(world_->wire.guarded, "link set card netns " + in_this_process(away));
+    auto again = open(options());
+    ASSERT_TRUE(again) << again.error().message;
+    datapath_ = std::move(*again);
+    std::size_t pins = 0;
+    for (const auto& one : std::filesystem::directory_iterator(options().pin_dir + "/test/links"))
+        pins += one.path().filename().string().starts_with("guard_") ? 1U : 0U;
+    EXPECT_EQ(pins, GetParam() ? 0U : 2U) << "those of bh0";
 }
 
 TEST_P(GuardTest, AnInterfaceWithoutAnEthernetHeaderIsGuarded)

@@ -52,6 +52,10 @@ Status KernelDatapath::take_over()
         predecessor_->hand_over_conversations(parts_.pins, *parts_.skeleton);
         return {};
     };
+    // An own address that is not known for such is a peer's.
+    if (const auto known = guard().follow_addresses(); !known)
+        log_error("{}", known.error().message);
+    parts_.namespaces.know_addresses();
     BULKHEAD_TRY(parts_.attachments, Attachments::make(parts_.pins, parts_.where, *parts_.skeleton, halfway));
     // Our programs decide. What fails from here on is told, and is no reason to go back.
     if (const auto followed = guard().follow(); !followed)

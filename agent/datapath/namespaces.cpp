@@ -155,10 +155,14 @@ Status Namespaces::take_over()
     if (!followed_.empty())
         BULKHEAD_CHECK(give_program());
     Status first_failure;
+    const int rows = bpf_map__fd(skeleton_->maps.bh_namespaces);
     for (auto& [inode, followed] : followed_) {
+        if (place_of(followed.link) != inode)
+            continue; // it has ended since, and is forgotten by the next follow()
         auto changed = change_gate(inode, followed);
         bh_namespace row{};
-        if (changed && bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) != 0) {
+        // Also where a bind told of it, as of one that is not followed, when our doors were there and its gate was not.
+        if (changed && (bpf_map_lookup_elem(rows, &inode, &row) != 0 || row.followed == 0)) {
             const UniqueFd netns = open_namespace(inode, followed.holder);
             changed = enter_as_followed(inode, netns ? cookie_of(netns.get()) : 0);
         }

@@ -34,6 +34,8 @@ public:
     // First: finds the gates that an agent before has pinned, which go on as they are; forgets those of dead
     // namespaces. Fails if what the gates are to call cannot be loaded.
     [[nodiscard]] Status open_pinned();
+    // Before the doors act: what is own in those that open_pinned() found.
+    void know_addresses() { follow_addresses(Slice(max_steps, at_a_start)); }
     // Before follow(): gives the gates this version's program. What the gates called before must stay until this is
     // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();

@@ -351,6 +351,27 @@ protected:
         peer([&] { error = tcp_error({"10.78.0.1", 8080}); });
         return error;
     }
+    // By another process, which ends before it changes one more pin or link. How many it has changed.
+    int upgrade(int changes)
+    {
+        const auto settings = options(); // of this process; another one's are other places
+        SteppedProcess successor([&](const std::function<void()>& begin_counting) {
+            auto opened = open(settings);
+            if (!opened || !(*opened)->pending_takeover())
+                ::_exit(1);
+            begin_counting();
+            outsider([&] { (void)test::realise(**opened, policy()); });
+        });
+        return successor.run(changes);
+    }
+    void finish() // and make it another version's again
+    {
+        enforce(policy());
+        ASSERT_EQ(datapath_->pending_takeover(), std::nullopt);
+        expect_nothing_left_over();
+        datapath_.reset();
+        other_size();
+    }
     void expect_nothing_left_over() const
     {
         for (const auto& folder : std::filesystem::directory_iterator(options().pin_dir + "/test"))
@@ -383,31 +404,59 @@ TEST_F(UpgradeWithContainer, TheDoorsOfNamespacesAreHandedOver)
     EXPECT_EQ(container_error(), 0) << "the old programs are gone";
 }
 
+// The doors of the new version act, and nothing else of it does yet.
+TEST_F(UpgradeWithContainer, WhatStaysOnTheHostIsNoPeersInItsCourse)
+{
+    UniqueFd ours;
+    guarded([&] { ours = listening({"10.77.0.1", 8081}); });
+    ip(container_->netns(), "link set lo up");
+    const auto own_error = [&] {
+        int error = -1;
+        run_in(container_->netns(), world_->enforced, [&] { error = tcp_error({"10.78.0.1", 8080}); });
+        return error;
+    };
+    enforce(policy());
+    ASSERT_EQ(guarded_error({"10.77.0.1", 8081}), 0);
+    ASSERT_EQ(own_error(), 0);
+    finish();
+    constexpr int doors = 11;
+    ASSERT_EQ(upgrade(doors), doors);
+    EXPECT_EQ(guarded_error({"10.77.0.1", 8081}), 0);
+    EXPECT_EQ(own_error(), 0);
+    reopen();
+    finish();
+}
+
+TEST_F(UpgradeWithContainer, OneThatEndsMeanwhileHoldsNothingUp)
+{
+    enforce(policy());
+    const auto inode = container_->inode();
+    datapath_.reset();
+    other_abi();
+    reopen();
+    server_.reset();
+    container_->end();
+    const std::string pin = options().pin_dir + "/test/links/sk_lookup_" + std::to_string(inode);
+    const auto acts = [&] {
+        const UniqueFd link(bpf_obj_get(pin.c_str()));
+        bpf_link_info info{};
+        __u32 size = sizeof(info);
+        return link && bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 && info.netns.netns_ino != 0;
+    };
+    for (int i = 0; i < 100 && acts(); ++i) // the kernel takes its time
+        std::this_thread::sleep_for(50ms);
+    ASSERT_FALSE(acts());
+    enforce(policy());
+    expect_nothing_left_over();
+}
+
 // Killed before one change of pins and links after the other.
 TEST_F(UpgradeWithContainer, CutOffAtAnyMomentItIsFinishedByTheNextStart)
 {
     enforce(policy());
     UniqueFd ours;
     guarded([&] { ours = listening({"10.77.0.1", 8080}); });
-    const auto settings = options(); // of this process; another one's are other places
     const auto out = knock_outbound(), in = knock_inbound(), at_container = knock_at_container();
-    const auto upgrade = [&](int changes) {
-        SteppedProcess successor([&](const std::function<void()>& begin_counting) {
-            auto opened = open(settings);
-            if (!opened || !(*opened)->pending_takeover())
-                ::_exit(1);
-            begin_counting();
-            outsider([&] { (void)test::realise(**opened, policy()); });
-        });
-        return successor.run(changes);
-    };
-    const auto finish = [&] { // and make it another version's again
-        enforce(policy());
-        ASSERT_EQ(datapath_->pending_takeover(), std::nullopt);
-        expect_nothing_left_over();
-        datapath_.reset();
-        other_size();
-    };
     finish();
     const int all = upgrade(1 << 20);
     ASSERT_GT(all, 50) << "ten hooks, a gate, and the maps";

@@ -74,7 +74,7 @@ void Enforcer::tell_damage(const std::string& what)
 void Enforcer::load_quarantine()
 {
     auto loaded = stores_.quarantine.load();
-    bool stood = (datapath_.control().flags & BH_CONTROL_QUARANTINE) != 0;
+    bool stood = datapath_.in_quarantine();
     if (loaded) {
         quarantine_ = std::move(*loaded);
     } else {

@@ -169,6 +169,9 @@ public:
     // known yet what ours are to enforce: the next realise() puts ours into their place. nullopt: ours decide.
     [[nodiscard]] virtual std::optional<std::string> pending_takeover() const { return std::nullopt; }
 
+    // The host is cut off, by our programs or by those of another version that decide yet.
+    [[nodiscard]] virtual bool in_quarantine() const { return (control().flags & BH_CONTROL_QUARANTINE) != 0; }
+
     // Looks at links, pins, control word and planes, puts right what is not as it was made, and says what it found.
     // Call at least twice a second.
     virtual std::vector<Tampering> look_for_tampering() { return {}; }

@@ -74,6 +74,7 @@ public:
                                 std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
     [[nodiscard]] std::optional<std::string> pending_takeover() const override;
+    [[nodiscard]] bool in_quarantine() const override;
     std::vector<Tampering> look_for_tampering() override;
     Counters counters() override;
     std::vector<MapUse> map_use() override;

@@ -40,6 +40,11 @@ std::optional<std::string> KernelDatapath::pending_takeover() const
     return predecessor_ ? std::optional(predecessor_->difference()) : std::nullopt;
 }
 
+bool KernelDatapath::in_quarantine() const
+{
+    return predecessor_ ? predecessor_->in_quarantine() : Datapath::in_quarantine();
+}
+
 // Our maps hold what is to be enforced. The programs that keep the listener table are switched first, then the table is
 // filled, then come those that decide: so a listener that is born meanwhile is in the table of whoever decides about
 // it.

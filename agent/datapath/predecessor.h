@@ -21,6 +21,7 @@ public:
     [[nodiscard]] const std::string& difference() const { return difference_; }
     // Some plane of its is in force. What cannot be read counts as a plane.
     [[nodiscard]] bool enforces() const;
+    [[nodiscard]] bool in_quarantine() const { return control_ && (control_->flags & BH_CONTROL_QUARANTINE) != 0; }
 
     // Its structures are those of this program, only a size differs: what its tables say can be used.
     [[nodiscard]] bool speaks_our_abi() const { return control_ && control_->abi_version == BH_ABI_VERSION; }

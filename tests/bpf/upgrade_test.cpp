@@ -321,6 +321,21 @@ TEST_F(Upgrade, WhatATrialLetPassTheNextPolicyDoesNotLetPassByItsNumber)
     EXPECT_EQ(receive(server).text, "");
 }
 
+// Whoever cut the host off may have been unable to save that.
+TEST_F(Upgrade, ItsQuarantineIsSeen)
+{
+    const auto active = policy().plane(policy::Plane::active), shadow = policy().plane(policy::Plane::shadow);
+    ASSERT_TRUE(datapath_->realise({&active, &shadow, {}, BH_CONTROL_QUARANTINE, std::nullopt}));
+    EXPECT_TRUE(datapath_->in_quarantine());
+    datapath_.reset();
+    other_size();
+    reopen();
+    ASSERT_NE(datapath_->pending_takeover(), std::nullopt);
+    EXPECT_TRUE(datapath_->in_quarantine());
+    enforce(policy());
+    EXPECT_FALSE(datapath_->in_quarantine());
+}
+
 // In a namespace of its own, with a server that nobody may reach.
 class UpgradeWithContainer : public Upgrade {
 protected:

@@ -244,6 +244,17 @@ TEST_F(QuarantineTest, ADamagedFileDoesNotLiftIt)
     EXPECT_TRUE(std::filesystem::exists(dir / "quarantine.pb.damaged"));
 }
 
+// It could not be saved, and an upgrade with other maps comes: nothing of ours is in force yet.
+TEST_F(QuarantineTest, OneThatOnlyTheKernelKnowsOutlivesAnUpgrade)
+{
+    start_with_policy();
+    kernel.word = {BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, kernel.word.generation};
+    kernel.predecessor_is_in_quarantine = true;
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_cut_off();
+}
+
 TEST(QuarantineFile, EveryFlippedByteAndEveryCutIsNoticed)
 {
     auto quarantine = by_admin("why", 99);

@@ -15,6 +15,7 @@ class ScriptedDatapath final : public agent::Datapath {
 public:
     bh_control word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
     std::optional<std::string> refusal;
+    bool predecessor_is_in_quarantine = false; // another version decides
     std::uint32_t skip_generations = 0;
     std::function<void()> during_switch = [] {};
     std::size_t switches = 0, adoptions = 0;
@@ -50,6 +51,10 @@ public:
         pin(next_generation() + std::exchange(skip_generations, 0));
         word.flags = realisation.flags;
         return word.generation;
+    }
+    [[nodiscard]] bool in_quarantine() const override
+    {
+        return predecessor_is_in_quarantine || agent::Datapath::in_quarantine();
     }
     [[nodiscard]] std::uint32_t next_generation() const override
     {

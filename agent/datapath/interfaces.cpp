@@ -124,10 +124,9 @@ std::uint32_t to_word(std::string_view bytes)
 }
 
 // Of an IPv4 address, as fib_add_ifaddr() in net/ipv4/fib_frontend.c has it: the one that was set, the last one of its
-// network, or of its peer's, and until Linux 5.14 the first. An address of an interface is for that alone, also where
-// it was set as its own broadcast address (as DHCP clients do with a network of one address).
-std::vector<std::uint32_t> broadcasts_with(std::string_view local, std::string_view in_network,
-                                           std::optional<std::string_view> set, unsigned prefix_length)
+// network, or of its peer's, and until Linux 5.14 the first.
+std::vector<std::uint32_t> broadcasts_with(std::string_view in_network, std::optional<std::string_view> set,
+                                           unsigned prefix_length)
 {
     std::set<std::uint32_t> found;
     if (set)
@@ -139,9 +138,21 @@ std::vector<std::uint32_t> broadcasts_with(std::string_view local, std::string_v
         if (kernel_is_older_than(5, 14))
             found.insert(network);
     }
-    for (const std::uint32_t none : {std::uint32_t{0}, 0xffffffffU, to_word(local)})
-        found.erase(none);
+    found.erase(0);
+    found.erase(0xffffffffU);
     return {found.begin(), found.end()};
+}
+
+// An address of an interface is for that alone: also where it was set as its own broadcast address (as DHCP clients do
+// with a network of one address), or is the first or last one of another interface's network.
+void leave_out_own(std::vector<InterfaceAddress>& all)
+{
+    std::set<std::uint32_t> own;
+    for (const auto& one : all)
+        if (one.address.is_v4())
+            own.insert(to_word({reinterpret_cast<const char*>(one.address.bytes.data()) + 12, 4}));
+    for (auto& one : all)
+        std::erase_if(one.broadcasts, [&own](std::uint32_t address) { return own.contains(address); });
 }
 
 } // namespace
@@ -237,11 +248,12 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses(std::size_t at_m
             return true;
         InterfaceAddress one{static_cast<int>(head->ifa_index), to_address(*bytes), {}};
         if (bytes->size() == 4)
-            one.broadcasts = broadcasts_with(*bytes, attribute(body, IFA_ADDRESS).value_or(*bytes),
+            one.broadcasts = broadcasts_with(attribute(body, IFA_ADDRESS).value_or(*bytes),
                                              attribute(body, IFA_BROADCAST), head->ifa_prefixlen);
         found.push_back(std::move(one));
         return found.size() <= at_most;
     }));
+    leave_out_own(found);
     return found;
 }
 

@@ -132,6 +132,7 @@ __noinline int bh_judge_exchange(void)
         work->answer.shadow_reason = first.shadow_reason;
         work->answer.shadow_peer_class = first.shadow_peer_class;
     }
+    work->answer.on_time |= first.on_time;
     bh_count_verdict(&work->answer, BH_OUTBOUND);
     return 0;
 }
@@ -281,9 +282,10 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
     if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {
         work->icmp_type = exchange->icmp_type;
         work->direction = exchange->direction;
-        if (exchange->judged_again == BH_AGAIN_ON_TIME || exchange->generation != work->question.control.generation)
-            return BH_EXCHANGE_KNOWN;
-        return BH_EXCHANGE_SETTLED;
+        if (exchange->judged_again != BH_AGAIN_ON_TIME && exchange->generation == work->question.control.generation)
+            return BH_EXCHANGE_SETTLED;
+        work->by_process = 0; /* who answers is not who began */
+        return BH_EXCHANGE_KNOWN;
     }
     bh_turn_round(&work->key);
     return BH_EXCHANGE_NEW;

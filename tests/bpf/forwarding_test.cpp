@@ -153,24 +153,31 @@ TEST_P(ForwardingTest, WhatOpensAConnectionIsNoAnswer)
     EXPECT_EQ(denied->direction, BH_FORWARDED);
 }
 
+// Whichever of the two that it takes.
 TEST_P(ForwardingTest, AnswersDoNotOutliveTheRuleEither)
 {
     constexpr auto lasts = std::chrono::milliseconds(2000);
     ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
-    realise(closed().allow(inbound, "10.78.0.2", "udp/53").allow(outbound, "10.77.0.2", "udp/53").expires_in(lasts));
-    const auto expired = std::chrono::steady_clock::now() + lasts;
-    UniqueFd resolver, asking;
-    peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
-    run_in(*behind_, world_->elsewhere, [&] {
-        asking = bound(SOCK_DGRAM, {"10.78.0.2", 4000});
-        EXPECT_EQ(send_to_error(asking, {"10.77.0.2", 53}, "question"), 0);
-    });
-    const auto question = receive(resolver);
-    EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
-    EXPECT_EQ(receive(asking).text, "answer");
-    std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
-    EXPECT_EQ(reply_error(resolver, question, "late"), 0);
-    EXPECT_EQ(receive(asking).text, "");
+    for (const auto last : {inbound, outbound}) {
+        auto policy = closed();
+        const auto in = [&] { policy.allow(inbound, "10.78.0.2", "udp/53"); };
+        const auto out = [&] { policy.allow(outbound, "10.77.0.2", "udp/53"); };
+        last == inbound ? (out(), in()) : (in(), out());
+        realise(policy.expires_in(lasts));
+        const auto expired = std::chrono::steady_clock::now() + lasts;
+        UniqueFd resolver, asking;
+        peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+        run_in(*behind_, world_->elsewhere, [&] {
+            asking = bound(SOCK_DGRAM, {"10.78.0.2", 0});
+            EXPECT_EQ(send_to_error(asking, {"10.77.0.2", 53}, "question"), 0);
+        });
+        const auto question = receive(resolver);
+        EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
+        EXPECT_EQ(receive(asking).text, "answer");
+        std::this_thread::sleep_until(expired + std::chrono::milliseconds(100));
+        EXPECT_EQ(reply_error(resolver, question, "late"), 0);
+        EXPECT_EQ(receive(asking).text, "");
+    }
 }
 
 // Root of a container marks what it sends as the guard marks what it has judged, and goes by an address of the host.

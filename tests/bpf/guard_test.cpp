@@ -164,17 +164,27 @@ TEST_P(GuardTest, ADatagramToAllIsJudged)
 TEST_P(GuardTest, AnAddressThatIsItsOwnBroadcastAddressIsAnAddress)
 {
     ip(world_->wire.guarded, "addr add 10.90.0.1/32 brd 10.90.0.1 dev bh0");
+    // The last one of another interface's network, and the first one.
+    ip(world_->wire.guarded, "addr add 10.92.0.255/32 dev bh0");
+    ip(world_->wire.guarded, "addr add 10.92.0.0/32 dev bh0");
+    ip(world_->wire.guarded, "link add pods type veth peer name pod");
+    ip(world_->wire.guarded, "addr add 10.92.0.1/24 dev pods");
+    ip(world_->wire.guarded, "link set pods up");
     ip(world_->wire.peer, "route add 10.90.0.1 via 10.77.0.1");
+    ip(world_->wire.peer, "route add 10.92.0.0/24 via 10.77.0.1");
     ASSERT_TRUE(datapath_->follow_interfaces());
     realise(closed().allow(outbound, "10.77.0.2", "udp/53"));
-    UniqueFd resolver, asking;
+    UniqueFd resolver;
     peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
-    guarded([&] {
-        asking = bound(SOCK_DGRAM, {"10.90.0.1", 0});
-        EXPECT_EQ(send_to_error(asking, {"10.77.0.2", 53}, "question"), 0);
-    });
-    EXPECT_EQ(reply_error(resolver, receive(resolver), "answer"), 0);
-    EXPECT_EQ(receive(asking).text, "answer");
+    for (const char* own : {"10.90.0.1", "10.92.0.255", "10.92.0.0"}) {
+        UniqueFd asking;
+        guarded([&] {
+            asking = bound(SOCK_DGRAM, {own, 0});
+            EXPECT_EQ(send_to_error(asking, {"10.77.0.2", 53}, "question"), 0);
+        });
+        EXPECT_EQ(reply_error(resolver, receive(resolver), "answer"), 0);
+        EXPECT_EQ(receive(asking).text, "answer") << own;
+    }
 }
 
 // What the kernel takes for broadcast, whatever was set, and however many networks there are.

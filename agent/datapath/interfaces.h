@@ -27,8 +27,7 @@ struct Interface {
 struct InterfaceAddress {
     int index = 0;
     IpAddress address;
-    std::vector<std::uint32_t>
-        broadcasts; // IPv4 addresses that the kernel takes for broadcast ones with it, network byte order
+    std::vector<std::uint32_t> broadcasts; // what the kernel takes for such with an IPv4 one, network byte order
     bool operator==(const InterfaceAddress&) const = default;
 };
 

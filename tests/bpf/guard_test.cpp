@@ -201,12 +201,15 @@ TEST_P(GuardTest, DetachingTakesTheQueueingDisciplineAlongUnlessSomebodyUsesIt)
     });
 }
 
+// As ip(8) takes a namespace without a name.
+std::string in_this_process(const Netns& netns)
+{
+    return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns.fd());
+}
+
 // It was moved to another namespace while no agent ran, with a link of ours on it, and its number was given to another.
 TEST_P(GuardTest, AnInterfaceIsNotTakenForItsPredecessor)
 {
-    const auto in_this_process = [](const Netns& netns) {
-        return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns.fd());
-    };
     const Netns away;
     const auto add = [&](const std::string& options) {
         ip(world_->wire.guarded,
@@ -233,9 +236,6 @@ TEST_P(GuardTest, AnInterfaceIsNotTakenForItsPredecessor)
 
 TEST_P(GuardTest, WhatActsOnAnInterfaceThatWentIsTakenOff)
 {
-    const auto in_this_process = [](const Netns& netns) {
-        return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns.fd());
-    };
     const Netns away;
     ip(world_->wire.guarded, "link add card type veth peer name other netns " + in_this_process(world_->wire.peer));
     ASSERT_TRUE(datapath_->follow_interfaces());

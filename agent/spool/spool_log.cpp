@@ -277,6 +277,7 @@ Status SpoolLog::sync_records()
 {
     const std::lock_guard one_at_a_time(sync_mutex_);
     std::vector<std::shared_ptr<SegmentFile>> segments;
+    std::shared_ptr<SegmentFile> newest;
     std::uint64_t target = 0;
     bool dir_changed = false;
     {
@@ -284,8 +285,9 @@ Status SpoolLog::sync_records()
         if (durable_next_ == next_ && unsynced_.empty() && !dir_changed_)
             return {};
         segments = unsynced_;
-        if (!segments_.empty())
-            segments.push_back(segments_.back());
+        newest = newest_segment();
+        if (newest)
+            segments.push_back(newest);
         target = next_;
         dir_changed = dir_changed_;
     }
@@ -301,8 +303,8 @@ Status SpoolLog::sync_records()
     std::erase_if(unsynced_, [&](const auto& segment) {
         return std::find(segments.begin(), segments.end(), segment) != segments.end();
     });
-    // A segment that was begun meanwhile is not in `segments`; its name is synced next time.
-    dir_changed_ = dir_changed_ && (!dir_changed || (!segments_.empty() && segments_.back() != segments.back()));
+    // The name of a segment that was begun meanwhile is synced next time.
+    dir_changed_ = dir_changed_ && (!dir_changed || newest_segment() != newest);
     return {};
 }
 
@@ -326,6 +328,11 @@ Status SpoolLog::sync()
     }
     BULKHEAD_CHECK(state_file_.sync());
     return reported;
+}
+
+std::shared_ptr<SegmentFile> SpoolLog::newest_segment() const
+{
+    return segments_.empty() ? nullptr : segments_.back();
 }
 
 std::shared_ptr<SegmentFile> SpoolLog::segment_of(std::uint64_t seq) const

@@ -58,6 +58,7 @@ private:
     Status save_state();
     void skip_numbers_to(std::uint64_t next_seq);
     void replace_damaged(const std::shared_ptr<SegmentFile>& segment);
+    [[nodiscard]] std::shared_ptr<SegmentFile> newest_segment() const;
     [[nodiscard]] std::shared_ptr<SegmentFile> segment_of(std::uint64_t seq) const; // or the next one held
 
     Status sync_records(); // without mutex_

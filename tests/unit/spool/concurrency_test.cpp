@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "faulty_files.h"
 #include "spool_folder.h"
 
 #include <thread>
@@ -55,6 +56,19 @@ TEST(Concurrency, EveryRecordArrivesOnceWhileWritersSyncersAndReadersRun)
     for (auto& thread : threads)
         thread.join();
     EXPECT_EQ(spool->lost(), 0U);
+}
+
+TEST(Concurrency, TheFirstSegmentIsBegunWhileTheFolderIsSynced)
+{
+    const SpoolFolder folder;
+    FaultyFiles files;
+    const auto spool = folder.open(8U << 20, 256U << 20, files);
+    files.in_next_sync = [&] { append(*spool, 1, 1); };
+    ASSERT_TRUE(spool->sync());
+    EXPECT_EQ(spool->next_seq(), 2U);
+    files.syncs = 0;
+    ASSERT_TRUE(spool->sync());
+    EXPECT_EQ(files.syncs, 3U); // the segment, its name in the folder, the state
 }
 
 // The bound takes segments away under a slow reader.

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <limits>
+#include <utility>
 
 namespace bulkhead::agent {
 
@@ -19,6 +21,7 @@ public:
     std::uint64_t changes = 0;
     bool broken_sync = false;
     std::uint64_t syncs = 0;
+    std::function<void()> in_next_sync; // as if by another thread
 
     Result<UniqueFd> open(const std::string& path, int flags) override { return system_files().open(path, flags); }
     Status write_at(int fd, std::string_view bytes, std::uint64_t offset) override
@@ -48,6 +51,8 @@ public:
     Status sync(int fd) override
     {
         ++syncs;
+        if (in_next_sync)
+            std::exchange(in_next_sync, nullptr)();
         return broken_sync ? Status{fail_errno(EIO, "fdatasync")} : system_files().sync(fd);
     }
     Status rename(const std::string& from, const std::string& to) override

@@ -17,6 +17,11 @@ namespace bulkhead::agent {
 
 namespace {
 
+// How many interfaces are looked at closely in one round (is the pin ours?); the others when it is their turn. A
+// question to the kernel about an interface waits for whoever changes one (RTNL), and there may be hundreds of
+// containers.
+constexpr std::size_t close_looks = 32;
+
 void write_broadcasts(::datapath& skeleton, const std::vector<InterfaceAddress>& addresses)
 {
     std::set<std::uint32_t> wanted;
@@ -43,19 +48,18 @@ bool sysctl_is_set(const std::string& name)
     return (file >> value) && value != 0;
 }
 
-// For all interfaces, or for one. ipv4/ip_forward is another name of ipv4/conf/all/forwarding.
-bool is_set_for_any(const std::vector<Interface>& interfaces, const std::string& family, const std::string& setting)
-{
-    const std::string folder = family + "/conf/";
-    return sysctl_is_set(folder + "all/" + setting) ||
-           std::any_of(interfaces.begin(), interfaces.end(),
-                       [&](const Interface& one) { return sysctl_is_set(folder + one.name + "/" + setting); });
-}
-
-// Whether the calling thread's namespace routes between interfaces.
+// Whether the calling thread's namespace routes between interfaces. ipv4/ip_forward is another name of
+// ipv4/conf/all/forwarding.
 bool forwards(const std::vector<Interface>& interfaces)
 {
-    return is_set_for_any(interfaces, "ipv4", "forwarding") || is_set_for_any(interfaces, "ipv6", "forwarding");
+    return sysctl_is_set("ipv4/conf/all/forwarding") || sysctl_is_set("ipv6/conf/all/forwarding") ||
+           std::any_of(interfaces.begin(), interfaces.end(), [](const Interface& one) { return one.forwards; });
+}
+
+bool accepts_own(const std::vector<Interface>& interfaces)
+{
+    return sysctl_is_set("ipv4/conf/all/accept_local") ||
+           std::any_of(interfaces.begin(), interfaces.end(), [](const Interface& one) { return one.accepts_own; });
 }
 
 } // namespace
@@ -86,8 +90,10 @@ bool Guard::wanted(const Interface& interface) const
     return names.empty() || std::find(names.begin(), names.end(), interface.name) != names.end();
 }
 
-Result<std::vector<Guard::Side>> Guard::sides(const Interface& interface) const
+Result<Guard::Sides> Guard::sides(const Interface& interface)
 {
+    if (const auto known = sides_.find(interface.header); known != sides_.end())
+        return known->second;
     const bool ethernet = interface.header == LinkHeader::ethernet;
     if (!ethernet)
         BULKHEAD_CHECK(bare_programs_->load());
@@ -95,17 +101,35 @@ Result<std::vector<Guard::Side>> Guard::sides(const Interface& interface) const
     const int in = ethernet ? bpf_program__fd(programs.bh_guard_in_ether) : bare_programs_->program("bh_guard_in_bare");
     const int out =
         ethernet ? bpf_program__fd(programs.bh_guard_out_ether) : bare_programs_->program("bh_guard_out_bare");
-    return std::vector<Side>{{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}};
+    const Sides both{{{PacketSide::entering, in, program_id(in)}, {PacketSide::leaving, out, program_id(out)}}};
+    if (both[0].id != 0 && both[1].id != 0)
+        sides_[interface.header] = both;
+    return both;
 }
 
-Status Guard::attach(const Interface& interface)
+// What a pin names is not looked at.
+bool Guard::acts(const Interface& interface, const Side& side, const PinNames& pins)
 {
-    const bool guarded_before = std::any_of(guarded_.begin(), guarded_.end(),
-                                            [&](const Interface& one) { return one.index == interface.index; });
+    if (side.id == 0)
+        return false;
+    if (kind_ == TcKind::clsact)
+        return watch_.program_of(our_filter(interface.index, side.side)).value_or(0) == side.id;
+    const auto held = links_.find({interface.index, side.side});
+    if (held == links_.end() || !held->second || !pins.contains(guard_pin(interface.index, side.side)))
+        return false;
+    const auto programs = tcx_programs(interface.index, side.side);
+    return std::find(programs.begin(), programs.end(), side.id) != programs.end();
+}
+
+Status Guard::attach(const Interface& interface, const PinNames& pins, bool closely)
+{
     const auto both = sides(interface);
     if (!both)
         return tl::unexpected(Error(both.error()).within(fmt::format("guard interface {}", interface.name)));
-    for (const auto& [side, program, id] : *both) {
+    for (const auto& one : *both) {
+        const auto& [side, program, id] = one;
+        if (!closely && acts(interface, one, pins))
+            continue;
         auto there = attached_program(kind_, pins_, interface.index, side);
         if (there == 0 && mend_pin(interface, side))
             there = attached_program(kind_, pins_, interface.index, side);
@@ -113,7 +137,8 @@ Status Guard::attach(const Interface& interface)
             hold(interface, side);
             continue;
         }
-        if (guarded_before)
+        if (std::any_of(guarded_.begin(), guarded_.end(),
+                        [&](const Interface& before) { return before.index == interface.index; }))
             mended_.push_back(fmt::format("the guard of interface {} was taken away", interface.name));
         if (auto attached = attach_to_interface(kind_, pins_, interface.index, side, program); !attached)
             return tl::unexpected(
@@ -128,6 +153,17 @@ void Guard::hold(const Interface& interface, PacketSide side)
 {
     if (kind_ == TcKind::tcx && !links_.contains({interface.index, side}))
         links_[{interface.index, side}] = UniqueFd(bpf_obj_get(pins_.link(guard_pin(interface.index, side)).c_str()));
+}
+
+// Of the agent before, since ours could not be put in its place.
+bool Guard::runs_anothers(const Interface& interface)
+{
+    const auto ours = sides(interface); // which may be impossible to load
+    const auto is_anothers = [&](PacketSide side, std::size_t place) {
+        const auto there = attached_program(kind_, pins_, interface.index, side);
+        return there != 0 && (!ours || there != (*ours)[place].id);
+    };
+    return is_anothers(PacketSide::entering, 0) || is_anothers(PacketSide::leaving, 1);
 }
 
 // Of a link that acts, but whose pin was removed. True: it is pinned again.
@@ -165,25 +201,31 @@ void Guard::remove_stale_pins(const std::vector<Interface>& present)
 
 Status Guard::follow()
 {
-    BULKHEAD_CHECK(follow_addresses()); // first: with the guard there, a source that is not known is a forged one
-    return in_namespace(netns_, [this] { return follow_interfaces(); });
+    // First: with the guard there, a source that is not known is a forged one.
+    BULKHEAD_TRY(auto present, write_addresses());
+    return in_namespace(netns_, [&] { return follow_interfaces(std::move(present)); });
 }
 
-Status Guard::follow_interfaces()
+Status Guard::follow_interfaces(std::vector<Interface> present)
 {
-    BULKHEAD_TRY(auto present, watch_.interfaces());
     if (!std::exchange(followed_, true))
         remove_stale_pins(present);
     // The first of the others waits until its programs are loaded; these do not wait with it.
     std::stable_partition(present.begin(), present.end(),
                           [](const Interface& one) { return one.header == LinkHeader::ethernet; });
     skeleton_->bss->host_forwards = forwards(present) ? 1 : 0;
-    skeleton_->bss->host_accepts_own = is_set_for_any(present, "ipv4", "accept_local") ? 1 : 0;
+    skeleton_->bss->host_accepts_own = accepts_own(present) ? 1 : 0;
     skeleton_->bss->host_binds_anywhere =
         sysctl_is_set("ipv4/ip_nonlocal_bind") || sysctl_is_set("ipv6/ip_nonlocal_bind") ? 1 : 0;
     Status first_failure;
     std::vector<Interface> guarded;
-    for (const auto& interface : present) {
+    bool others = false;
+    const auto names = kind_ == TcKind::tcx ? pins_.links() : std::vector<std::string>();
+    const PinNames pins(names.begin(), names.end());
+    const std::size_t first_close = present.empty() ? 0 : looked_closely_ % present.size();
+    for (std::size_t i = 0; i < present.size(); ++i) {
+        const auto& interface = present[i];
+        const bool closely = (i + present.size() - first_close) % present.size() < close_looks;
         if (options_.attach && interface.header == LinkHeader::unknown && unreadable_.insert(interface.index).second)
             log_warning(
                 "{} is not guarded: its frames begin in a way that the guard does not know (neither Ethernet nor "
@@ -197,15 +239,21 @@ Status Guard::follow_interfaces()
                 }
             continue;
         }
-        if (auto attached = attach(interface); attached)
+        auto attached = attach(interface, pins, closely);
+        if (attached)
             guarded.push_back(interface);
-        else if (first_failure)
+        else
+            others = others || runs_anothers(interface);
+        if (!attached && first_failure)
             first_failure = std::move(attached);
     }
+    any_of_another_ = others;
+    looked_closely_ += close_looks;
+    std::set<int> here;
+    for (const auto& interface : present)
+        here.insert(interface.index);
     for (const auto& before : guarded_) {
-        const bool gone = std::none_of(present.begin(), present.end(),
-                                       [&](const Interface& now) { return now.index == before.index; });
-        if (gone)
+        if (!here.contains(before.index))
             for (const auto side : {PacketSide::entering, PacketSide::leaving}) {
                 links_.erase({before.index, side});
                 detach_from_interface(kind_, pins_, before.index, side); // its pin; the filter went with it
@@ -225,16 +273,22 @@ void Guard::follow_quarantine()
 
 Status Guard::follow_addresses()
 {
+    BULKHEAD_CHECK(write_addresses());
+    return {};
+}
+
+Result<std::vector<Interface>> Guard::write_addresses()
+{
     BULKHEAD_TRY(auto interfaces, watch_.interfaces());
     BULKHEAD_TRY(auto addresses, watch_.addresses());
     if (addresses == addresses_ && interfaces == interfaces_)
-        return {};
+        return interfaces;
     auto told = own_addresses_.set_guarded(addresses, interfaces);
     write_broadcasts(*skeleton_, addresses); // where there are more than fit, those marks decide
     BULKHEAD_CHECK(std::move(told));
     addresses_ = std::move(addresses);
-    interfaces_ = std::move(interfaces);
-    return {};
+    interfaces_ = interfaces;
+    return interfaces;
 }
 
 std::vector<std::string> Guard::interfaces() const

@@ -9,9 +9,12 @@
 #include "agent/datapath/programs.h"
 #include "agent/datapath/tc_hook.h"
 
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -37,6 +40,8 @@ public:
     [[nodiscard]] int fd() const { return watch_.fd(); }
     [[nodiscard]] bool changed() { return watch_.changed(); }
     [[nodiscard]] TcKind kind() const { return kind_; }
+    // Another version's acts on some interface, as far as is known.
+    [[nodiscard]] bool any_of_another() const { return any_of_another_; }
     // What was taken away and has been put back since the last call.
     [[nodiscard]] std::vector<std::string> take_mended() { return std::exchange(mended_, {}); }
     // Names of the interfaces that are guarded now, in order.
@@ -54,10 +59,16 @@ private:
         int program;
         std::uint32_t id;
     };
+    using Sides = std::array<Side, 2>;
+    using PinNames = std::set<std::string>;
     [[nodiscard]] bool wanted(const Interface& interface) const;
-    [[nodiscard]] Result<std::vector<Side>> sides(const Interface& interface) const;
-    Status follow_interfaces(); // in the guarded namespace: indexes mean nothing elsewhere
-    Status attach(const Interface& interface);
+    [[nodiscard]] Result<Sides> sides(const Interface& interface);
+    [[nodiscard]] Result<std::vector<Interface>> write_addresses();
+    Status
+    follow_interfaces(std::vector<Interface> present); // in the guarded namespace: indexes mean nothing elsewhere
+    Status attach(const Interface& interface, const PinNames& pins, bool closely);
+    [[nodiscard]] bool acts(const Interface& interface, const Side& side, const PinNames& pins);
+    [[nodiscard]] bool runs_anothers(const Interface& interface);
     void hold(const Interface& interface, PacketSide side);
     bool mend_pin(const Interface& interface, PacketSide side);
     void remove_stale_pins(const std::vector<Interface>& present);
@@ -73,7 +84,10 @@ private:
     EarlyDrop early_drop_;
     std::set<int> unreadable_; // devices that were told of
     std::vector<Interface> guarded_;
+    std::map<LinkHeader, Sides> sides_; // of which they are known
+    std::size_t looked_closely_ = 0;    // at how many interfaces, in all
     bool followed_ = false; // once
+    bool any_of_another_ = true;
     std::map<std::pair<int, PacketSide>, UniqueFd> links_; // tcx, held so that a pin that goes costs only the pin
     std::vector<std::string> mended_;
     // As they were last written.

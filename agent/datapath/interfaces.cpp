@@ -5,7 +5,11 @@
 
 #include <arpa/inet.h>
 #include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/netlink.h>
+#include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
@@ -123,6 +127,23 @@ std::uint32_t to_word(std::string_view bytes)
     return word;
 }
 
+// Of what is told of a link (IFLA_AF_SPEC of rtnetlink(7)), by numbers that begin with 0.
+bool is_set(std::string_view of_family, std::uint16_t settings, std::size_t number)
+{
+    const auto all = attribute(of_family, settings);
+    return all && all->size() >= (number + 1) * sizeof(std::uint32_t) &&
+           to_word(all->substr(number * sizeof(std::uint32_t), sizeof(std::uint32_t))) != 0;
+}
+
+void read_settings(std::string_view by_family, Interface& one)
+{
+    const auto v4 = attribute(by_family, AF_INET).value_or("");
+    const auto v6 = attribute(by_family, AF_INET6).value_or("");
+    one.forwards =
+        is_set(v4, IFLA_INET_CONF, IPV4_DEVCONF_FORWARDING - 1) || is_set(v6, IFLA_INET6_CONF, DEVCONF_FORWARDING);
+    one.accepts_own = is_set(v4, IFLA_INET_CONF, IPV4_DEVCONF_ACCEPT_LOCAL - 1);
+}
+
 // Of an IPv4 address, as fib_add_ifaddr() in net/ipv4/fib_frontend.c has it: the one that was set, the last one of its
 // network, or of its peer's, and until Linux 5.14 the first.
 std::vector<std::uint32_t> broadcasts_with(std::string_view in_network, std::optional<std::string_view> set,
@@ -216,8 +237,13 @@ Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const 
 
 Result<std::vector<Interface>> InterfaceWatch::interfaces(std::size_t at_most)
 {
+    struct {
+        ifinfomsg link{};
+        rtattr attribute{RTA_LENGTH(sizeof(__u32)), IFLA_EXT_MASK};
+        __u32 mask = RTEXT_FILTER_SKIP_STATS; // most of what would be told of each
+    } question;
     std::vector<Interface> found;
-    BULKHEAD_CHECK(dump(RTM_GETLINK, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
+    BULKHEAD_CHECK(dump(RTM_GETLINK, question, [&](std::string_view body) {
         const auto link = head_of<ifinfomsg>(body);
         const auto name = link ? attribute(body, IFLA_IFNAME) : std::nullopt;
         if (!name)
@@ -228,6 +254,7 @@ Result<std::vector<Interface>> InterfaceWatch::interfaces(std::size_t at_most)
         one.loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
         one.up = (link->ifi_flags & IFF_UP) != 0;
         one.header = header_of(link->ifi_type);
+        read_settings(attribute(body, IFLA_AF_SPEC).value_or(""), one);
         found.push_back(std::move(one));
         return found.size() <= at_most;
     }));
@@ -267,6 +294,28 @@ Result<bool> InterfaceWatch::has_filters(int index)
         BULKHEAD_CHECK(dump(RTM_GETTFILTER, question, [&](std::string_view) { return any = true; }));
     }
     return any;
+}
+
+Result<std::uint32_t> InterfaceWatch::program_of(const TcFilter& filter)
+{
+    std::uint32_t program = 0;
+    struct {
+        tcmsg message{};
+        rtattr attribute{RTA_LENGTH(sizeof(__u32)), TCA_CHAIN};
+        __u32 chain = 0; // where a packet begins
+    } question;
+    question.message.tcm_ifindex = filter.index;
+    question.message.tcm_parent = filter.parent;
+    question.message.tcm_info = TC_H_MAKE(filter.priority << 16, htons(ETH_P_ALL)); // of others there may be many
+    BULKHEAD_CHECK(dump(RTM_GETTFILTER, question, [&](std::string_view body) {
+        const auto head = head_of<tcmsg>(body);
+        if (!head || head->tcm_handle != filter.handle || TC_H_MAJ(head->tcm_info) >> 16 != filter.priority)
+            return true;
+        if (const auto id = attribute(attribute(body, TCA_OPTIONS).value_or(""), TCA_BPF_ID))
+            program = to_word(*id);
+        return true;
+    }));
+    return program;
 }
 
 } // namespace bulkhead::agent

@@ -21,6 +21,8 @@ struct Interface {
     bool loopback = false;
     bool up = false;
     LinkHeader header = LinkHeader::ethernet;
+    bool forwards = false;    // its own setting, of IPv4 or IPv6 (net.*.conf.NAME.forwarding)
+    bool accepts_own = false; // net.ipv4.conf.NAME.accept_local
     bool operator==(const Interface&) const = default;
 };
 
@@ -29,6 +31,12 @@ struct InterfaceAddress {
     IpAddress address;
     std::vector<std::uint32_t> broadcasts; // what the kernel takes for such with an IPv4 one, network byte order
     bool operator==(const InterfaceAddress&) const = default;
+};
+
+// A filter of a program, as tc(8) has it.
+struct TcFilter {
+    int index = 0; // of the interface
+    std::uint32_t parent = 0, handle = 0, priority = 0;
 };
 
 // The interfaces and addresses of the network namespace in which it was opened (rtnetlink(7)), and word of their
@@ -50,6 +58,8 @@ public:
     [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses(std::size_t at_most = unlimited);
     // Whether anybody's filter is in the interface's clsact or ingress queueing discipline, on either side.
     [[nodiscard]] Result<bool> has_filters(int index);
+    // Id of the program that the filter runs; 0: there is none.
+    [[nodiscard]] Result<std::uint32_t> program_of(const TcFilter& filter);
 
 private:
     InterfaceWatch(UniqueFd changes, UniqueFd questions)

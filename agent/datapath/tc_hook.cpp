@@ -5,10 +5,10 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/pkt_sched.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string_view>
 
@@ -52,13 +52,8 @@ bool is_on(int link, int index, PacketSide side, __u32& program)
 {
     if (interface_of(link, program) != static_cast<__u32>(index))
         return false;
-    std::array<__u32, 64> programs{}; // BPF_MPROG_MAX of the kernel
-    auto count = static_cast<__u32>(programs.size());
-    __u32 flags = 0;
-    if (bpf_prog_query(index, tcx_type(side), 0, &flags, programs.data(), &count) != 0)
-        return false;
-    const auto end = programs.begin() + std::min<std::size_t>(count, programs.size());
-    return std::find(programs.begin(), end, program) != end;
+    const auto programs = tcx_programs(index, side);
+    return std::find(programs.begin(), programs.end(), program) != programs.end();
 }
 
 Status attach_tcx(const PinFolder& pins, int index, PacketSide side, int program)
@@ -147,6 +142,23 @@ Status attach_filter(int index, PacketSide side, int program)
 }
 
 } // namespace
+
+std::vector<std::uint32_t> tcx_programs(int index, PacketSide side)
+{
+    std::vector<std::uint32_t> programs(64); // BPF_MPROG_MAX of the kernel
+    auto count = static_cast<__u32>(programs.size());
+    __u32 flags = 0;
+    if (bpf_prog_query(index, tcx_type(side), 0, &flags, programs.data(), &count) != 0)
+        return {};
+    programs.resize(std::min<std::size_t>(count, programs.size()));
+    return programs;
+}
+
+TcFilter our_filter(int index, PacketSide side)
+{
+    const __u32 block = side == PacketSide::entering ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS;
+    return {index, TC_H_MAKE(TC_H_CLSACT, block), filter_handle, filter_priority};
+}
 
 int link_interface(int link)
 {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "agent/datapath/interfaces.h"
 #include "agent/datapath/pins.h"
 #include "common/core/result.h"
 #include "common/core/unique_fd.h"
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -25,6 +27,10 @@ enum class TcKind { tcx, clsact };
 
 // Id of the program of ours that acts there now; 0: none.
 [[nodiscard]] std::uint32_t attached_program(TcKind kind, const PinFolder& pins, int index, PacketSide side);
+
+// One question each, which says that something acts, but not that all is as attach_to_interface() left it.
+[[nodiscard]] std::vector<std::uint32_t> tcx_programs(int index, PacketSide side); // ids, in the thread's namespace
+[[nodiscard]] TcFilter our_filter(int index, PacketSide side); // of clsact, for InterfaceWatch::program_of()
 
 // The interface that a tcx link acts on; 0: none any more.
 [[nodiscard]] int link_interface(int link);

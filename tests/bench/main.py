@@ -10,6 +10,7 @@ import boot
 import datapath
 import flat
 import flood
+import idle
 import kernel
 import pair
 import programs
@@ -19,7 +20,7 @@ import soak
 import start
 
 BENCHES = {"datapath": datapath.run, "flat": flat.run, "verdict": kernel.verdict, "policy": kernel.policy,
-           "sessions": kernel.sessions, "flood": flood.run, "start": start.run, "records": records.run,
+           "sessions": kernel.sessions, "flood": flood.run, "start": start.run, "records": records.run, "idle": idle.run,
            "programs": programs.run}
 ONLY_WHEN_NAMED = {"boot": boot.run, "soak": soak.run}
 

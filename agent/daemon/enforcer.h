@@ -156,6 +156,8 @@ private:
         const std::vector<std::string>& inherited;
     };
     Status resume_pinned(PolicyState::Loaded& loaded, Inheritance inheritance);
+    [[nodiscard]] bool find_enforced(PolicyState::Loaded& loaded, std::uint32_t generation);
+    void drop_unplugged_trial(const SavedPolicy& trial);
     Status resume_unplugged(PolicyState::Loaded& loaded, Inheritance inheritance);
     Status resume_quarantined(PolicyState::Loaded& loaded, Inheritance inheritance);
     void load_quarantine();

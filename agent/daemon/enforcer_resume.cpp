@@ -122,19 +122,46 @@ Status Enforcer::realise_saved(SavedPolicy saved, const Inheritance& inheritance
     return realise({std::move(saved.state), saved.source, std::move(saved.signature), failsafes_, std::nullopt});
 }
 
+// Makes that one the current one: an agent that was killed had no time to.
+bool Enforcer::find_enforced(PolicyState::Loaded& loaded, std::uint32_t generation)
+{
+    const auto put_in_place = [&](std::optional<SavedPolicy>& saved, const Status& renamed) {
+        log_once(renamed, trial_error_, "the saved policy cannot be put in its place");
+        loaded.current = std::exchange(saved, std::nullopt);
+        loaded.current->until.reset();
+    };
+    if (describes(loaded.next, generation))
+        put_in_place(loaded.next, stores_.policy.commit());
+    else if (describes(loaded.trial, generation))
+        put_in_place(loaded.trial, stores_.policy.confirm_trial());
+    return describes(loaded.current, generation);
+}
+
 // No plane of ours is in force: a boot, the programs were taken away, or those of another version go on until the
 // policy is realised beside them.
 Status Enforcer::resume_unplugged(PolicyState::Loaded& loaded, Inheritance inheritance)
 {
     failsafes_ = inheritance.failsafes;
+    if (const auto theirs = datapath_.pending_generation(); theirs && !find_enforced(loaded, *theirs)) {
+        log_warning("the other version enforces generation {}, of which nothing is saved: it goes on until the next "
+                    "policy, since what is saved may be older",
+                    *theirs);
+        if (loaded.trial)
+            drop_unplugged_trial(*loaded.trial);
+        return {};
+    }
     Status done = loaded.current ? realise_saved(std::move(*loaded.current), inheritance) : Status{};
     if (!loaded.current || !done)
         done = realise_policy_before(std::move(done), inheritance);
-    if (loaded.trial) {
-        stores_.policy.drop_trial();
-        tell_lapse(loaded.trial->state.policy_version, "the host or its programs were started anew");
-    }
+    if (loaded.trial)
+        drop_unplugged_trial(*loaded.trial);
     return done;
+}
+
+void Enforcer::drop_unplugged_trial(const SavedPolicy& trial)
+{
+    stores_.policy.drop_trial();
+    tell_lapse(trial.state.policy_version, "the host or its programs were started anew");
 }
 
 Status Enforcer::resume_pinned(PolicyState::Loaded& loaded, Inheritance inheritance)

@@ -168,6 +168,8 @@ public:
     // Another version's programs decide, whose maps have another layout (what differs, in words), because it is not
     // known yet what ours are to enforce: the next realise() puts ours into their place. nullopt: ours decide.
     [[nodiscard]] virtual std::optional<std::string> pending_takeover() const { return std::nullopt; }
+    // The generation that these enforce for good, whatever is on trial. nullopt: there are none, or it cannot be told.
+    [[nodiscard]] virtual std::optional<std::uint32_t> pending_generation() const { return std::nullopt; }
 
     // The host is cut off, by our programs or by those of another version that decide yet.
     [[nodiscard]] virtual bool in_quarantine() const { return (control().flags & BH_CONTROL_QUARANTINE) != 0; }

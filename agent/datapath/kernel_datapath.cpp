@@ -18,17 +18,19 @@ namespace bulkhead::agent {
 
 namespace {
 
+constexpr int given_up_after = 10; // seconds: what is wrong with maps that nobody writes to any more
+
 constexpr std::uint64_t refresh_margin = 2'000'000'000; // ns: last_ns is refreshed now and then (BH_UDP_REFRESH_TICKS)
 
 } // namespace
 
-KernelDatapath::KernelDatapath(Parts parts, std::optional<Predecessor> predecessor)
+KernelDatapath::KernelDatapath(Parts parts, std::optional<Predecessor> predecessor, std::optional<Predecessor> replaced)
     : parts_(std::move(parts)), slots_(*parts_.skeleton), denials_(*parts_.skeleton),
-      predecessor_(std::move(predecessor))
+      predecessor_(std::move(predecessor)), replaced_(std::move(replaced))
 {
-    if (predecessor_) {
-        old_rings_ = predecessor_->rings(parts_.pins);
-        old_denials_ = predecessor_->denials(parts_.pins);
+    if (auto& other = predecessor_ ? predecessor_ : replaced_) {
+        old_rings_ = other->rings();
+        old_denials_ = other->denials();
     }
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
@@ -348,8 +350,10 @@ Result<std::size_t> KernelDatapath::consume(const EventSink& sink, const Settle&
 Status KernelDatapath::take_denials(const DenialSink& sink)
 {
     if (old_denials_) {
-        BULKHEAD_CHECK(old_denials_->take(sink));
-        if (!predecessor_) // nobody counts there any more
+        const auto taken = old_denials_->take(sink);
+        if (!taken && old_failures_++ == 0)
+            log_error("what the other version has counted cannot be read: {}", taken.error().message);
+        if (!others_count() && (taken || old_failures_ >= given_up_after))
             old_denials_.reset();
     }
     return denials_.take(sink);

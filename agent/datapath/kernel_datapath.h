@@ -41,11 +41,14 @@ public:
         std::optional<Attachments> attachments; // none yet: the predecessor's programs decide
         std::vector<std::uint32_t> unjudged;    // namespaces that came while no agent ran
     };
-    // With a predecessor nothing is attached until the first realise().
-    KernelDatapath(Parts parts, std::optional<Predecessor> predecessor);
+    // With a predecessor nothing is attached until the first realise(). `replaced`: of one whose place an agent before
+    // this one took.
+    KernelDatapath(Parts parts, std::optional<Predecessor> predecessor, std::optional<Predecessor> replaced);
 
     // Puts our programs into the predecessor's place, whatever our maps hold.
     Status take_over();
+    // Of hooks that only another version has.
+    void remove_links_of_another();
     // Guards the interfaces while others go on. `anew`: nothing was pinned before this instance.
     void begin_guarding(bool anew);
     [[nodiscard]] bool predecessor_enforces() const { return predecessor_ && predecessor_->enforces(); }
@@ -74,6 +77,7 @@ public:
                                 std::chrono::milliseconds timeout) override;
     Status take_denials(const DenialSink& sink) override;
     [[nodiscard]] std::optional<std::string> pending_takeover() const override;
+    [[nodiscard]] std::optional<std::uint32_t> pending_generation() const override;
     [[nodiscard]] bool in_quarantine() const override;
     std::vector<Tampering> look_for_tampering() override;
     Counters counters() override;
@@ -117,8 +121,14 @@ private:
     [[nodiscard]] const Guard& guard() const { return const_cast<KernelDatapath*>(this)->guard(); }
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
     Result<std::vector<WalkedSocket>> walk_where(const std::function<bool(std::uint32_t netns)>& wanted);
+    [[nodiscard]] Status replace_doors();
+    [[nodiscard]] Status find_listeners();
+    void hand_over_to_guard();
     void replace_gates_and_pins();
+    [[nodiscard]] bool others_count() const; // programs of another version, in its tables
+    void forget_replaced();
     void seal();
+    void inspect_gates_and_pins(std::vector<Tampering>& found);
     void inspect_planes(std::vector<Tampering>& found);
     void inspect_facets(std::vector<Tampering>& found);
 
@@ -133,9 +143,12 @@ private:
     std::map<std::uint32_t, SockDiag> sock_diags_;
 
     std::optional<Predecessor> predecessor_; // whose programs decide
-    std::optional<Predecessor> finished_;    // holds the maps that the next two read
+    std::optional<Predecessor> replaced_;    // whose programs did, and who has not told everything yet
+    bool gates_wait_ = false;                // for pins of ours; the other version's decide in them
+    bool guard_knows_ = false;               // what the other version's has let pass, until ours stood
     std::unique_ptr<Rings> old_rings_;       // used by consume() alone
     std::optional<DenialTables> old_denials_;
+    int old_failures_ = 0; // to take them
 
     // What the kernel must hold, unless somebody else wrote to it.
     bh_control sealed_word_{};

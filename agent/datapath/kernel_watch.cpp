@@ -62,6 +62,22 @@ std::vector<Tampering> KernelDatapath::look_for_tampering()
         return found; // another version's programs decide, of which nothing is known
     inspect_planes(found);
     parts_.attachments->inspect(found);
+    if (gates_wait_) {
+        replace_gates_and_pins();
+        replaced_->hand_over_conversations(*parts_.skeleton); // of both versions, meanwhile
+    }
+    if (!gates_wait_)
+        inspect_gates_and_pins(found);
+    (void)follow_interfaces(); // whose own trouble is told by whoever follows interfaces
+    hand_over_to_guard();
+    forget_replaced();
+    for (auto& what : guard().take_mended())
+        found.push_back({std::move(what), {}});
+    return found;
+}
+
+void KernelDatapath::inspect_gates_and_pins(std::vector<Tampering>& found)
+{
     auto objects = pinned_maps(parts_.pins, parts_.skeleton->obj);
     for (auto& link : parts_.attachments->pinned())
         objects.push_back(std::move(link));
@@ -69,10 +85,6 @@ std::vector<Tampering> KernelDatapath::look_for_tampering()
     for (auto& gate : parts_.namespaces.pinned())
         objects.push_back(std::move(gate));
     inspect_pins(parts_.pins, objects, found);
-    (void)follow_interfaces(); // whose own trouble is told by whoever follows interfaces
-    for (auto& what : guard().take_mended())
-        found.push_back({std::move(what), {}});
-    return found;
 }
 
 void KernelDatapath::inspect_planes(std::vector<Tampering>& found)

@@ -18,9 +18,10 @@ void for_each_key(int map, const Visit& visit)
     }
 }
 
-// In batches, many entries a system call. What comes and goes meanwhile may be missed or seen twice.
+// In batches, many entries a system call. What comes and goes meanwhile may be missed or seen twice. False: the kernel
+// stopped before the end.
 template <typename Key, typename Value, typename Visit>
-void for_each_entry(int map, const Visit& visit)
+bool for_each_entry(int map, const Visit& visit)
 {
     constexpr __u32 batch = 1024;
     std::vector<Key> keys(batch);
@@ -32,11 +33,11 @@ void for_each_entry(int map, const Visit& visit)
         const int error =
             bpf_map_lookup_batch(map, first ? nullptr : &position, &next, keys.data(), values.data(), &count, nullptr);
         if (error != 0 && errno != ENOENT)
-            return;
+            return false;
         for (__u32 i = 0; i < count; ++i)
             visit(keys[i], values[i]);
         if (error != 0)
-            return;
+            return true;
         position = next;
     }
 }

@@ -147,7 +147,27 @@ Status Namespaces::open_pinned()
         dead.insert(inode);
     }
     forget_rows(dead, {});
+    recall_addresses();
     return followed_.empty() ? Status() : elsewhere_->load();
+}
+
+// As it was told before us: a namespace that only a thread or a socket holds is not reached by who starts.
+void Namespaces::recall_addresses()
+{
+    for (auto& [inode, addresses] : own_addresses_.elsewhere())
+        if (followed_.contains(inode))
+            addresses_.try_emplace(inode, std::move(addresses));
+}
+
+void Namespaces::know_addresses()
+{
+    recall_addresses();
+    follow_addresses(Slice(max_steps, at_a_start));
+}
+
+bool Namespaces::any_gate_of_another() const
+{
+    return std::any_of(followed_.begin(), followed_.end(), [](const auto& one) { return one.second.program == 0; });
 }
 
 Status Namespaces::take_over()
@@ -155,21 +175,25 @@ Status Namespaces::take_over()
     if (!followed_.empty())
         BULKHEAD_CHECK(give_program());
     Status first_failure;
-    const int rows = bpf_map__fd(skeleton_->maps.bh_namespaces);
     for (auto& [inode, followed] : followed_) {
         if (place_of(followed.link) != inode)
             continue; // it has ended since, and is forgotten by the next follow()
-        auto changed = change_gate(inode, followed);
-        bh_namespace row{};
-        // Also where a bind told of it, as of one that is not followed, when our doors were there and its gate was not.
-        if (changed && (bpf_map_lookup_elem(rows, &inode, &row) != 0 || row.followed == 0)) {
-            const UniqueFd netns = open_namespace(inode, followed.holder);
-            changed = enter_as_followed(inode, netns ? cookie_of(netns.get()) : 0);
-        }
+        auto changed = take_over(inode, followed);
         if (!changed && first_failure)
             first_failure = std::move(changed);
     }
     return first_failure;
+}
+
+Status Namespaces::take_over(std::uint32_t inode, Followed& followed)
+{
+    BULKHEAD_CHECK(change_gate(inode, followed));
+    bh_namespace row{};
+    // Also where a bind told of it, as of one that is not followed, when our doors were there and its gate was not.
+    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed != 0)
+        return {};
+    const UniqueFd netns = open_namespace(inode, followed.holder);
+    return enter_as_followed(inode, netns ? cookie_of(netns.get()) : 0);
 }
 
 Status Namespaces::give_program()
@@ -328,7 +352,7 @@ void Namespaces::mend_program()
 void Namespaces::mend_gate(std::uint32_t inode, Followed& followed)
 {
     if (followed.program == 0) { // its gate is the predecessor's yet
-        if (const auto changed = change_gate(inode, followed); !changed)
+        if (const auto changed = leaves_gates_ ? Status() : take_over(inode, followed); !changed)
             log_debug("{}", changed.error().message);
         return;
     }

@@ -35,7 +35,7 @@ public:
     // namespaces. Fails if what the gates are to call cannot be loaded.
     [[nodiscard]] Status open_pinned();
     // Before the doors act: what is own in those that open_pinned() found.
-    void know_addresses() { follow_addresses(Slice(max_steps, at_a_start)); }
+    void know_addresses();
     // Before follow(): gives the gates this version's program. What the gates called before must stay until this is
     // done. The error is that of the first gate that could not be changed; all are tried.
     [[nodiscard]] Status take_over();
@@ -57,6 +57,10 @@ public:
     void judged(const std::set<std::uint32_t>& namespaces);
     [[nodiscard]] bool follows(std::uint32_t inode) const { return followed_.contains(inode); }
     [[nodiscard]] std::size_t size() const { return followed_.size(); }
+    // Until it is told otherwise.
+    void leave_gates_of_another(bool leave) { leaves_gates_ = leave; }
+    // Some gate calls what it called before open_pinned().
+    [[nodiscard]] bool any_gate_of_another() const;
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
 
     static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
@@ -84,6 +88,7 @@ private:
     };
     [[nodiscard]] std::string pin_of(std::uint32_t inode) const;
     [[nodiscard]] Result<UniqueFd> make_gate(std::uint32_t inode) const;
+    [[nodiscard]] Status take_over(std::uint32_t inode, Followed& followed);
     [[nodiscard]] Status give_program();
     [[nodiscard]] Status change_gate(std::uint32_t inode, Followed& followed);
     [[nodiscard]] Status attach(std::uint32_t inode, const NamespaceHolder& holder, int netns);
@@ -103,6 +108,7 @@ private:
     [[nodiscard]] std::vector<std::uint32_t> take_came();
     [[nodiscard]] std::optional<Error> take_trouble();
     void note_trouble(Status done, const std::string& where);
+    void recall_addresses();
     void follow_addresses(Slice slice);
     void ask_addresses(std::uint32_t inode, int netns);
     void tell_addresses();
@@ -120,6 +126,7 @@ private:
     PinFolder pins_;
     ::datapath* skeleton_;
     std::shared_ptr<SparePrograms> elsewhere_;
+    bool leaves_gates_ = false;
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
     std::uint32_t own_inode_;
     NamespaceSweep sweep_;

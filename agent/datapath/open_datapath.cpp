@@ -98,10 +98,8 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
     BULKHEAD_TRY(parts.attachments,
                  Attachments::make(parts.pins, parts.where, *parts.skeleton, [] { return Status(); }));
     BULKHEAD_CHECK(parts.guard.follow_addresses());
-    if (const auto gates = parts.namespaces.take_over(); gates)
-        remove_replaced_pins(parts.pins);
-    else // what they call goes on
-        log_error("{}", gates.error().message);
+    if (const auto gates = parts.namespaces.take_over(); !gates)
+        log_error("{}", gates.error().message); // what they call goes on
     auto change = parts.namespaces.follow(Namespaces::at_a_start);
     if (change.trouble)
         log_error("{}", change.trouble->message);
@@ -154,8 +152,8 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
                                 {},
                                 {}};
     if (loaded.maps.kind == PinnedMaps::Kind::other_layout) {
-        auto opened =
-            std::make_unique<KernelDatapath>(std::move(parts), Predecessor::find(pins, loaded.maps.difference));
+        auto opened = std::make_unique<KernelDatapath>(std::move(parts),
+                                                       Predecessor::find(pins, loaded.maps.difference), std::nullopt);
         if (!opened->predecessor_enforces())
             BULKHEAD_CHECK(opened->take_over());
         return opened;
@@ -166,7 +164,11 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
     }
     BULKHEAD_CHECK(attach_all(parts, loaded.maps));
     first_start.succeeded();
-    auto opened = std::make_unique<KernelDatapath>(std::move(parts), std::nullopt);
+    auto replaced = Predecessor::find_replaced(pins);
+    const bool finishes_a_takeover = replaced.has_value();
+    auto opened = std::make_unique<KernelDatapath>(std::move(parts), std::nullopt, std::move(replaced));
+    if (finishes_a_takeover)
+        opened->remove_links_of_another();
     opened->begin_guarding(loaded.maps.kind == PinnedMaps::Kind::none);
     return opened;
 }

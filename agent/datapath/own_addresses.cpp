@@ -196,6 +196,14 @@ Status OwnAddresses::set_elsewhere(const Elsewhere& addresses)
     return done;
 }
 
+OwnAddresses::Elsewhere OwnAddresses::elsewhere() const
+{
+    Elsewhere addresses;
+    for (const auto& key : keys_of<bh_own_key>(elsewhere_map_))
+        addresses[key.netns].insert(from_key(key.address));
+    return addresses;
+}
+
 Result<std::set<IpAddress>> loopback_addresses()
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());

@@ -24,6 +24,8 @@ public:
     using Elsewhere = std::map<std::uint32_t, std::set<IpAddress>>;
     // Fails when not all could be: those of the namespaces with the fewest then are.
     Status set_elsewhere(const Elsewhere& addresses);
+    // As the table says it, whoever has written that.
+    [[nodiscard]] Elsewhere elsewhere() const;
 
 private:
     using Marks = std::map<IpAddress, std::uint8_t>; // bits of enum bh_own_address

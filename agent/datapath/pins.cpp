@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* control_map = "bh_control";
-
 // bpffs refuses names with a dot.
 std::string escape_name(const std::string& name)
 {
@@ -204,10 +202,10 @@ void PinFolder::remove_if_empty() const
 Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
 {
     using Kind = PinnedMaps::Kind;
-    const UniqueFd control(bpf_obj_get(pins.map(control_map).c_str()));
+    const UniqueFd control(bpf_obj_get(pins.map(control_pin).c_str()));
     if (!control) {
         if (errno != ENOENT)
-            return fail_errno(errno, fmt::format("open {}", pins.map(control_map)));
+            return fail_errno(errno, fmt::format("open {}", pins.map(control_pin)));
         BULKHEAD_TRY(const auto links, names_in(pins.path() + "/links"));
         if (!links.empty())
             return PinnedMaps{Kind::other_layout, "links are pinned without the maps that belong to them", 0};
@@ -216,7 +214,7 @@ Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
             (void)::unlink(pin.c_str());
         return PinnedMaps{};
     }
-    BULKHEAD_TRY(std::string difference, abi_difference(pins.map(control_map), control.get()));
+    BULKHEAD_TRY(std::string difference, abi_difference(pins.map(control_pin), control.get()));
     std::vector<std::pair<bpf_map*, UniqueFd>> found;
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object)
@@ -240,12 +238,12 @@ Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object)
     return PinnedMaps{Kind::adopted, {}, 0};
 }
 
-Status pin_maps(const std::string& folder, bpf_object* object)
+Status pin_maps(const std::string& folder, bpf_object* object, const std::string& control)
 {
-    bpf_map* control = nullptr;
+    bpf_map* last = nullptr;
     bpf_map* map = nullptr;
-    const auto pin = [&](bpf_map* which) -> Status {
-        const std::string path = folder + "/" + bpf_map__name(which);
+    const auto pin = [&](bpf_map* which, const std::string& name) -> Status {
+        const std::string path = folder + "/" + name;
         if (bpf_obj_pin(bpf_map__fd(which), path.c_str()) != 0)
             return fail_errno(errno, fmt::format("pin {}", path));
         return {};
@@ -254,12 +252,12 @@ Status pin_maps(const std::string& folder, bpf_object* object)
     {
         if (bpf_map__is_internal(map))
             continue;
-        if (std::string_view(bpf_map__name(map)) == control_map)
-            control = map;
+        if (std::string_view(bpf_map__name(map)) == control_pin)
+            last = map;
         else
-            BULKHEAD_CHECK(pin(map));
+            BULKHEAD_CHECK(pin(map, bpf_map__name(map)));
     }
-    return pin(control);
+    return pin(last, control);
 }
 
 std::vector<PinnedObject> pinned_maps(const PinFolder& pins, bpf_object* object)

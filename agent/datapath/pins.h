@@ -58,7 +58,9 @@ struct PinnedMaps {
 // interrupted first start left without a control word enforce nothing and are removed.
 [[nodiscard]] Result<PinnedMaps> adopt_pinned_maps(const PinFolder& pins, bpf_object* object);
 
-// Pins all maps in a folder. The control word comes last: where it is pinned, everything is.
-[[nodiscard]] Status pin_maps(const std::string& folder, bpf_object* object);
+// The control word is pinned last: where it has its name, everything is pinned.
+inline constexpr const char* control_pin = "bh_control";
+// Pins all maps in a folder.
+[[nodiscard]] Status pin_maps(const std::string& folder, bpf_object* object, const std::string& control = control_pin);
 
 } // namespace bulkhead::agent

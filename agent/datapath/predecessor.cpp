@@ -2,9 +2,11 @@
 #include "agent/datapath/predecessor.h"
 
 #include "agent/datapath/map_entries.h"
+#include "common/core/clock.h"
 #include "common/core/log.h"
 
 #include <bpf/bpf.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* control_map = "bh_control";
+constexpr const char* unfinished_control_pin = "bh_control_of_unfinished";
 
 std::string next_folder(const PinFolder& pins)
 {
@@ -45,7 +47,7 @@ void remove_folder(const std::string& folder)
     (void)::rmdir(folder.c_str());
 }
 
-Status rename_folder(const std::string& from, const std::string& to)
+Status rename(const std::string& from, const std::string& to)
 {
     if (std::rename(from.c_str(), to.c_str()) != 0)
         return fail_errno(errno, fmt::format("rename {} to {}", from, to));
@@ -74,27 +76,64 @@ void forget_generation(bh_exchange& exchange)
 
 void forget_generation(bh_listener&) {} // has none
 
-template <typename Key, typename Value>
-void copy_entries(const PinFolder& pins, const bpf_map* to, const std::function<void(const Key&)>& on_copy)
+void forget_generation(std::uint8_t&) {} // no more has an address
+
+// In a table that drops what was used least it would take the place of one that lives.
+bool is_over(const bh_exchange_key& key, const bh_exchange& exchange, std::uint64_t now)
 {
-    const UniqueFd from(bpf_obj_get(pins.map(bpf_map__name(to)).c_str()));
+    const std::uint64_t longest = key.protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
+    return now > exchange.last_ns && now - exchange.last_ns > longest;
+}
+
+template <typename Key, typename Value>
+bool is_over(const Key&, const Value&, std::uint64_t)
+{
+    return false;
+}
+
+// Than the copy of before: its programs have kept it up since.
+bool is_newer(const bh_exchange& theirs, const bh_exchange& ours)
+{
+    return theirs.last_ns > ours.last_ns;
+}
+
+template <typename Value>
+bool is_newer(const Value&, const Value&)
+{
+    return false;
+}
+
+// Whether all are there; also if they were before.
+template <typename Key, typename Value>
+bool copy_entries(const std::string& folder, const bpf_map* to, const std::function<void(const Key&)>& on_copy)
+{
+    const UniqueFd from(bpf_obj_get((folder + "/" + bpf_map__name(to)).c_str()));
     if (!from)
-        return;
+        return false;
     const auto info = info_of(from.get());
     if (info.key_size != sizeof(Key) || info.value_size != sizeof(Value))
-        return;
-    for_each_entry<Key, Value>(from.get(), [&](const Key& key, const Value& value) {
+        return false;
+    bool all = true;
+    const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
+    const bool read = for_each_entry<Key, Value>(from.get(), [&](const Key& key, const Value& value) {
+        if (is_over(key, value, now))
+            return;
         Value copy = value;
         forget_generation(copy);
         if (bpf_map_update_elem(bpf_map__fd(to), &key, &copy, BPF_NOEXIST) == 0) // when full: it is judged as new
             on_copy(key);
+        else if (errno != EEXIST)
+            all = false;
+        else if (Value ours{}; bpf_map_lookup_elem(bpf_map__fd(to), &key, &ours) == 0 && is_newer(value, ours))
+            (void)bpf_map_update_elem(bpf_map__fd(to), &key, &copy, BPF_EXIST);
     });
+    return read && all;
 }
 
 // Each conversation has a place (bpf/udp_flows.h). Scattered, so that whoever looks for one soon meets a free one.
-void copy_conversations(const PinFolder& pins, const bpf_map* to, const bpf_map* places, __u32& taken)
+void copy_conversations(const std::string& folder, const bpf_map* to, const bpf_map* places, __u32& taken)
 {
-    copy_entries<bh_udp_flow_key, bh_udp_flow>(pins, to, [&](const bh_udp_flow_key& key) {
+    (void)copy_entries<bh_udp_flow_key, bh_udp_flow>(folder, to, [&](const bh_udp_flow_key& key) {
         const __u32 at = taken++ * 40503 % bpf_map__max_entries(places); // odd, and that is a power of two
         (void)bpf_map_update_elem(bpf_map__fd(places), &at, &key, BPF_ANY);
     });
@@ -102,15 +141,32 @@ void copy_conversations(const PinFolder& pins, const bpf_map* to, const bpf_map*
 
 } // namespace
 
-Predecessor Predecessor::find(const PinFolder& pins, std::string difference)
+Predecessor::Predecessor(std::string folder, std::string difference)
+    : folder_(std::move(folder)), difference_(std::move(difference))
 {
-    Predecessor found(std::move(difference));
-    const UniqueFd fd(bpf_obj_get(pins.map(control_map).c_str()));
+    const UniqueFd fd(bpf_obj_get((folder_ + "/" + control_pin).c_str()));
     bh_control control{};
     const __u32 zero = 0;
     if (fd && info_of(fd.get()).value_size == sizeof(control) && bpf_map_lookup_elem(fd.get(), &zero, &control) == 0)
-        found.control_ = control;
-    return found;
+        control_ = control;
+}
+
+Predecessor Predecessor::find(const PinFolder& pins, std::string difference)
+{
+    return {pins.path() + "/maps", std::move(difference)};
+}
+
+std::optional<Predecessor> Predecessor::find_replaced(const PinFolder& pins)
+{
+    if (!exists(old_folder(pins)))
+        return std::nullopt;
+    return Predecessor(old_folder(pins), {});
+}
+
+void Predecessor::look_for_pins(const PinFolder& pins)
+{
+    if (exists(old_folder(pins)))
+        folder_ = old_folder(pins);
 }
 
 bool Predecessor::enforces() const
@@ -118,42 +174,89 @@ bool Predecessor::enforces() const
     return !control_ || control_->active_slot != BH_SLOT_NONE || control_->shadow_slot != BH_SLOT_NONE;
 }
 
-void Predecessor::hand_over_listeners(const PinFolder& pins, ::datapath& skeleton) const
-{
-    if (speaks_our_abi())
-        copy_entries<bh_listener_key, bh_listener>(pins, skeleton.maps.bh_listeners, [](const auto&) {});
-}
-
-void Predecessor::hand_over_conversations(const PinFolder& pins, ::datapath& skeleton)
-{
-    if (!speaks_our_abi())
-        return;
-    copy_conversations(pins, skeleton.maps.bh_udp_out, skeleton.maps.bh_udp_out_places, places_taken_);
-    copy_conversations(pins, skeleton.maps.bh_udp_in, skeleton.maps.bh_udp_in_places, places_taken_);
-    copy_entries<bh_exchange_key, bh_exchange>(pins, skeleton.maps.bh_exchanges, [](const auto&) {});
-}
-
-int Predecessor::keep(const std::string& pin)
-{
-    kept_.emplace_back(bpf_obj_get(pin.c_str()));
-    return kept_.back().get();
-}
-
-std::unique_ptr<Rings> Predecessor::rings(const PinFolder& pins)
-{
-    if (!speaks_our_abi())
-        return nullptr;
-    auto opened = Rings::open(keep(pins.map("bh_flow_ring")), keep(pins.map("bh_deny_ring")));
-    return opened ? std::move(*opened) : nullptr;
-}
-
-std::optional<DenialTables> Predecessor::denials(const PinFolder& pins)
+std::optional<std::uint32_t> Predecessor::generation() const
 {
     if (!speaks_our_abi())
         return std::nullopt;
-    const DenialTables::Maps maps{keep(pins.map("bh_denials_even")), keep(pins.map("bh_denials_odd")),
-                                  keep(pins.map("bh_denials")), keep(pins.map("bh_denial_turn")),
-                                  keep(pins.map("bh_denials_rest"))};
+    if ((control_->flags & BH_CONTROL_TRIAL) == 0)
+        return control_->generation;
+    const UniqueFd fd(bpf_obj_get((folder_ + "/bh_plane_info").c_str()));
+    const __u32 slot = control_->active_slot;
+    bh_plane_info info{};
+    if (!fd || info_of(fd.get()).value_size != sizeof(info) || bpf_map_lookup_elem(fd.get(), &slot, &info) != 0)
+        return std::nullopt;
+    return info.then_generation;
+}
+
+bool Predecessor::listeners_fit(const ::datapath& skeleton) const
+{
+    const UniqueFd theirs(bpf_obj_get((folder_ + "/" + bpf_map__name(skeleton.maps.bh_listeners)).c_str()));
+    std::size_t count = 0;
+    if (theirs && speaks_our_abi() && info_of(theirs.get()).key_size == sizeof(bh_listener_key))
+        for_each_key<bh_listener_key>(theirs.get(), [&](const auto&) { ++count; });
+    return count <= bpf_map__max_entries(skeleton.maps.bh_listeners);
+}
+
+// What walks have entered while the other version decided is older than what that knows.
+bool Predecessor::hand_over_listeners(::datapath& skeleton, std::chrono::nanoseconds kept_since) const
+{
+    if (!speaks_our_abi())
+        return false;
+    const int ours = bpf_map__fd(skeleton.maps.bh_listeners);
+    std::vector<bh_listener_key> old;
+    const bool read = for_each_entry<bh_listener_key, bh_listener>(ours, [&](const auto& key, const auto& listener) {
+        if (listener.since_ns < static_cast<__u64>(kept_since.count()))
+            old.push_back(key);
+    });
+    for (const auto& key : old) {
+        bh_listener now{}; // a socket may take the key just now
+        if (bpf_map_lookup_elem(ours, &key, &now) == 0 && now.since_ns < static_cast<__u64>(kept_since.count()))
+            (void)bpf_map_delete_elem(ours, &key);
+    }
+    return read && copy_entries<bh_listener_key, bh_listener>(folder_, skeleton.maps.bh_listeners, [](const auto&) {});
+}
+
+void Predecessor::hand_over_addresses(::datapath& skeleton) const
+{
+    if (speaks_our_abi())
+        (void)copy_entries<bh_own_key, std::uint8_t>(folder_, skeleton.maps.bh_own_elsewhere, [](const auto&) {});
+}
+
+void Predecessor::hand_over_conversations(::datapath& skeleton)
+{
+    if (!speaks_our_abi())
+        return;
+    copy_conversations(folder_, skeleton.maps.bh_udp_out, skeleton.maps.bh_udp_out_places, places_taken_);
+    copy_conversations(folder_, skeleton.maps.bh_udp_in, skeleton.maps.bh_udp_in_places, places_taken_);
+    hand_over_exchanges(skeleton);
+}
+
+void Predecessor::hand_over_exchanges(::datapath& skeleton) const
+{
+    if (speaks_our_abi())
+        (void)copy_entries<bh_exchange_key, bh_exchange>(folder_, skeleton.maps.bh_exchanges, [](const auto&) {});
+}
+
+int Predecessor::keep(const std::string& map)
+{
+    kept_.emplace_back(bpf_obj_get((folder_ + "/" + map).c_str()));
+    return kept_.back().get();
+}
+
+std::unique_ptr<Rings> Predecessor::rings()
+{
+    if (!speaks_our_abi())
+        return nullptr;
+    auto opened = Rings::open(keep("bh_flow_ring"), keep("bh_deny_ring"));
+    return opened ? std::move(*opened) : nullptr;
+}
+
+std::optional<DenialTables> Predecessor::denials()
+{
+    if (!speaks_our_abi())
+        return std::nullopt;
+    const DenialTables::Maps maps{keep("bh_denials_even"), keep("bh_denials_odd"), keep("bh_denials"),
+                                  keep("bh_denial_turn"), keep("bh_denials_rest")};
     for (const int fd : {maps.even, maps.odd, maps.outer, maps.turn, maps.rest})
         if (fd < 0)
             return std::nullopt;
@@ -164,27 +267,39 @@ std::optional<DenialTables> Predecessor::denials(const PinFolder& pins)
 
 Status pin_beside(const PinFolder& pins, bpf_object* object)
 {
-    remove_folder(next_folder(pins));
+    unpin_beside(pins);
     if (::mkdir(next_folder(pins).c_str(), 0700) != 0)
         return fail_errno(errno, fmt::format("make {}", next_folder(pins)));
-    return pin_maps(next_folder(pins), object);
+    auto pinned = pin_maps(next_folder(pins), object, unfinished_control_pin);
+    if (!pinned)
+        unpin_beside(pins);
+    return pinned;
+}
+
+void unpin_beside(const PinFolder& pins)
+{
+    remove_folder(next_folder(pins));
+}
+
+Status make_beside_whole(const PinFolder& pins)
+{
+    return rename(next_folder(pins) + "/" + unfinished_control_pin, next_folder(pins) + "/" + control_pin);
 }
 
 Status finish_replacing_pins(const PinFolder& pins)
 {
     const std::string maps = pins.path() + "/maps";
-    // The control word comes last, so a folder that has it is whole.
-    if (!exists(next_folder(pins) + "/" + control_map)) {
-        remove_folder(next_folder(pins));
+    if (!exists(next_folder(pins) + "/" + control_pin)) {
+        unpin_beside(pins);
         return {};
     }
-    if (exists(maps + "/" + control_map)) {
+    if (exists(maps + "/" + control_pin)) {
         remove_folder(old_folder(pins)); // of a change before this one, after which the gates were switched once more
-        BULKHEAD_CHECK(rename_folder(maps, old_folder(pins)));
+        BULKHEAD_CHECK(rename(maps, old_folder(pins)));
     } else {
         remove_folder(maps); // made empty by the start that finds this
     }
-    return rename_folder(next_folder(pins), maps);
+    return rename(next_folder(pins), maps);
 }
 
 void remove_replaced_pins(const PinFolder& pins)

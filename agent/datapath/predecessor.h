@@ -5,6 +5,7 @@
 #include "agent/datapath/pins.h"
 #include "agent/datapath/rings.h"
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,8 @@ namespace bulkhead::agent {
 class Predecessor {
 public:
     static Predecessor find(const PinFolder& pins, std::string difference);
+    // Whose place was taken by an agent that ended before it had told everything, or had exchanged the last gate.
+    static std::optional<Predecessor> find_replaced(const PinFolder& pins);
 
     // In what its layout is another one, in words.
     [[nodiscard]] const std::string& difference() const { return difference_; }
@@ -25,32 +28,48 @@ public:
 
     // Its structures are those of this program, only a size differs: what its tables say can be used.
     [[nodiscard]] bool speaks_our_abi() const { return control_ && control_->abi_version == BH_ABI_VERSION; }
-    // Copies who listens, and where: also in namespaces that cannot be walked.
-    void hand_over_listeners(const PinFolder& pins, ::datapath& skeleton) const;
+    // The generation that it enforces for good, whatever is on trial. nullopt: that cannot be read.
+    [[nodiscard]] std::optional<std::uint32_t> generation() const;
+    // Our table has room for what its has.
+    [[nodiscard]] bool listeners_fit(const ::datapath& skeleton) const;
+    // Copies who listens, and where: also in namespaces that cannot be walked. What our table has from before
+    // `kept_since` (CLOCK_MONOTONIC), when our programs began to keep it, goes. Whether that is all.
+    [[nodiscard]] bool hand_over_listeners(::datapath& skeleton, std::chrono::nanoseconds kept_since) const;
+    // Copies the addresses of other namespaces: also of those that cannot be reached now.
+    void hand_over_addresses(::datapath& skeleton) const;
     // Copies the conversations that replies are known by, those that are not known yet.
-    void hand_over_conversations(const PinFolder& pins, ::datapath& skeleton);
+    void hand_over_conversations(::datapath& skeleton);
+    // Of these, what the guard alone asks about; also what was copied before and has been used since.
+    void hand_over_exchanges(::datapath& skeleton) const;
     // What it had not told yet. nullptr: that cannot be read.
-    [[nodiscard]] std::unique_ptr<Rings> rings(const PinFolder& pins);
-    [[nodiscard]] std::optional<DenialTables> denials(const PinFolder& pins);
+    [[nodiscard]] std::unique_ptr<Rings> rings();
+    [[nodiscard]] std::optional<DenialTables> denials();
+    // Its pins may be in the folder of those that were replaced now.
+    void look_for_pins(const PinFolder& pins);
 
 private:
-    explicit Predecessor(std::string difference) : difference_(std::move(difference)) {}
-    [[nodiscard]] int keep(const std::string& pin);
+    Predecessor(std::string folder, std::string difference);
+    [[nodiscard]] int keep(const std::string& map);
 
+    std::string folder_; // of its maps
     std::string difference_;
     std::optional<bh_control> control_;
     __u32 places_taken_ = 0;     // by conversations that were handed over
     std::vector<UniqueFd> kept_; // the maps that rings() and denials() read
 };
 
-// Our maps take the place of the predecessor's pins in three steps, and whatever moment that is cut off at, every map
-// that a gate may look into stays pinned: a table of programs that nobody holds is emptied by the kernel.
-// First, when the hooks are switched: ours are pinned beside the others.
+// Our maps take the place of the predecessor's pins in steps, and whatever moment that is cut off at, every map that a
+// gate may look into stays pinned: a table of programs that nobody holds is emptied by the kernel.
+// First, before a hook is switched: ours are pinned beside the others. What can fail for want of something is this. On
+// failure nothing is left of it.
 [[nodiscard]] Status pin_beside(const PinFolder& pins, bpf_object* object);
-// Then, when the gates of network namespaces are switched, too; and at every start, before pins are looked at: what was
-// pinned beside, if it is whole, is what is adopted.
+void unpin_beside(const PinFolder& pins);
+// When the hooks are switched, and before a gate is: from here on ours are what the next start goes on with.
+[[nodiscard]] Status make_beside_whole(const PinFolder& pins);
+// When the gates are switched; and at every start, before pins are looked at: what was pinned beside, if it is whole,
+// is what is adopted.
 [[nodiscard]] Status finish_replacing_pins(const PinFolder& pins);
-// At last: nobody looks into the others any more.
+// At last: nobody looks into the others any more, and what they had to tell is told.
 void remove_replaced_pins(const PinFolder& pins);
 
 } // namespace bulkhead::agent

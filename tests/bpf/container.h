@@ -35,12 +35,17 @@ public:
 
     void end()
     {
+        leave();
+        netns_.reset();
+    }
+    // The process ends; descriptors of ours hold the namespace, for which the agent cannot look.
+    void leave()
+    {
         if (pid_ > 0) {
             (void)::kill(pid_, SIGKILL);
             (void)::waitpid(pid_, nullptr, 0);
         }
         pid_ = -1;
-        netns_.reset();
     }
     // To a peer by a wire of their own: 10.78.0.1 and the peer's 10.78.0.2 and .3.
     void join(const Netns& peer) const

@@ -16,11 +16,15 @@ namespace {
 constexpr int system_call_stop = SIGTRAP | 0x80; // as PTRACE_O_TRACESYSGOOD marks it
 
 // Entering a system call that changes what is pinned or attached.
-bool is_change(pid_t pid)
+bool is_change(pid_t pid, SteppedProcess::Step wanted)
 {
     __ptrace_syscall_info info{};
     if (::ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) <= 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY)
         return false;
+    if (wanted == SteppedProcess::Step::exchange_at_a_link)
+        return info.entry.nr == SYS_bpf && info.entry.args[0] == BPF_LINK_UPDATE;
+    if (wanted == SteppedProcess::Step::rename)
+        return info.entry.nr == SYS_rename || info.entry.nr == SYS_renameat2;
     switch (info.entry.nr) {
     case SYS_bpf:
         switch (info.entry.args[0]) {
@@ -70,7 +74,7 @@ bool SteppedProcess::wait_for_stop()
     return !ended_ && WSTOPSIG(status) == system_call_stop;
 }
 
-int SteppedProcess::run(int changes)
+int SteppedProcess::run(int changes, Step step)
 {
     int status = 0;
     if (::waitpid(pid_, &status, 0) != pid_ || !WIFSTOPPED(status)) {
@@ -84,12 +88,23 @@ int SteppedProcess::run(int changes)
         const bool stopped = wait_for_stop();
         if (ended_)
             return made;
-        if (!stopped || !is_change(pid_))
+        if (!stopped || !is_change(pid_, step))
             continue;
         if (made == changes)
             return made; // the destructor kills it where it stands
         ++made;
     }
+}
+
+void SteppedProcess::run_disturbed(Step before, const std::function<void()>& disturb)
+{
+    (void)run(0, before);
+    if (ended_)
+        return;
+    disturb();
+    (void)::ptrace(PTRACE_DETACH, pid_, nullptr, nullptr);
+    (void)::waitpid(pid_, nullptr, 0);
+    ended_ = true;
 }
 
 } // namespace bulkhead::test

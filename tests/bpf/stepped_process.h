@@ -19,7 +19,10 @@ public:
 
     // Lets it make so many changes, and kills it before the next one; unless it ends before, of itself. How many it
     // made; -1 when it cannot be followed.
-    int run(int changes);
+    enum class Step { any_change, exchange_at_a_link, rename };
+    int run(int changes, Step step = Step::any_change);
+    // Does something before the first of these changes, and lets it go on to its end.
+    void run_disturbed(Step before, const std::function<void()>& disturb);
     [[nodiscard]] bool ended_by_itself() const { return ended_; }
 
 private:

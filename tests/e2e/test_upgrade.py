@@ -24,15 +24,16 @@ class Upgrade(AppTest):
     def stop_as_another_version(self):
         """What is pinned is of another layout then; its programs go on by the maps that they have."""
         self.agent.stop()
-        listeners = Path(self.lab.pins()[0]) / "maps" / "bh_listeners"
-        listeners.unlink()
-        subprocess.run(["bpftool", "map", "create", str(listeners), "type", "hash", "key", "4", "value", "4", "entries",
-                        "7", "name", "bh_listeners"], check=True)
+        gate = Path(self.lab.pins()[0]) / "maps" / "bh_gate"  # nothing is handed over from that one
+        gate.unlink()
+        subprocess.run(["bpftool", "map", "create", str(gate), "type", "array", "key", "4", "value", "4", "entries",
+                        "7", "name", "bh_gate"], check=True)
 
     def await_taken_over(self):
         wait_until(lambda: self.controller.stored_acts(self.agent_id, "taken over without a gap") > self.told_before, 20,
                    f"a record of it\n{self.agent.log()[-2000:]}")
-        self.assertEqual(sorted(folder.name for folder in Path(self.lab.pins()[0]).iterdir()), ["links", "maps"])
+        wait_until(lambda: {folder.name for folder in Path(self.lab.pins()[0]).iterdir()} == {"links", "maps"}, 5,
+                   "the other version's pins to go, as all is told")
 
     def test_the_saved_policy_takes_over(self):
         session = self.guest.hold(self.app.ip4, 7000)

@@ -14,6 +14,17 @@ using ::testing::Not;
 
 class EnforcerTest : public ::testing::Test {
 protected:
+    // The first is in force; the switch to the second was prepared when the agent was killed.
+    void begin_a_second_policy()
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        PolicyState saved(dir.path());
+        ASSERT_TRUE(saved.prepare(
+            {PolicySource::controller, 2, boot, state_of(2, "web/other"), "", failsafes(), std::nullopt}));
+    }
+
     test::TempDir dir;
     test::ScriptedDatapath kernel;
 };
@@ -135,14 +146,7 @@ TEST_F(EnforcerTest, AfterARebootTheSavedPolicyIsRealised)
 
 TEST_F(EnforcerTest, KilledBetweenTheSwitchAndTheSaveItStillKnowsWhatIsInForce)
 {
-    {
-        Life life(kernel, dir.path());
-        ASSERT_TRUE(life.resume());
-        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
-    }
-    PolicyState saved(dir.path()); // the next switch, up to the kill
-    ASSERT_TRUE(
-        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), "", failsafes(), std::nullopt}));
+    ASSERT_NO_FATAL_FAILURE(begin_a_second_policy());
     kernel.pin(2);
     Life second(kernel, dir.path());
     ASSERT_TRUE(second.resume());
@@ -150,16 +154,42 @@ TEST_F(EnforcerTest, KilledBetweenTheSwitchAndTheSaveItStillKnowsWhatIsInForce)
     EXPECT_FALSE(std::filesystem::exists(dir / "policy.next.pb")); // put in its place
 }
 
-TEST_F(EnforcerTest, KilledBeforeTheSwitchTheOldOneIsInForce)
+TEST_F(EnforcerTest, WhatAnotherVersionEnforcesIsRealisedAndNotWhatWasSavedBefore)
+{
+    ASSERT_NO_FATAL_FAILURE(begin_a_second_policy());
+    test::ScriptedDatapath upgraded;
+    upgraded.predecessors = 2;
+    Life second(upgraded, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(upgraded.switches, 1U);
+    EXPECT_EQ(second.enforcer.state(), state_of(2, "web/other"));
+    upgraded.predecessors = upgraded.word.generation; // and once more
+    Life third(upgraded, dir.path());
+    ASSERT_TRUE(third.resume());
+    EXPECT_EQ(third.enforcer.state(), state_of(2, "web/other"));
+}
+
+TEST_F(EnforcerTest, WhatAnotherVersionEnforcesIsNotReplacedByAnOlderPolicy)
 {
     {
         Life life(kernel, dir.path());
         ASSERT_TRUE(life.resume());
         ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
     }
-    PolicyState saved(dir.path());
-    ASSERT_TRUE(
-        saved.prepare({PolicySource::controller, 2, boot, state_of(2, "web/other"), "", failsafes(), std::nullopt}));
+    test::ScriptedDatapath upgraded;
+    upgraded.predecessors = 2; // its disk was full
+    Life second(upgraded, dir.path());
+    ASSERT_TRUE(second.resume());
+    EXPECT_EQ(upgraded.switches, 0U);
+    EXPECT_FALSE(second.enforcer.has_policy());
+    EXPECT_TRUE(second.enforcer.plane_in_force());
+    ASSERT_TRUE(second.enforcer.enforce(state_of(3), PolicySource::controller));
+    EXPECT_EQ(second.enforcer.state(), state_of(3));
+}
+
+TEST_F(EnforcerTest, KilledBeforeTheSwitchTheOldOneIsInForce)
+{
+    ASSERT_NO_FATAL_FAILURE(begin_a_second_policy());
     Life second(kernel, dir.path()); // the kernel is still at 1
     ASSERT_TRUE(second.resume());
     EXPECT_EQ(second.enforcer.state(), state_of(1));

@@ -16,6 +16,7 @@ public:
     bh_control word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
     std::optional<std::string> refusal;
     bool predecessor_is_in_quarantine = false; // another version decides
+    std::optional<std::uint32_t> predecessors; // its generation
     std::uint32_t skip_generations = 0;
     std::function<void()> during_switch = [] {};
     std::size_t switches = 0, adoptions = 0;
@@ -43,6 +44,7 @@ public:
         if (refusal)
             return fail(ErrorKind::failed, "{}", *refusal);
         ++switches;
+        predecessors.reset();
         facets = realisation.facets;
         const auto fallback = on_trial ? on_trial->fallback : word;
         on_trial.reset();
@@ -52,6 +54,11 @@ public:
         word.flags = realisation.flags;
         return word.generation;
     }
+    [[nodiscard]] std::optional<std::string> pending_takeover() const override
+    {
+        return predecessors ? std::optional<std::string>("other maps") : std::nullopt;
+    }
+    [[nodiscard]] std::optional<std::uint32_t> pending_generation() const override { return predecessors; }
     [[nodiscard]] bool in_quarantine() const override
     {
         return predecessor_is_in_quarantine || agent::Datapath::in_quarantine();

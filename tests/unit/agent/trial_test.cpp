@@ -298,6 +298,18 @@ TEST_F(TrialTest, KilledBetweenTheKernelsConfirmationAndTheSaveItIsConfirmed)
     expect_in_force(2, false);
 }
 
+TEST_F(TrialTest, ConfirmedInTheKernelAloneItIsWhatAnUpgradeRealises)
+{
+    start_with_trial();
+    ASSERT_TRUE(kernel.confirm());
+    kernel.predecessors = kernel.word.generation;
+    auto& second = start();
+    ASSERT_TRUE(second.resume());
+    expect_in_force(2, false);
+    EXPECT_TRUE(second.lapses.empty());
+    EXPECT_FALSE(on_disk("policy.trial.pb"));
+}
+
 TEST_F(TrialTest, ATrialOfWhichNothingIsSavedEndsAtAStart)
 {
     start_with_trial();

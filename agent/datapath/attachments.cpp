@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <functional>
@@ -17,34 +18,29 @@ namespace bulkhead::agent {
 
 namespace {
 
-struct Hook {
-    const char* name; // of the pin
-    bpf_program* program;
-    bool is_netns;
-};
+Hook hook_of(const char* name, const bpf_program* program)
+{
+    return {name, bpf_program__fd(program), bpf_program__expected_attach_type(program)};
+}
 
 // sk_lookup and connect come last: by then the listener table is being kept. What marks conversations as read from
 // comes with what enters them.
 std::array<Hook, 12> hooks_of(::datapath& skeleton)
 {
     auto& programs = skeleton.progs;
-    return {{{"post_bind4", programs.bh_post_bind4, false},
-             {"post_bind6", programs.bh_post_bind6, false},
-             {"sock_release", programs.bh_sock_release, false},
-             {"sock_ops", programs.bh_sock_ops, false},
-             {"recvmsg4", programs.bh_recvmsg4, false},
-             {"recvmsg6", programs.bh_recvmsg6, false},
-             {"sk_lookup", programs.bh_sk_lookup, true},
-             {"sendmsg4", programs.bh_sendmsg4, false},
-             {"sendmsg6", programs.bh_sendmsg6, false},
-             {"connect4", programs.bh_connect4, false},
-             {"connect6", programs.bh_connect6, false},
-             {"setsockopt", programs.bh_setsockopt, false}}};
+    return {{hook_of("post_bind4", programs.bh_post_bind4), hook_of("post_bind6", programs.bh_post_bind6),
+             hook_of("sock_release", programs.bh_sock_release), hook_of("sock_ops", programs.bh_sock_ops),
+             hook_of("recvmsg4", programs.bh_recvmsg4), hook_of("recvmsg6", programs.bh_recvmsg6),
+             hook_of("sk_lookup", programs.bh_sk_lookup), hook_of("sendmsg4", programs.bh_sendmsg4),
+             hook_of("sendmsg6", programs.bh_sendmsg6), hook_of("connect4", programs.bh_connect4),
+             hook_of("connect6", programs.bh_connect6), hook_of("setsockopt", programs.bh_setsockopt)}};
 }
 
-const bpf_program* first_to_decide(const ::datapath& skeleton)
+constexpr bpf_attach_type first_to_decide = BPF_CGROUP_UDP4_RECVMSG;
+
+bool is_of_namespace(const Hook& hook)
 {
-    return skeleton.progs.bh_recvmsg4;
+    return hook.type == BPF_SK_LOOKUP;
 }
 
 // Runs what it was told in reverse order, unless the whole succeeded.
@@ -88,17 +84,17 @@ Result<PinnedLink> open_pinned_link(const std::string& path)
 // A link outlives its cgroup or namespace as an empty shell: the kernel then reports 0.
 bool is_dead(const Hook& hook, const PinnedLink& link)
 {
-    return hook.is_netns ? link.info.netns.netns_ino == 0 : link.info.cgroup.cgroup_id == 0;
+    return is_of_namespace(hook) ? link.info.netns.netns_ino == 0 : link.info.cgroup.cgroup_id == 0;
 }
 
 Status check_place(const Hook& hook, const std::string& path, const PinnedLink& link, const AttachPoint& where)
 {
-    const bool right =
-        hook.is_netns ? link.info.netns.netns_ino == where.netns_inode : link.info.cgroup.cgroup_id == where.cgroup_id;
+    const bool right = is_of_namespace(hook) ? link.info.netns.netns_ino == where.netns_inode
+                                             : link.info.cgroup.cgroup_id == where.cgroup_id;
     if (right)
         return {};
     auto error = fail(ErrorKind::refused, "{}: this instance guards another {}", path,
-                      hook.is_netns ? "network namespace" : "cgroup");
+                      is_of_namespace(hook) ? "network namespace" : "cgroup");
     error.value().mend = fmt::format("start the agent where it ran before, or {}", mend_pins);
     return error;
 }
@@ -107,7 +103,7 @@ Status replace_program(const Hook& hook, const std::string& path, PinnedLink lin
 {
     // Kept open so that a failure further on can put it back. Needs CAP_SYS_ADMIN; without it there is no way back.
     auto previous = std::make_shared<UniqueFd>(bpf_prog_get_fd_by_id(link.info.prog_id));
-    if (bpf_link_update(link.fd.get(), bpf_program__fd(hook.program), nullptr) != 0)
+    if (bpf_link_update(link.fd.get(), hook.program, nullptr) != 0)
         return fail_errno(errno, fmt::format("replace the program of {}", path));
     auto fd = std::make_shared<UniqueFd>(std::move(link.fd));
     undo.add([fd, previous, path] {
@@ -117,10 +113,10 @@ Status replace_program(const Hook& hook, const std::string& path, PinnedLink lin
     return {};
 }
 
-Result<Link> attach(const Hook& hook, const AttachPoint& where)
+Result<UniqueFd> attach(const Hook& hook, const AttachPoint& where)
 {
-    Link link(hook.is_netns ? bpf_program__attach_netns(hook.program, where.netns)
-                            : bpf_program__attach_cgroup(hook.program, where.cgroup));
+    UniqueFd link(
+        bpf_link_create(hook.program, is_of_namespace(hook) ? where.netns : where.cgroup, hook.type, nullptr));
     if (link)
         return link;
     const int error = errno;
@@ -140,11 +136,11 @@ Status attach_hook(const PinFolder& pins, const Hook& hook, const AttachPoint& w
         BULKHEAD_CHECK(check_place(hook, path, pinned, where));
         return replace_program(hook, path, std::move(pinned), undo);
     }
-    BULKHEAD_TRY(Link link, attach(hook, where));
+    BULKHEAD_TRY(const UniqueFd link, attach(hook, where));
     if (pinned.fd && ::unlink(path.c_str()) != 0)
         return fail_errno(errno, fmt::format("remove the dead link {}", path));
-    if (const int error = bpf_link__pin(link.get(), path.c_str()); error != 0)
-        return fail_errno(-error, fmt::format("pin {}", path));
+    if (bpf_obj_pin(link.get(), path.c_str()) != 0)
+        return fail_errno(errno, fmt::format("pin {}", path));
     undo.add([path] { (void)::unlink(path.c_str()); });
     return {};
 }
@@ -160,23 +156,39 @@ Result<Attachments> Attachments::make(const PinFolder& pins, const AttachPoint& 
                                       const std::function<Status()>& halfway)
 {
     Undo undo;
-    Attachments made(pins, duplicate(where.cgroup), duplicate(where.netns));
+    Attachments made(pins, where, duplicate(where.cgroup), duplicate(where.netns));
     for (const Hook& hook : hooks_of(skeleton)) {
-        if (hook.program == first_to_decide(skeleton))
+        if (hook.type == first_to_decide)
             BULKHEAD_CHECK(halfway());
         BULKHEAD_CHECK(attach_hook(pins, hook, where, undo));
-        made.held_.push_back({hook.name, hook.program, hook.is_netns, {}});
-        BULKHEAD_CHECK(made.reopen(made.held_.back()));
+        BULKHEAD_CHECK(made.hold(hook));
     }
     undo.forget();
     return made;
 }
 
-Status Attachments::reopen(Held& held) const
+Status Attachments::add(const Hook& hook)
 {
-    held.link = UniqueFd(bpf_obj_get(pins_.link(held.name).c_str()));
-    if (!held.link)
-        return fail_errno(errno, fmt::format("open {}", pins_.link(held.name)));
+    if (holds(hook.name))
+        return {};
+    Undo undo;
+    BULKHEAD_CHECK(attach_hook(pins_, hook, where_, undo));
+    BULKHEAD_CHECK(hold(hook));
+    undo.forget();
+    return {};
+}
+
+bool Attachments::holds(std::string_view name) const
+{
+    return std::any_of(held_.begin(), held_.end(), [name](const Held& held) { return held.hook.name == name; });
+}
+
+Status Attachments::hold(const Hook& hook)
+{
+    UniqueFd link(bpf_obj_get(pins_.link(hook.name).c_str()));
+    if (!link)
+        return fail_errno(errno, fmt::format("open {}", pins_.link(hook.name)));
+    held_.push_back({hook, std::move(link)});
     return {};
 }
 
@@ -189,30 +201,30 @@ void Attachments::inspect(std::vector<Tampering>& found)
 
 std::optional<Tampering> Attachments::mend(Held& held) const
 {
-    const Hook hook{held.name, held.program, held.is_netns};
+    const Hook& hook = held.hook;
     PinnedLink link{{}, {}};
     __u32 size = sizeof(link.info);
     if (bpf_obj_get_info_by_fd(held.link.get(), &link.info, &size) != 0)
-        return Tampering{fmt::format("link {}", held.name), fmt::format("it cannot be inspected: errno {}", errno)};
+        return Tampering{fmt::format("link {}", hook.name), fmt::format("it cannot be inspected: errno {}", errno)};
     if (!is_dead(hook, link)) {
-        if (link.info.prog_id == program_id(bpf_program__fd(held.program)))
+        if (link.info.prog_id == program_id(hook.program))
             return std::nullopt;
-        Tampering tampering{fmt::format("the program at {} was replaced", held.name), {}};
-        if (bpf_link_update(held.link.get(), bpf_program__fd(held.program), nullptr) != 0)
+        Tampering tampering{fmt::format("the program at {} was replaced", hook.name), {}};
+        if (bpf_link_update(held.link.get(), hook.program, nullptr) != 0)
             tampering.failure = fmt::format("cannot put it back: errno {}", errno);
         return tampering;
     }
-    Tampering tampering{fmt::format("the program at {} was detached", held.name), {}};
-    auto again = attach(hook, {cgroup_.get(), 0, netns_.get(), 0});
+    Tampering tampering{fmt::format("the program at {} was detached", hook.name), {}};
+    auto again = attach(hook, where_);
     if (!again) {
         tampering.failure = again.error().message;
         return tampering;
     }
-    const std::string path = pins_.link(held.name);
+    const std::string path = pins_.link(hook.name);
     (void)pins_.prepare();
     (void)::unlink(path.c_str());
-    held.link = duplicate(bpf_link__fd(again->get())); // before the pin: it acts whatever becomes of that
-    if (bpf_link__pin(again->get(), path.c_str()) != 0)
+    held.link = std::move(*again); // before the pin: it acts whatever becomes of that
+    if (bpf_obj_pin(held.link.get(), path.c_str()) != 0)
         tampering.failure = fmt::format("it is attached again, but not pinned: errno {}", errno);
     return tampering;
 }
@@ -221,7 +233,7 @@ std::vector<PinnedObject> Attachments::pinned() const
 {
     std::vector<PinnedObject> objects;
     for (const auto& held : held_)
-        objects.push_back({pins_.link(held.name), held.link.get()});
+        objects.push_back({pins_.link(held.hook.name), held.link.get()});
     return objects;
 }
 

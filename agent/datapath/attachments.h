@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -20,6 +21,13 @@ struct AttachPoint {
     std::uint32_t netns_inode = 0;
 };
 
+// A program of a cgroup, or of a network namespace (BPF_SK_LOOKUP).
+struct Hook {
+    const char* name = ""; // of the pin
+    int program = -1;      // borrowed, as long as it is attached by this
+    bpf_attach_type type{};
+};
+
 // The programs at their hooks. The links are pinned and outlive this; it holds them open as well, so that a pin that is
 // taken away costs nothing but the pin.
 class Attachments {
@@ -30,25 +38,29 @@ public:
     static Result<Attachments> make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton,
                                     const std::function<Status()>& halfway);
 
+    // One more, in the same way. Does nothing if it is there.
+    Status add(const Hook& hook);
+    [[nodiscard]] bool holds(std::string_view name) const;
+
     // Puts back what was detached or replaced.
     void inspect(std::vector<Tampering>& found);
     [[nodiscard]] std::vector<PinnedObject> pinned() const;
 
 private:
     struct Held {
-        const char* name;
-        bpf_program* program;
-        bool is_netns;
+        Hook hook;
         UniqueFd link;
     };
-    Attachments(PinFolder pins, UniqueFd cgroup, UniqueFd netns) // its own descriptors
-        : pins_(std::move(pins)), cgroup_(std::move(cgroup)), netns_(std::move(netns))
+    Attachments(PinFolder pins, const AttachPoint& where, UniqueFd cgroup, UniqueFd netns) // its own descriptors
+        : pins_(std::move(pins)), cgroup_(std::move(cgroup)),
+          netns_(std::move(netns)), where_{cgroup_.get(), where.cgroup_id, netns_.get(), where.netns_inode}
     {}
-    Status reopen(Held& held) const;
+    Status hold(const Hook& hook);
     [[nodiscard]] std::optional<Tampering> mend(Held& held) const;
 
     PinFolder pins_;
     UniqueFd cgroup_, netns_;
+    AttachPoint where_; // of the two
     std::vector<Held> held_;
 };
 

@@ -17,20 +17,49 @@ struct bh_arrival {
     __u32 netns;
     __u16 remote_port;
     __u8 by_process;
+    __u8 by_wire; /* it came from outside its namespace, whatever its addresses say; 0: not known */
 };
 
-static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const struct bh_listener* listener, int stays)
+/* What is known of the socket that it reaches. All zero, as at the inbound door: that is being looked for. */
+struct bh_reached {
+    const struct bh_address* bound; /* to which address */
+    int is_ours;                    /* in scope */
+    int stays;                      /* the packet came from its own namespace, whatever its addresses say */
+    int again;                      /* of a connection whose SYN was asked about */
+};
+
+/* Addresses may be of a namespace before that had the number. Which way it came is surer, where that is known. */
+static __always_inline void bh_place_arrival(struct bh_arrival* arrival, struct bh_reached reached)
 {
     struct bh_question* question = &arrival->question;
-    question->loopback = bh_loopback_of(&question->remote, arrival->netns);
-    if (stays && question->loopback == BH_LOOPBACK_NONE)
-        question->loopback = BH_LOOPBACK_OWN;
+    if (!reached.bound) {
+        question->loopback = bh_loopback_of(&question->remote, arrival->netns);
+        return;
+    }
+    question->loopback = BH_LOOPBACK_NONE;
+    if (reached.stays)
+        question->loopback = bh_is_loopback(&question->remote) ? BH_LOOPBACK_ADDRESS : BH_LOOPBACK_OWN;
+}
+
+static __always_inline struct bh_listener* bh_listener_of(const struct bh_arrival* arrival, struct bh_reached reached,
+                                                          __u8 protocol)
+{
+    return bh_find_listener(arrival->netns, reached.bound ? reached.bound : &arrival->local, arrival->question.port,
+                            protocol);
+}
+
+static __always_inline void bh_judge_arrival(struct bh_arrival* arrival, const struct bh_listener* listener,
+                                             struct bh_reached reached)
+{
+    struct bh_question* question = &arrival->question;
+    bh_place_arrival(arrival, reached);
     arrival->by_process = bh_planes_look_at_processes(question->control);
     if (BH_UNLIKELY(arrival->by_process && listener))
         bh_judge_listener(question, listener, &arrival->answer);
     else
         bh_judge_anybody(question, &arrival->answer);
-    bh_count_verdict(&arrival->answer, BH_INBOUND);
+    if (!reached.again || arrival->answer.verdict == BH_DENIED)
+        bh_count_verdict(&arrival->answer, BH_INBOUND);
 }
 
 static __always_inline void bh_describe_arrival(struct bh_event* event, const struct bh_arrival* arrival,
@@ -132,7 +161,7 @@ __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struct bh_ud
                              &question->classes);
     struct bh_address remote = question->remote; /* before Linux 6.2, a key has to be on the stack */
     BH_KEEP_COPY(&remote);
-    question->loopback = bh_loopback_of(&remote, arrival->netns);
+    question->loopback = arrival->by_wire ? BH_LOOPBACK_NONE : bh_loopback_of(&remote, arrival->netns);
     question->direction = BH_OUTBOUND;
     question->port = arrival->remote_port;
     bh_judge_plane(question, bh_leading_slot(question->control), &answer);
@@ -156,13 +185,13 @@ static __always_inline int bh_let_arrive(struct bh_arrival* arrival, const struc
 /* `flow`: of a datagram, the conversation that it goes on with, if there is one. */
 static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const struct bh_listener* listener,
                                              const struct bh_udp_flow_key* key, struct bh_udp_flow* flow, __u64 now,
-                                             int stays)
+                                             struct bh_reached reached)
 {
-    if (!listener && !scope_is_root)
+    if (!listener && !scope_is_root && !reached.is_ours)
         return SK_PASS;
-    bh_judge_arrival(arrival, listener, stays);
+    bh_judge_arrival(arrival, listener, reached);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
-    int told = flow && bh_udp_flow_is_known_to(flow, arrival->question.control);
+    int told = reached.again || (flow && bh_udp_flow_is_known_to(flow, arrival->question.control));
     if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now))) {
         arrival->answer.verdict = BH_DENIED;
         arrival->answer.reason = BH_REASON_FULL;
@@ -176,7 +205,8 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
 
 /* Whether a datagram belongs to a conversation that needs no verdict. `flow`: the one that it goes on with, else. */
 static __always_inline int bh_is_expected(struct bh_arrival* arrival, const struct bh_udp_flow_key* key,
-                                          const struct bh_listener** listener, struct bh_udp_flow** flow, __u64 now)
+                                          const struct bh_listener** listener, struct bh_udp_flow** flow, __u64 now,
+                                          struct bh_reached reached)
 {
     struct bh_control control = arrival->question.control;
     *flow = bh_live_udp_flow(key, BH_INBOUND, now);
@@ -187,7 +217,7 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     struct bh_udp_flow* asked = bh_live_udp_flow(key, BH_OUTBOUND, now);
     int anybodys = asked && (bh_udp_flow_settled(asked, control) || !bh_planes_look_at_processes(control));
     if (!anybodys)
-        *listener = bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_UDP);
+        *listener = bh_listener_of(arrival, reached, IPPROTO_UDP);
     if (asked && (anybodys || !*listener || bh_may_be_answered(arrival, asked, *listener))) {
         if ((!asked->answered || !bh_udp_flow_was_touched(asked)) && bh_a_packet_asks())
             bh_reply_seen(asked, now);
@@ -196,11 +226,12 @@ static __always_inline int bh_is_expected(struct bh_arrival* arrival, const stru
     return 0;
 }
 
-/* SK_PASS or SK_DROP, of what has been read. `stays`: it came from its own namespace, whatever its addresses say. */
-static __always_inline int bh_arrival_verdict(struct bh_arrival* arrival, int stays)
+/* SK_PASS or SK_DROP, of what has been read. */
+static __always_inline int bh_arrival_verdict(struct bh_arrival* arrival, struct bh_reached reached)
 {
     arrival->question.control = bh_read_control();
-    if (bh_is_loopback(&arrival->question.remote) && !bh_planes_are_about_loopback(arrival->question.control))
+    if (bh_is_loopback(&arrival->question.remote) && (!reached.bound || reached.stays) &&
+        !bh_planes_are_about_loopback(arrival->question.control))
         return SK_PASS;
     struct bh_udp_flow_key key = {.remote = arrival->question.remote,
                                   .remote_port = arrival->remote_port,
@@ -210,15 +241,15 @@ static __always_inline int bh_arrival_verdict(struct bh_arrival* arrival, int st
     struct bh_udp_flow* flow = NULL;
     __u64 now = 0;
     if (arrival->question.protocol == IPPROTO_TCP) {
-        listener = bh_find_listener(arrival->netns, &arrival->local, arrival->question.port, IPPROTO_TCP);
+        listener = bh_listener_of(arrival, reached, IPPROTO_TCP);
     } else if (arrival->question.protocol == IPPROTO_UDP) {
         now = bpf_ktime_get_ns();
-        if (bh_is_expected(arrival, &key, &listener, &flow, now))
+        if (bh_is_expected(arrival, &key, &listener, &flow, now, reached))
             return SK_PASS;
     } else {
         return SK_PASS;
     }
-    return bh_decide_arrival(arrival, listener, &key, flow, now, stays);
+    return bh_decide_arrival(arrival, listener, &key, flow, now, reached);
 }
 
 #endif

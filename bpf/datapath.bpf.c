@@ -3,6 +3,7 @@
 #include "bpf/hooks/connect4.h"
 #include "bpf/hooks/connect6.h"
 #include "bpf/hooks/guard.h"
+#include "bpf/hooks/ingress.h"
 #include "bpf/hooks/judge.h"
 #include "bpf/hooks/post_bind.h"
 #include "bpf/hooks/quarantine_xdp.h"

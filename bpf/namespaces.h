@@ -17,6 +17,16 @@ static __always_inline int bh_namespace_needs_telling(const struct bh_namespace*
     return !known->followed && now - known->told_ns >= BH_NAMESPACE_TELL_NS;
 }
 
+/*
+ * An inbound door stands there for certain. The number may be that of a namespace that is dead, which the agent can
+ * tell by the cookie since Linux 5.14.
+ */
+static __always_inline int bh_has_inbound_door_in(__u32 netns, const struct sock* sock)
+{
+    const struct bh_namespace* known = bpf_map_lookup_elem(&bh_namespaces, &netns);
+    return known && known->followed && known->cookie && known->cookie == bh_netns_cookie_of(sock);
+}
+
 /* Not inlined: the doors have no stack to spare. Not static: verified once (Linux 5.6). */
 __noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
 {

@@ -169,7 +169,12 @@ void read_document(YamlReader& reader, const YAML::Node& root, AgentConfig& conf
          {"metrics", [&](const YAML::Node& value) { read_metrics(reader, value, config.metrics_listen); }},
          {"guard",
           [&](const YAML::Node& value) {
-              read_mode(reader, value, "guard", parse_guard_mode, "always, auto, never", config.guard);
+              read_mode(reader, value, "guard", parse_attach_mode, "always, auto, never", config.guard);
+          }},
+         {"cgroup_ingress",
+          [&](const YAML::Node& value) {
+              read_mode(reader, value, "cgroup_ingress", parse_attach_mode, "always, auto, never",
+                        config.cgroup_ingress);
           }},
          {"refuse",
           [&](const YAML::Node& value) {
@@ -229,14 +234,14 @@ AgentConfig salvage_agent_config(const std::string& text)
     return config;
 }
 
-std::optional<GuardMode> parse_guard_mode(std::string_view text)
+std::optional<AttachMode> parse_attach_mode(std::string_view text)
 {
     if (text == "always")
-        return GuardMode::always;
+        return AttachMode::always;
     if (text == "auto")
-        return GuardMode::automatic;
+        return AttachMode::automatic;
     if (text == "never")
-        return GuardMode::never;
+        return AttachMode::never;
     return std::nullopt;
 }
 
@@ -324,7 +329,7 @@ Status validate(const AgentConfig& config)
         if (name.empty() || name.size() > 15 || name == "lo") // IFNAMSIZ
             return fail(ErrorKind::invalid, "interface '{}' {}", name,
                         name == "lo" ? "is loopback, which the guard leaves alone" : "is no name of an interface");
-    if (config.refuse == RefuseMode::silent && config.guard == GuardMode::never)
+    if (config.refuse == RefuseMode::silent && config.guard == AttachMode::never)
         return fail(ErrorKind::invalid, "refusing silently needs the guard (mend: leave out guard: never)");
     if (config.socket.size() > 107) // sun_path, unix(7)
         return fail(ErrorKind::invalid, "socket '{}' is longer than the 107 bytes that a Unix socket's path may have",

@@ -30,9 +30,8 @@ struct FailsafeConfig {
 // What a failsafe's absence risks, in words; nullopt: there is no such failsafe.
 [[nodiscard]] std::optional<std::string> risk_without_failsafe(std::string_view name);
 
-// Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while nothing
-// can send or receive without a door; where that cannot be known it is `always`.
-enum class GuardMode { always, automatic, never };
+// When something is attached; `automatic`: while it is needed.
+enum class AttachMode { always, automatic, never };
 
 // What a refused inbound attempt gets: what a closed port gives (a reset, port unreachable), or nothing.
 enum class RefuseMode { reset, silent };
@@ -41,7 +40,7 @@ enum class RefuseMode { reset, silent };
 enum class XdpMode { automatic, never };
 
 [[nodiscard]] std::optional<XdpMode> parse_xdp_mode(std::string_view text);
-[[nodiscard]] std::optional<GuardMode> parse_guard_mode(std::string_view text);
+[[nodiscard]] std::optional<AttachMode> parse_attach_mode(std::string_view text);
 [[nodiscard]] std::optional<RefuseMode> parse_refuse_mode(std::string_view text);
 
 struct AgentConfig {
@@ -56,7 +55,12 @@ struct AgentConfig {
     std::string pin_dir = "/sys/fs/bpf/bulkhead";
     std::uint64_t spool_max_bytes = 256ULL << 20;
     LogLevel log_level = LogLevel::info;
-    GuardMode guard = GuardMode::always;
+    // Whether packets that pass no door are judged on the interfaces. `automatic` may leave the guard away while
+    // nothing can send or receive without a door; where that cannot be known it is `always`.
+    AttachMode guard = AttachMode::always;
+    // Whether what reaches sockets is judged there, where no inbound door stands. `automatic`: from when packets may
+    // come to a network namespace past the guard.
+    AttachMode cgroup_ingress = AttachMode::automatic;
     std::vector<std::string> interfaces; // that the guard is on; empty: all but loopback
     RefuseMode refuse = RefuseMode::reset;
     XdpMode xdp = XdpMode::automatic;

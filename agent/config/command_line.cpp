@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 #include <ostream>
+#include <tuple>
 
 namespace bulkhead::agent {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 struct Flags {
     std::string config;
     std::optional<std::string> policy_dir, controller, join, join_file, state_dir, socket, cgroup, hostname, log_level,
-        guard, refuse, xdp, metrics_listen;
+        guard, refuse, xdp, cgroup_ingress, metrics_listen;
     std::vector<std::string> labels, interfaces, without_failsafes;
     bool check = false, detach = false, accept_lock_out = false;
 };
@@ -48,6 +49,9 @@ void declare(CLI::App& app, Flags& flags)
         ->type_name("MODE");
     app.add_option("--xdp", flags.xdp,
                    "Have XDP drop what arrives in a quarantine, where drivers have it: auto or never")
+        ->type_name("MODE");
+    app.add_option("--cgroup-ingress", flags.cgroup_ingress,
+                   "Judge what reaches sockets where no inbound door stands: auto (default), always or never")
         ->type_name("MODE");
     app.add_option("--metrics-listen", flags.metrics_listen, "Answer Prometheus there (default: nowhere)")
         ->type_name("HOST:PORT");
@@ -134,11 +138,15 @@ Status apply_flags(const Flags& flags, AgentConfig& config)
             return fail(ErrorKind::usage, "--log-level '{}' is none of error, warning, info, debug", *flags.log_level);
         config.log_level = *level;
     }
-    if (flags.guard) {
-        const auto mode = parse_guard_mode(*flags.guard);
+    for (const auto& [name, given, into] :
+         {std::tuple("guard", &flags.guard, &config.guard),
+          std::tuple("cgroup-ingress", &flags.cgroup_ingress, &config.cgroup_ingress)}) {
+        if (!*given)
+            continue;
+        const auto mode = parse_attach_mode(**given);
         if (!mode)
-            return fail(ErrorKind::usage, "--guard '{}' is none of always, auto, never", *flags.guard);
-        config.guard = *mode;
+            return fail(ErrorKind::usage, "--{} '{}' is none of always, auto, never", name, **given);
+        *into = *mode;
     }
     if (flags.refuse) {
         const auto mode = parse_refuse_mode(*flags.refuse);

@@ -216,7 +216,7 @@ Status Agent::look_for_changes()
     if (!sha1({}) || !sha256({}))
         log_warning("OpenSSL offers no {} (openssl.cnf): records carry no {}", sha256({}) ? "SHA-1" : "SHA-256",
                     sha256({}) ? "community_id" : "flow_id that tells them apart");
-    if (config_.guard == GuardMode::automatic)
+    if (config_.guard == AttachMode::automatic)
         log_info("guard: auto is always on this kernel: nothing here can prove that no socket sends without a door");
     if (const int events = datapath_->interface_events(); events >= 0)
         loop_->watch(events, [this] {

@@ -111,15 +111,16 @@ v1::LocalStatus Agent::local_status()
 v1::GuardStatus Agent::guard_status() const
 {
     v1::GuardStatus guard;
-    guard.set_mode(config_.guard == GuardMode::never    ? "never"
-                   : config_.guard == GuardMode::always ? "always"
-                                                        : "auto");
+    guard.set_mode(config_.guard == AttachMode::never    ? "never"
+                   : config_.guard == AttachMode::always ? "always"
+                                                         : "auto");
     for (auto& name : datapath_->guarded_interfaces())
         guard.add_interfaces(std::move(name));
     for (auto& name : datapath_->early_drop_interfaces())
         guard.add_early_drop(std::move(name));
     if (guard.interfaces_size() != 0)
         guard.set_attached(datapath_->guard_kind());
+    guard.set_cgroup_ingress(datapath_->judges_at_sockets());
     guard.set_namespaces(static_cast<std::uint32_t>(datapath_->followed_namespaces().size()));
     return guard;
 }

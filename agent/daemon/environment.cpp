@@ -55,9 +55,11 @@ Result<DatapathOptions> datapath_options(const AgentConfig& config)
         BULKHEAD_TRY(options.cgroup, find_cgroup2_root());
     }
     options.instance = instance_name(options.cgroup);
-    options.guard.attach = config.guard != GuardMode::never;
+    options.guard.attach = config.guard != AttachMode::never;
     options.guard.interfaces = config.interfaces;
     options.guard.early_drop = config.xdp == XdpMode::automatic;
+    options.ingress.attach = config.cgroup_ingress != AttachMode::never;
+    options.ingress.always = config.cgroup_ingress == AttachMode::always;
     options.refuse_silently = config.refuse == RefuseMode::silent;
     return options;
 }

@@ -203,6 +203,8 @@ public:
     [[nodiscard]] virtual std::string guard_kind() const { return {}; }
     // Those of them at which XDP drops, during a quarantine, what the guard would drop of what arrives.
     [[nodiscard]] virtual std::vector<std::string> early_drop_interfaces() const { return {}; }
+    // IngressOptions; for every packet of a socket, as long as this is so.
+    [[nodiscard]] virtual bool judges_at_sockets() const { return false; }
     // Inode numbers of the network namespaces, other than the agent's own, in which the inbound door stands.
     [[nodiscard]] virtual std::vector<std::uint32_t> followed_namespaces() const { return {}; }
 
@@ -219,11 +221,18 @@ struct GuardOptions {
     bool early_drop = true;              // during a quarantine, by XDP where an interface's driver has it
 };
 
+// Whether what reaches sockets is judged there, in network namespaces in which no inbound door stands.
+struct IngressOptions {
+    bool attach = true;  // when packets may come to one past the guard
+    bool always = false; // from the start
+};
+
 struct DatapathOptions {
     std::string cgroup;                           // a cgroup v2 folder; required
     std::string pin_dir = "/sys/fs/bpf/bulkhead"; // below it, one folder an instance
     std::string instance;                         // default: instance_name(cgroup)
     GuardOptions guard{};
+    IngressOptions ingress{};
     // A refused inbound attempt gets no answer at all, instead of a reset or port unreachable. Needs the guard.
     bool refuse_silently = false;
     bool only_oldest_features = false; // for tests: as on a kernel without any of KernelFeatures

@@ -40,6 +40,9 @@ public:
     [[nodiscard]] int fd() const { return watch_.fd(); }
     [[nodiscard]] bool changed() { return watch_.changed(); }
     [[nodiscard]] TcKind kind() const { return kind_; }
+    // One that stands on another interface of the namespace and is made to be given to another namespace (macvlan,
+    // ipvlan); as last seen.
+    [[nodiscard]] bool any_made_to_be_moved() const { return made_to_be_moved_; }
     // Another version's acts on some interface, as far as is known.
     [[nodiscard]] bool any_of_another() const { return any_of_another_; }
     // What was taken away and has been put back since the last call.
@@ -86,8 +89,9 @@ private:
     std::vector<Interface> guarded_;
     std::map<LinkHeader, Sides> sides_; // of which they are known
     std::size_t looked_closely_ = 0;    // at how many interfaces, in all
-    bool followed_ = false; // once
+    bool followed_ = false;             // once
     bool any_of_another_ = true;
+    bool made_to_be_moved_ = false;
     std::map<std::pair<int, PacketSide>, UniqueFd> links_; // tcx, held so that a pin that goes costs only the pin
     std::vector<std::string> mended_;
     // As they were last written.

@@ -8,6 +8,7 @@
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/net_namespace.h>
 #include <linux/netlink.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -198,8 +199,9 @@ bool InterfaceWatch::changed()
     }
 }
 
+// Calls `visit` for what the kernel has to say: all of a dump (NLM_F_DUMP), else one answer.
 template <typename Question, typename Visit>
-Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const Visit& visit)
+Status InterfaceWatch::ask(std::uint16_t type, std::uint16_t flags, const Question& question, const Visit& visit)
 {
     struct Request {
         nlmsghdr header{};
@@ -208,7 +210,7 @@ Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const 
     request.question = question;
     request.header.nlmsg_len = NLMSG_LENGTH(sizeof(request.question));
     request.header.nlmsg_type = type;
-    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.header.nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
     request.header.nlmsg_seq = ++sequence_;
     if (::send(questions_.get(), &request, request.header.nlmsg_len, 0) < 0)
         return fail_errno(errno, "ask for interfaces");
@@ -231,8 +233,16 @@ Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const 
                 return fail(ErrorKind::failed, "the kernel does not list its interfaces");
             if (!visit(body))
                 return fail(ErrorKind::failed, "there are too many to be read");
+            if ((flags & NLM_F_DUMP) == 0)
+                return {};
         }
     }
+}
+
+template <typename Question, typename Visit>
+Status InterfaceWatch::dump(std::uint16_t type, const Question& question, const Visit& visit)
+{
+    return ask(type, NLM_F_DUMP, question, visit);
 }
 
 Result<std::vector<Interface>> InterfaceWatch::interfaces(std::size_t at_most)
@@ -255,6 +265,11 @@ Result<std::vector<Interface>> InterfaceWatch::interfaces(std::size_t at_most)
         one.up = (link->ifi_flags & IFF_UP) != 0;
         one.header = header_of(link->ifi_type);
         read_settings(attribute(body, IFLA_AF_SPEC).value_or(""), one);
+        if (const auto kind = attribute(attribute(body, IFLA_LINKINFO).value_or(""), IFLA_INFO_KIND))
+            one.kind = std::string(kind->substr(0, kind->find('\0')));
+        one.has_parent = attribute(body, IFLA_PARENT_DEV_NAME).has_value();
+        if (const auto number = attribute(body, IFLA_LINK_NETNSID))
+            one.link_netns = static_cast<int>(to_word(*number));
         found.push_back(std::move(one));
         return found.size() <= at_most;
     }));
@@ -282,6 +297,26 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses(std::size_t at_m
     }));
     leave_out_own(found);
     return found;
+}
+
+Result<std::optional<int>> InterfaceWatch::number_of(int netns)
+{
+    std::optional<int> number;
+    struct {
+        rtgenmsg head{AF_UNSPEC};
+        std::uint8_t padding[NLMSG_ALIGN(sizeof(rtgenmsg)) - sizeof(rtgenmsg)]{};
+        rtattr attribute{RTA_LENGTH(sizeof(__u32)), NETNSA_FD};
+        __u32 descriptor = 0;
+    } question;
+    question.descriptor = static_cast<__u32>(netns);
+    BULKHEAD_CHECK(ask(RTM_GETNSID, 0, question, [&](std::string_view body) {
+        (void)head_of<rtgenmsg>(body);
+        const auto told = attribute(body, NETNSA_NSID);
+        if (const int found = told ? static_cast<int>(to_word(*told)) : NETNSA_NSID_NOT_ASSIGNED; found >= 0)
+            number = found;
+        return true;
+    }));
+    return number;
 }
 
 Result<bool> InterfaceWatch::has_filters(int index)

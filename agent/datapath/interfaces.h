@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct Interface {
     LinkHeader header = LinkHeader::ethernet;
     bool forwards = false;    // its own setting, of IPv4 or IPv6 (net.*.conf.NAME.forwarding)
     bool accepts_own = false; // net.ipv4.conf.NAME.accept_local
+    std::string kind;         // of rtnetlink(7), as "macvlan"; drivers' own have none as a rule
+    bool has_parent = false;  // a device of a bus; Linux 5.14
+    // Of what it stands on or is joined to, where that is in another namespace: the number that it has in this one.
+    std::optional<int> link_netns;
     bool operator==(const Interface&) const = default;
 };
 
@@ -56,6 +61,8 @@ public:
     // Fail when there are more than `at_most`. Nothing else can be asked then: the kernel has more to say.
     [[nodiscard]] Result<std::vector<Interface>> interfaces(std::size_t at_most = unlimited);
     [[nodiscard]] Result<std::vector<InterfaceAddress>> addresses(std::size_t at_most = unlimited);
+    // The number that another namespace has in this one (ip-netns(8), nsid); nullopt: it has none.
+    [[nodiscard]] Result<std::optional<int>> number_of(int netns);
     // Whether anybody's filter is in the interface's clsact or ingress queueing discipline, on either side.
     [[nodiscard]] Result<bool> has_filters(int index);
     // Id of the program that the filter runs; 0: there is none.
@@ -65,6 +72,8 @@ private:
     InterfaceWatch(UniqueFd changes, UniqueFd questions)
         : changes_(std::move(changes)), questions_(std::move(questions))
     {}
+    template <typename Question, typename Visit>
+    Status ask(std::uint16_t type, std::uint16_t flags, const Question& question, const Visit& visit);
     template <typename Question, typename Visit>
     Status dump(std::uint16_t type, const Question& question, const Visit& visit);
 

@@ -12,6 +12,7 @@
 #include "agent/datapath/predecessor.h"
 #include "agent/datapath/rings.h"
 #include "agent/datapath/sock_diag.h"
+#include "agent/datapath/socket_ingress.h"
 #include "agent/datapath/socket_walk.h"
 
 #include <future>
@@ -35,6 +36,7 @@ public:
         UniqueFd netns;
         Guard guard;           // borrows the two of them above
         Namespaces namespaces; // likewise
+        SocketIngress ingress;
         PinFolder pins;
         UniqueFd cgroup;
         AttachPoint where;                      // of the descriptors above
@@ -92,6 +94,10 @@ public:
     {
         return guard().early_drop_interfaces();
     }
+    [[nodiscard]] bool judges_at_sockets() const override
+    {
+        return parts_.attachments && parts_.ingress.acts(*parts_.attachments);
+    }
     [[nodiscard]] std::vector<std::uint32_t> followed_namespaces() const override { return parts_.namespaces.inodes(); }
     [[nodiscard]] KernelListeners listeners() override;
     [[nodiscard]] std::vector<bh_denial> denials_in_table() override { return denials_.look(); }
@@ -124,6 +130,7 @@ private:
     [[nodiscard]] Status replace_doors();
     [[nodiscard]] Status find_listeners();
     void hand_over_to_guard();
+    [[nodiscard]] Status follow_ingress();
     void replace_gates_and_pins();
     [[nodiscard]] bool others_count() const; // programs of another version, in its tables
     void forget_replaced();

@@ -103,6 +103,8 @@ NamespaceChange KernelDatapath::follow_namespaces()
         return {};              // its gates stand where they stood
     static_cast<void>(guard()); // begin_guarding() writes to the table of own addresses, too
     auto change = parts_.namespaces.follow();
+    if (auto ingress = follow_ingress(); !ingress && !change.trouble)
+        change.trouble = std::move(ingress).error();
     change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
     parts_.unjudged.clear();
     return change;
@@ -114,7 +116,16 @@ NamespaceChange KernelDatapath::follow_hints(std::span<const NamespaceHint> hint
     if (predecessor_)
         return {};
     static_cast<void>(guard());
-    return parts_.namespaces.follow(hints);
+    auto change = parts_.namespaces.follow(hints);
+    if (auto ingress = follow_ingress(); !ingress && !change.trouble)
+        change.trouble = std::move(ingress).error();
+    return change;
+}
+
+Status KernelDatapath::follow_ingress()
+{
+    return parts_.ingress.follow(guard().any_made_to_be_moved() || parts_.namespaces.any_past_guard(),
+                                 *parts_.attachments);
 }
 
 } // namespace bulkhead::agent

@@ -81,6 +81,8 @@ void KernelDatapath::remove_links_of_another()
     auto known = parts_.attachments->pinned();
     for (auto& gate : parts_.namespaces.pinned())
         known.push_back(std::move(gate));
+    for (auto& link : parts_.ingress.kept(parts_.pins))
+        known.push_back(std::move(link));
     remove_other_links(parts_.pins, known);
 }
 
@@ -126,6 +128,7 @@ void KernelDatapath::hand_over_to_guard()
 
 void KernelDatapath::replace_gates_and_pins()
 {
+    parts_.ingress.begin(parts_.pins, *parts_.attachments); // with the doors: nobody keeps the other version's tables
     // A gate that looks into maps without a pin would stand open when this process ends.
     auto whole = make_beside_whole(parts_.pins);
     if (!whole && parts_.pins.prepare() && pin_beside(parts_.pins, parts_.skeleton->obj)) // somebody has removed them

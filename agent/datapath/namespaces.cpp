@@ -101,9 +101,9 @@ void delete_keys(int map, const Wanted& wanted)
 } // namespace
 
 Namespaces::Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere,
-                       std::uint32_t own_inode, std::string cgroup)
-    : pins_(std::move(pins)), skeleton_(&skeleton), elsewhere_(std::move(elsewhere)), own_inode_(own_inode),
-      sweep_(std::move(cgroup)), own_addresses_(skeleton)
+                       int guarded_netns, std::uint32_t guarded_inode, std::string cgroup)
+    : pins_(std::move(pins)), skeleton_(&skeleton), elsewhere_(std::move(elsewhere)), guarded_netns_(guarded_netns),
+      own_inode_(guarded_inode), sweep_(std::move(cgroup)), own_addresses_(skeleton)
 {
     if (skeleton.rodata->scope_is_root)
         mounted_.emplace();
@@ -263,6 +263,16 @@ Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) 
     if (!write())
         return fail_errno(errno, "write the table of namespaces");
     return {};
+}
+
+// It could not be opened when its gate was taken over.
+void Namespaces::know_cookie(std::uint32_t inode, int netns)
+{
+    bh_namespace row{};
+    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) != 0 || row.cookie != 0)
+        return;
+    if (const auto cookie = cookie_of(netns); cookie != 0)
+        note_trouble(enter_as_followed(inode, cookie), fmt::format("network namespace {}", inode));
 }
 
 // Of those that are present, and of all others if these are known to be absent. What has got the number of a dead one

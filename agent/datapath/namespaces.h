@@ -27,9 +27,9 @@ namespace bulkhead::agent {
 // either. The pin is sk_lookup_<inode>. What is attached stays when this goes. Not thread-safe.
 class Namespaces {
 public:
-    // Borrows the skeleton for its life.
-    Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere, std::uint32_t own_inode,
-               std::string cgroup);
+    // Borrows the skeleton and the guarded namespace for its life.
+    Namespaces(PinFolder pins, ::datapath& skeleton, std::shared_ptr<SparePrograms> elsewhere, int guarded_netns,
+               std::uint32_t guarded_inode, std::string cgroup);
 
     // First: finds the gates that an agent before has pinned, which go on as they are; forgets those of dead
     // namespaces. Fails if what the gates are to call cannot be loaded.
@@ -62,6 +62,8 @@ public:
     // Some gate calls what it called before open_pinned().
     [[nodiscard]] bool any_gate_of_another() const;
     [[nodiscard]] std::vector<std::uint32_t> inodes() const;
+    // Of one that was followed, so far: NamespaceLinks::past_guard.
+    [[nodiscard]] bool any_past_guard() const { return past_guard_; }
 
     static constexpr std::chrono::seconds at_a_start{5}; // for follow(): nothing waits for the agent yet
     // How many one user may have followed, so that others find room; as many may be without a process.
@@ -103,6 +105,7 @@ private:
     void take_in(std::uint32_t inode, const NamespaceHolder& holder, int netns);
     void take_in_present(const Present& present, std::chrono::milliseconds patience);
     void take_in_hinted(const NamespaceHint& hint);
+    void know_cookie(std::uint32_t inode, int netns);
     void look_for_holder(std::uint32_t inode, const Followed& followed);
     void look_for_holders();
     [[nodiscard]] std::vector<std::uint32_t> take_came();
@@ -128,7 +131,9 @@ private:
     std::shared_ptr<SparePrograms> elsewhere_;
     bool leaves_gates_ = false;
     __u32 program_ = 0; // id of what the gates were given to call; 0: nothing yet
+    int guarded_netns_;
     std::uint32_t own_inode_;
+    bool past_guard_ = false;
     NamespaceSweep sweep_;
     std::set<std::uint32_t> empty_; // mounted, and without a process, when it was last looked everywhere
     static constexpr std::size_t given_up_at_once = 4; // in one call of follow(): each looks through all listeners

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Namespaces: which are followed, and how much work those who make them can cause.
 #include "agent/datapath/in_namespace.h"
+#include "agent/datapath/namespace_links.h"
 #include "agent/datapath/namespaces.h"
 
 #include <algorithm>
@@ -257,6 +258,7 @@ void Namespaces::follow_addresses(Slice slice)
         asked_last_ = inode;
         if (const UniqueFd netns = open_namespace(inode, followed.holder)) {
             followed.user = user_behind_namespace(netns.get()); // of one that an agent before us followed, too
+            know_cookie(inode, netns.get());
             ask_addresses(inode, netns.get());
             continue;
         }
@@ -276,8 +278,9 @@ void Namespaces::look_for_holder(std::uint32_t inode, const Followed& followed)
 void Namespaces::ask_addresses(std::uint32_t inode, int netns)
 {
     auto asked = in_namespace(netns, [&]() -> Status {
-        BULKHEAD_TRY(auto addresses, loopback_addresses());
-        addresses_[inode] = std::move(addresses);
+        BULKHEAD_TRY(auto links, namespace_links(guarded_netns_));
+        past_guard_ = past_guard_ || links.past_guard;
+        BULKHEAD_TRY(addresses_[inode], std::move(links.own));
         return {};
     });
     note_trouble(std::move(asked), fmt::format("addresses of network namespace {}", inode));

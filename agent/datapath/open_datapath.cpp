@@ -97,6 +97,7 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 {
     BULKHEAD_TRY(parts.attachments,
                  Attachments::make(parts.pins, parts.where, *parts.skeleton, [] { return Status(); }));
+    parts.ingress.begin(parts.pins, *parts.attachments);
     BULKHEAD_CHECK(parts.guard.follow_addresses());
     if (const auto gates = parts.namespaces.take_over(); !gates)
         log_error("{}", gates.error().message); // what they call goes on
@@ -134,7 +135,8 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
     BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
     BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, {loaded.bare_guards, loaded.early_drop},
                                           options.guard, places.point.netns));
-    Namespaces namespaces(pins, *loaded.skeleton, loaded.elsewhere, settings.guarded_netns, options.cgroup);
+    Namespaces namespaces(pins, *loaded.skeleton, loaded.elsewhere, places.point.netns, settings.guarded_netns,
+                          options.cgroup);
     BULKHEAD_CHECK(namespaces.open_pinned());
     KernelDatapath::Parts parts{std::move(loaded.skeleton),
                                 std::move(control),
@@ -146,11 +148,13 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
                                 std::move(places.netns),
                                 std::move(guard),
                                 std::move(namespaces),
+                                SocketIngress(loaded.ingress, options.ingress),
                                 pins,
                                 std::move(places.cgroup),
                                 places.point,
                                 {},
                                 {}};
+    BULKHEAD_CHECK(parts.ingress.prepare(pins));
     if (loaded.maps.kind == PinnedMaps::Kind::other_layout) {
         auto opened = std::make_unique<KernelDatapath>(std::move(parts),
                                                        Predecessor::find(pins, loaded.maps.difference), std::nullopt);

@@ -14,8 +14,7 @@ namespace bulkhead::agent {
 
 namespace {
 
-// Anybody can make any number. What is left of the tables is the guarded namespace's.
-constexpr std::size_t of_one_namespace = 512;
+// What is left of the tables is the guarded namespace's.
 constexpr std::size_t elsewhere_at_most = 3072;
 
 bh_address to_key(const IpAddress& address)
@@ -48,21 +47,6 @@ bool is_of_one_link(const IpAddress& address)
 {
     static const Cidr link_local = *Cidr::parse("fe80::/10");
     return link_local.contains(address);
-}
-
-// Loopback addresses are known without being listed.
-std::set<IpAddress> counting_as_loopback(const std::vector<InterfaceAddress>& addresses,
-                                         const std::vector<Interface>& interfaces)
-{
-    std::set<int> up;
-    for (const auto& interface : interfaces)
-        if (interface.up) // the kernel sends for an address of one that is down to whoever else may have it
-            up.insert(interface.index);
-    std::set<IpAddress> result;
-    for (const auto& one : addresses)
-        if (up.contains(one.index) && !is_of_one_link(one.address) && !one.address.is_loopback())
-            result.insert(one.address);
-    return result;
 }
 
 Status write(int map, const bh_address& key, std::uint8_t value)
@@ -204,12 +188,19 @@ OwnAddresses::Elsewhere OwnAddresses::elsewhere() const
     return addresses;
 }
 
-Result<std::set<IpAddress>> loopback_addresses()
+// Loopback addresses are known without being listed.
+std::set<IpAddress> counting_as_loopback(const std::vector<InterfaceAddress>& addresses,
+                                         const std::vector<Interface>& interfaces)
 {
-    BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
-    BULKHEAD_TRY(const auto interfaces, watch.interfaces(of_one_namespace));
-    BULKHEAD_TRY(const auto addresses, watch.addresses(of_one_namespace));
-    return counting_as_loopback(addresses, interfaces);
+    std::set<int> up;
+    for (const auto& interface : interfaces)
+        if (interface.up) // the kernel sends for an address of one that is down to whoever else may have it
+            up.insert(interface.index);
+    std::set<IpAddress> result;
+    for (const auto& one : addresses)
+        if (up.contains(one.index) && !is_of_one_link(one.address) && !one.address.is_loopback())
+            result.insert(one.address);
+    return result;
 }
 
 } // namespace bulkhead::agent

@@ -41,7 +41,8 @@ private:
     bool elsewhere_known_ = false; // what an agent before has written is put right once
 };
 
-// What counts as loopback in the calling thread's network namespace.
-[[nodiscard]] Result<std::set<IpAddress>> loopback_addresses();
+// What counts as loopback in a network namespace with these.
+[[nodiscard]] std::set<IpAddress> counting_as_loopback(const std::vector<InterfaceAddress>& addresses,
+                                                       const std::vector<Interface>& interfaces);
 
 } // namespace bulkhead::agent

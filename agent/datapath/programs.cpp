@@ -68,6 +68,7 @@ Error load_failure(int error, const LibbpfWarnings& warnings)
 constexpr std::string_view bare_guards[] = {"bh_guard_in_bare", "bh_guard_out_bare"};
 constexpr std::string_view elsewhere[] = {"bh_sk_lookup_elsewhere"};
 constexpr std::string_view early_drop[] = {"bh_quarantine_in"};
+constexpr std::string_view ingress[] = {"bh_ingress"};
 
 template <typename Names>
 bool is_one_of(const Names& names, std::string_view program)
@@ -77,7 +78,8 @@ bool is_one_of(const Names& names, std::string_view program)
 
 bool is_spare(std::string_view program)
 {
-    return is_one_of(bare_guards, program) || is_one_of(elsewhere, program) || is_one_of(early_drop, program);
+    return is_one_of(bare_guards, program) || is_one_of(elsewhere, program) || is_one_of(early_drop, program) ||
+           is_one_of(ingress, program);
 }
 
 // Half of the rest, by the time that the verifier takes.
@@ -191,6 +193,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.bare_guards = spare(bare_guards);
     loaded.elsewhere = spare(elsewhere);
     loaded.early_drop = spare(early_drop);
+    loaded.ingress = spare(ingress);
     if (loaded.maps.kind != PinnedMaps::Kind::adopted) {
         // Zeroes would mean "slot 0 is in force"; nothing is attached yet that could read them.
         const bh_control nothing{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, loaded.maps.generation};

@@ -58,6 +58,7 @@ struct LoadedPrograms {
     std::shared_ptr<SparePrograms> bare_guards; // for interfaces without an Ethernet header (tun, WireGuard, tunnels)
     std::shared_ptr<SparePrograms> elsewhere;   // the inbound door of namespaces beside the agent's own
     std::shared_ptr<SparePrograms> early_drop;  // of a quarantine, by XDP
+    std::shared_ptr<SparePrograms> ingress;     // of sockets where no inbound door stands
 };
 
 // Loads all other programs over the pinned maps, or over new ones whose control word says "no plane" and which are not

@@ -71,7 +71,7 @@ static __always_inline int bh_arrives(struct bpf_sk_lookup* ctx, __u32 netns)
         return SK_PASS;
     struct bh_arrival arrival = {.netns = netns};
     bh_read_arrival(ctx, &arrival);
-    return bh_arrival_verdict(&arrival, 0);
+    return bh_arrival_verdict(&arrival, (struct bh_reached){});
 }
 
 /* In the agent's namespace. */

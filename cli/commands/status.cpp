@@ -71,8 +71,9 @@ std::string guard_text(const v1::GuardStatus& guard)
     if (!guard.early_drop().empty())
         text += fmt::format("; what arrives is dropped by XDP on {}",
                             join({guard.early_drop().begin(), guard.early_drop().end()}, ", "));
-    return text + fmt::format("; inbound door in {} other network namespace{}", guard.namespaces(),
-                              guard.namespaces() == 1 ? "" : "s");
+    text += fmt::format("; inbound door in {} other network namespace{}", guard.namespaces(),
+                        guard.namespaces() == 1 ? "" : "s");
+    return guard.cgroup_ingress() ? text + ", sockets judged where none stands (cgroup_ingress)" : text;
 }
 
 void print_facts(const v1::LocalStatus& status, Context& context)
@@ -221,7 +222,8 @@ Json status_document(const v1::LocalStatus& status)
                    std::vector<std::string>(status.guard().interfaces().begin(), status.guard().interfaces().end())},
                   {"early_drop",
                    std::vector<std::string>(status.guard().early_drop().begin(), status.guard().early_drop().end())},
-                  {"namespaces", status.guard().namespaces()}}},
+                  {"namespaces", status.guard().namespaces()},
+                  {"cgroup_ingress", status.guard().cgroup_ingress()}}},
                 {"tampering", tampering},
                 {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
                 {"spool",

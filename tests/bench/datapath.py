@@ -41,9 +41,9 @@ class Case:
 class Bulkhead(Case):
     """The real agent on both ends: every flow is recorded, both planes hold the policy."""
 
-    def __init__(self, lab, name, guard):
+    def __init__(self, lab, name, *arguments):
         super().__init__(lab, name)
-        self.guard, self.agents = guard, []
+        self.arguments, self.agents = arguments, []
 
     def prepare(self):
         for end, other in (self.pair.ends(), reversed(self.pair.ends())):
@@ -51,8 +51,7 @@ class Bulkhead(Case):
             folder.mkdir()
             (folder / "bench.yaml").write_text(policies.bulkhead_policy(end.name, RULES, PEERS, other.ip4, PORT))
             agent = Agent(end, policy_dir=folder, log_level="warning")
-            if self.guard and takes_guard():
-                agent.argv += ["--guard", self.guard]
+            agent.argv += self.arguments
             self.agents.append(agent.start(timeout=120))
 
     def wake(self):
@@ -90,18 +89,23 @@ class Nftables(Case):
             end.run("nft", "-f", path, daemon=True, timeout=120).check()
 
 
-def takes_guard() -> bool:
-    return "--guard" in subprocess.run([program("bulkheadd"), "--help"], capture_output=True, text=True,
-                                       check=True).stdout
+def agent_takes(argument) -> bool:
+    """Not each version that is measured has all of them."""
+    return argument in subprocess.run([program("bulkheadd"), "--help"], capture_output=True, text=True,
+                                      check=True).stdout
 
 
 def all_cases():
     """Name -> what makes the case in a lab."""
     cases = {"none": Case}
-    if takes_guard():
-        cases["bulkhead"] = lambda lab, name: Bulkhead(lab, name, "always")
+    if agent_takes("--guard"):
+        cases["bulkhead"] = lambda lab, name: Bulkhead(lab, name, "--guard", "always")
+    if agent_takes("--cgroup-ingress"):
+        cases["bulkhead-ingress"] = lambda lab, name: Bulkhead(lab, name, "--guard", "always",
+                                                               "--cgroup-ingress", "always")
     cases["empty-hooks"] = EmptyHooks
-    cases["bulkhead-doors"] = lambda lab, name: Bulkhead(lab, name, "never")
+    doors = ["--guard", "never"] if agent_takes("--guard") else []
+    cases["bulkhead-doors"] = lambda lab, name: Bulkhead(lab, name, *doors)
     cases["nftables-set-stateful"] = lambda lab, name: Nftables(
         lab, name, lambda partner: policies.nft_stateful_set(RULES, partner, PORT))
     cases["nftables-set-stateless"] = lambda lab, name: Nftables(

@@ -38,7 +38,7 @@ def plain(pin):
 
 def run(options):
     with BenchLab("programs") as lab, counted():
-        empty, case = datapath.EmptyHooks(lab, "empty"), datapath.Bulkhead(lab, "programs", "always")
+        empty, case = datapath.EmptyHooks(lab, "empty"), datapath.Bulkhead(lab, "programs", "--guard", "always")
         for one in (empty, case):
             one.prepare()
             one.sleep()

@@ -42,7 +42,7 @@ def one_round(case, seconds, cpu):
 
 def run(options):
     with BenchLab("records") as lab:
-        case = datapath.Bulkhead(lab, "records", "never")
+        case = datapath.Bulkhead(lab, "records", "--guard", "never")
         case.prepare()
         rounds = []
         for number in range(options.rounds):

@@ -21,6 +21,7 @@ protected:
         auto options = BpfTest::options(instance);
         options.only_oldest_features = true;
         options.guard.attach = true;
+        options.ingress.always = true;
         return options;
     }
 };

@@ -275,6 +275,24 @@ TEST_F(Upgrade, WhatATrialLetPassTheNextPolicyDoesNotLetPassByItsNumber)
     EXPECT_EQ(receive(server).text, "");
 }
 
+// What namespaces are reached past the guard is known by nobody yet.
+TEST_F(Upgrade, SocketsAreAskedAboutFromOneVersionToTheNext)
+{
+    ingress_.always = true;
+    datapath_.reset();
+    reopen();
+    enforce(policy());
+    datapath_.reset();
+    ingress_.always = false;
+    other_size();
+    reopen();
+    ASSERT_NE(datapath_->pending_takeover(), std::nullopt);
+    enforce(policy());
+    EXPECT_TRUE(datapath_->judges_at_sockets());
+    EXPECT_TRUE(std::filesystem::exists(pin("links/ingress")));
+    EXPECT_THAT(datapath_->look_for_tampering(), testing::IsEmpty());
+}
+
 // Whoever cut the host off may have been unable to save that.
 TEST_F(Upgrade, ItsQuarantineIsSeen)
 {

@@ -10,6 +10,7 @@ import time
 BRIDGE = "bhvm"
 GUEST = {4: "10.99.0.1", 6: "fd99::1"}  # of every machine that is not told otherwise
 SECOND_GUEST = {4: "10.99.0.4", 6: "fd99::4"}
+CONTAINER = {4: "10.99.0.5", 6: "fd99::5"}  # in a machine, by an interface of its own
 FRIEND = {4: "10.99.0.2", 6: "fd99::2"}  # whom the policy allows
 STRANGER = {4: "10.99.0.3", 6: "fd99::3"}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -62,12 +63,12 @@ def connect(version, source, port, timeout=15, guest=GUEST):
             return str(error)
 
 
-def ask(version, source, port, timeout=15):
+def ask(version, source, port, timeout=15, guest=GUEST):
     """The same of a UDP datagram that an echo server would answer. Sent twice: one may be lost to address lookup."""
     with socket.socket(FAMILY[version], socket.SOCK_DGRAM) as udp:
         udp.settimeout(timeout / 2)
         udp.bind((source[version], 0))
-        udp.connect((GUEST[version], port))
+        udp.connect((guest[version], port))
         result = "silence"
         for _ in range(2):
             try:

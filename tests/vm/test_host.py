@@ -248,6 +248,32 @@ class HostTest(unittest.TestCase):
         for word in (STRANGER[4], STRANGER[6], '"denied"', "other.service"):
             self.assertIn(word, violations)
 
+    def test_06_enforce_in_a_container_of_a_time_without_an_agent(self):
+        """It has an interface that no guard is on, and no inbound door: its sockets are asked about themselves."""
+        lower = json.loads(self.vm.check(f"ip -j route get {FRIEND[4]}"))[0]["dev"]
+        if self.vm.run(f"ip link add container0 link {lower} type macvlan mode bridge").status != 0:
+            self.skipTest("no macvlan here")
+        wait_for(lambda: "cgroup_ingress" in self.vm.check("bulkheadctl --local status"), "sockets are asked about", 300)
+        self.vm.check("systemctl stop bulkheadd")
+        addresses = " && ".join(f"ip -n green addr add {network.CONTAINER[version]}/{bits} dev container0 {options}"
+                                for version, bits, options in ((4, 24, ""), (6, 64, "nodad")))  # fmt: skip
+        self.vm.check("ip netns add green && ip link set container0 netns green && "
+                      f"{addresses} && ip -n green link set lo up && ip -n green link set container0 up && "
+                      "systemd-run --unit green -p NetworkNamespacePath=/run/netns/green "
+                      f"/usr/bin/python3 {GUEST_PROGRAMS}/echo.py 8000")  # fmt: skip
+        for version in (4, 6):
+            wait_for(lambda version=version: network.connect(version, FRIEND, 8000, guest=network.CONTAINER) == "ok",
+                     f"the friend reaches it by IPv{version}")  # fmt: skip
+            self.assertEqual("ok", network.ask(version, FRIEND, 8000, guest=network.CONTAINER))
+            self.assertEqual("silence", network.connect(version, STRANGER, 8000, 4, network.CONTAINER))
+            self.assertEqual("silence", network.ask(version, STRANGER, 8000, 4, network.CONTAINER))
+        self.vm.check("systemctl start bulkheadd", timeout=1800)
+        self.wait_for_agent()
+        for address in network.CONTAINER.values():
+            wait_for(lambda address=address: address in self.vm.run("bulkheadctl --local violations --last 50 -o json").output,
+                     f"a record of what {address} was spared")  # fmt: skip
+        self.vm.check("systemctl stop green && ip netns del green")
+
     def test_06_enforce_where_a_container_will_be(self):
         """Container engines mount a network namespace, which the agent's own mount namespace has to show."""
         self.vm.check("ip netns add blue")

@@ -228,20 +228,22 @@ TEST(HostPortText, IsHostColonPort)
 
 TEST(AgentConfig, GuardAndRefusalAreChosen)
 {
-    const auto config =
-        parse_agent_config("a.yaml", "guard: auto\nrefuse: silent\nxdp: never\ninterfaces: [eth0, eth1]\n");
+    const auto config = parse_agent_config(
+        "a.yaml", "guard: auto\nrefuse: silent\nxdp: never\ncgroup_ingress: always\ninterfaces: [eth0, eth1]\n");
     ASSERT_TRUE(config) << config.error().message;
-    EXPECT_EQ(config->guard, GuardMode::automatic);
+    EXPECT_EQ(config->guard, AttachMode::automatic);
     EXPECT_EQ(config->refuse, RefuseMode::silent);
     EXPECT_EQ(config->xdp, XdpMode::never);
     EXPECT_EQ(AgentConfig{}.xdp, XdpMode::automatic);
+    EXPECT_EQ(config->cgroup_ingress, AttachMode::always);
+    EXPECT_EQ(AgentConfig{}.cgroup_ingress, AttachMode::automatic);
     EXPECT_EQ(config->interfaces, (std::vector<std::string>{"eth0", "eth1"}));
     const auto wrong = parse_agent_config("a.yaml", "guard: sometimes\n");
     ASSERT_FALSE(wrong);
     EXPECT_NE(wrong.error().message.find("a.yaml:1:8"), std::string::npos) << wrong.error().message;
     AgentConfig silent;
     silent.refuse = RefuseMode::silent;
-    silent.guard = GuardMode::never;
+    silent.guard = AttachMode::never;
     EXPECT_FALSE(validate(silent));
 }
 

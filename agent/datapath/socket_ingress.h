@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/datapath/attachments.h"
+#include "agent/datapath/pins.h"
+#include "agent/datapath/programs.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace bulkhead::agent {
+
+// The inbound door's question at the sockets of network namespaces in which no door stands (bpf/hooks/ingress.h). The
+// kernel then asks for every packet of every socket of the cgroup, so it is attached when it is first needed; from then
+// on until the host starts anew, whatever agents come and go. Not thread-safe.
+class SocketIngress {
+public:
+    SocketIngress(std::shared_ptr<SparePrograms> program, const IngressOptions& options)
+        : program_(std::move(program)), options_(options)
+    {}
+
+    // Before the first program acts. Fails where it is wanted always and cannot be.
+    [[nodiscard]] Status prepare(const PinFolder& pins);
+    // When the doors act: goes on with what an agent before has attached, or takes it away where it is not wanted. What
+    // fails is told, and tried again by follow().
+    void begin(const PinFolder& pins, Attachments& attachments) const;
+    // `needed`: packets may come to such namespaces past the guard.
+    [[nodiscard]] Status follow(bool needed, Attachments& attachments);
+    // Ours, or that of an agent before.
+    [[nodiscard]] bool acts(const Attachments& attachments) const;
+    // What an agent before has attached goes on until ours takes its place.
+    [[nodiscard]] std::vector<PinnedObject> kept(const PinFolder& pins) const;
+
+private:
+    [[nodiscard]] Status attach(Attachments& attachments) const;
+
+    std::shared_ptr<SparePrograms> program_;
+    IngressOptions options_;
+    bool wanted_ = false; // whatever comes
+    bool is_pinned_ = false; // by an agent before
+};
+
+} // namespace bulkhead::agent

@@ -281,7 +281,8 @@ Result<std::vector<Interface>> Guard::write_addresses()
 {
     BULKHEAD_TRY(auto interfaces, watch_.interfaces());
     BULKHEAD_TRY(auto addresses, watch_.addresses());
-    made_to_be_moved_ = std::any_of(interfaces.begin(), interfaces.end(),
+    made_to_be_moved_ = made_to_be_moved_ ||
+                        std::any_of(interfaces.begin(), interfaces.end(),
                                     [](const Interface& one) { return one.kind == "macvlan" || one.kind == "ipvlan"; });
     if (addresses == addresses_ && interfaces == interfaces_)
         return interfaces;

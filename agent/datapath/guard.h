@@ -40,8 +40,8 @@ public:
     [[nodiscard]] int fd() const { return watch_.fd(); }
     [[nodiscard]] bool changed() { return watch_.changed(); }
     [[nodiscard]] TcKind kind() const { return kind_; }
-    // One that stands on another interface of the namespace and is made to be given to another namespace (macvlan,
-    // ipvlan); as last seen.
+    // There has been one that stands on another interface of the namespace and is made to be given to another namespace
+    // (macvlan, ipvlan).
     [[nodiscard]] bool any_made_to_be_moved() const { return made_to_be_moved_; }
     // Another version's acts on some interface, as far as is known.
     [[nodiscard]] bool any_of_another() const { return any_of_another_; }

@@ -94,10 +94,7 @@ public:
     {
         return guard().early_drop_interfaces();
     }
-    [[nodiscard]] bool judges_at_sockets() const override
-    {
-        return parts_.attachments && parts_.ingress.acts(*parts_.attachments);
-    }
+    [[nodiscard]] bool judges_at_sockets() const override { return SocketIngress::acts(parts_.pins); }
     [[nodiscard]] std::vector<std::uint32_t> followed_namespaces() const override { return parts_.namespaces.inodes(); }
     [[nodiscard]] KernelListeners listeners() override;
     [[nodiscard]] std::vector<bh_denial> denials_in_table() override { return denials_.look(); }

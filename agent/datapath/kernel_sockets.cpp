@@ -11,6 +11,20 @@
 
 namespace bulkhead::agent {
 
+namespace {
+
+void tell_of(Status done, NamespaceChange& change)
+{
+    if (done)
+        return;
+    if (change.trouble)
+        change.trouble->message += "; " + done.error().message;
+    else
+        change.trouble = std::move(done).error();
+}
+
+} // namespace
+
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
 {
     return walk_where([](std::uint32_t) { return true; });
@@ -103,8 +117,7 @@ NamespaceChange KernelDatapath::follow_namespaces()
         return {};              // its gates stand where they stood
     static_cast<void>(guard()); // begin_guarding() writes to the table of own addresses, too
     auto change = parts_.namespaces.follow();
-    if (auto ingress = follow_ingress(); !ingress && !change.trouble)
-        change.trouble = std::move(ingress).error();
+    tell_of(follow_ingress(), change);
     change.came.insert(change.came.end(), parts_.unjudged.begin(), parts_.unjudged.end());
     parts_.unjudged.clear();
     return change;
@@ -117,8 +130,7 @@ NamespaceChange KernelDatapath::follow_hints(std::span<const NamespaceHint> hint
         return {};
     static_cast<void>(guard());
     auto change = parts_.namespaces.follow(hints);
-    if (auto ingress = follow_ingress(); !ingress && !change.trouble)
-        change.trouble = std::move(ingress).error();
+    tell_of(follow_ingress(), change);
     return change;
 }
 

@@ -128,7 +128,8 @@ void KernelDatapath::hand_over_to_guard()
 
 void KernelDatapath::replace_gates_and_pins()
 {
-    parts_.ingress.begin(parts_.pins, *parts_.attachments); // with the doors: nobody keeps the other version's tables
+    if (!gates_wait_) // with the doors: nobody keeps the other version's tables
+        parts_.ingress.begin(parts_.pins, *parts_.attachments);
     // A gate that looks into maps without a pin would stand open when this process ends.
     auto whole = make_beside_whole(parts_.pins);
     if (!whole && parts_.pins.prepare() && pin_beside(parts_.pins, parts_.skeleton->obj)) // somebody has removed them

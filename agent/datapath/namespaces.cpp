@@ -271,7 +271,9 @@ void Namespaces::know_cookie(std::uint32_t inode, int netns)
     bh_namespace row{};
     if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) != 0 || row.cookie != 0)
         return;
-    if (const auto cookie = cookie_of(netns); cookie != 0)
+    // While the descriptor is open nobody else gets the number: where the gate stands in it, it is that one.
+    const auto cookie = cookie_of(netns);
+    if (cookie != 0 && place_of(followed_.at(inode).link) == inode)
         note_trouble(enter_as_followed(inode, cookie), fmt::format("network namespace {}", inode));
 }
 

@@ -18,8 +18,7 @@ constexpr const char* pin_name = "ingress";
 
 Status SocketIngress::prepare(const PinFolder& pins)
 {
-    is_pinned_ = options_.attach && ::access(pins.link(pin_name).c_str(), F_OK) == 0;
-    wanted_ = options_.attach && (options_.always || is_pinned_);
+    wanted_ = options_.attach && (options_.always || ::access(pins.link(pin_name).c_str(), F_OK) == 0);
     if (!wanted_)
         return {};
     auto loaded = program_->load();
@@ -44,10 +43,14 @@ void SocketIngress::begin(const PinFolder& pins, Attachments& attachments) const
 
 Status SocketIngress::follow(bool needed, Attachments& attachments)
 {
-    if (options_.attach && needed && !std::exchange(wanted_, true))
+    const bool was_wanted = std::exchange(wanted_, wanted_ || (options_.attach && needed));
+    if (!wanted_ || attachments.holds(pin_name))
+        return {};
+    BULKHEAD_CHECK(attach(attachments));
+    if (!was_wanted)
         log_info("packets may come to network namespaces past the guard: from now on sockets are asked about where no "
                  "inbound door stands (cgroup_ingress)");
-    return wanted_ && !attachments.holds(pin_name) ? attach(attachments) : Status();
+    return {};
 }
 
 std::vector<PinnedObject> SocketIngress::kept(const PinFolder& pins) const
@@ -55,9 +58,12 @@ std::vector<PinnedObject> SocketIngress::kept(const PinFolder& pins) const
     return wanted_ ? std::vector<PinnedObject>{{pins.link(pin_name), -1}} : std::vector<PinnedObject>{};
 }
 
-bool SocketIngress::acts(const Attachments& attachments) const
+bool SocketIngress::acts(const PinFolder& pins)
 {
-    return is_pinned_ || attachments.holds(pin_name);
+    const UniqueFd link(bpf_obj_get(pins.link(pin_name).c_str()));
+    bpf_link_info info{};
+    __u32 size = sizeof(info);
+    return link && bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 && info.cgroup.cgroup_id != 0;
 }
 
 Status SocketIngress::attach(Attachments& attachments) const

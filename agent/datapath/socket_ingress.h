@@ -28,7 +28,7 @@ public:
     // `needed`: packets may come to such namespaces past the guard.
     [[nodiscard]] Status follow(bool needed, Attachments& attachments);
     // Ours, or that of an agent before.
-    [[nodiscard]] bool acts(const Attachments& attachments) const;
+    [[nodiscard]] static bool acts(const PinFolder& pins);
     // What an agent before has attached goes on until ours takes its place.
     [[nodiscard]] std::vector<PinnedObject> kept(const PinFolder& pins) const;
 
@@ -38,7 +38,6 @@ private:
     std::shared_ptr<SparePrograms> program_;
     IngressOptions options_;
     bool wanted_ = false; // whatever comes
-    bool is_pinned_ = false; // by an agent before
 };
 
 } // namespace bulkhead::agent

@@ -48,6 +48,7 @@ enum {
 /* Of the kernel's if_packet.h and if_ether.h, by the names there. */
 #define BH_PACKET_HOST 0
 #define BH_PACKET_OTHERHOST 3
+#define BH_PACKET_LOOPBACK 5 /* what was sent to many, given to the sender's own */
 
 #define BH_VLAN_TAGS 2         /* 802.1Q within 802.1ad */
 #define BH_EXTENSION_HEADERS 8 /* RFC 8200 knows six; more is an attack or a mistake */

@@ -68,7 +68,7 @@ static __always_inline int bh_may_reach(struct __sk_buff* skb, const struct bpf_
     arrival.question.protocol = (__u8)socket->protocol;
     arrival.question.direction = BH_INBOUND;
     arrival.local = packet->destination;
-    arrival.by_wire = skb->ifindex != BH_LOOPBACK_INDEX;
+    arrival.by_wire = skb->ifindex != BH_LOOPBACK_INDEX && skb->pkt_type != BH_PACKET_LOOPBACK;
     arrival.remote_port = as_sent ? packet->source_port : 0;
     struct bh_reached reached = {.bound = &bound,
                                  .is_ours = 1,

@@ -222,10 +222,11 @@ TEST_F(Ingress, ItIsAttachedForAnInterfaceThatIsMadeToBeGivenAway)
     EXPECT_FALSE(datapath_->judges_at_sockets());
     ip(world_->wire.guarded, "link add mv0 link bh0 type macvlan");
     ASSERT_TRUE(datapath_->follow_interfaces());
+    ip(world_->wire.guarded, "link del mv0"); // before anybody had the time to look for namespaces
+    ASSERT_TRUE(datapath_->follow_interfaces());
     EXPECT_FALSE(datapath_->follow_namespaces().trouble);
     EXPECT_TRUE(datapath_->judges_at_sockets());
     // And stays until somebody does not want it.
-    ip(world_->wire.guarded, "link del mv0");
     reopen(when_needed);
     EXPECT_TRUE(datapath_->judges_at_sockets());
     reopen(never);

@@ -62,7 +62,7 @@ protected:
         int error = -1;
         peer([&] {
             const UniqueFd socket = bound(SOCK_STREAM, from);
-            const timeval soon{0, 300'000};
+            const timeval soon{0, 900'000};
             (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
             error = connect_error(socket, to);
         });

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """datapath: what enforcement on both ends costs traffic, as a ratio to no policy in the same run."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -117,21 +118,41 @@ def all_cases():
     return cases
 
 
-def measure(cases, metrics, rounds, seconds, cpu, baseline="none") -> Table:
-    """Every metric of every case in each round; the order of cases moves on, so that none is always after another."""
+# Rounds on the same pairs. Two pairs with nothing between them differ by up to two hundredths, each for its whole life.
+ROUNDS_A_PAIR = 5
+
+
+def turned(items, by):
+    by %= len(items)
+    return items[by:] + items[:by]
+
+
+def measure(name, makers, metrics, options, baseline="none") -> Table:
+    """Every metric of every case in each round. None is always made, or measured, after the same other one.
+
+    makers: what make a case each in a lab."""
     table = Table(baseline)
-    for number in range(rounds):
-        note(f"round {number + 1} of {rounds}")
-        order = cases[number % len(cases):] + cases[:number % len(cases)]
-        for metric in metrics:
-            measured = {}
-            for case in order:
-                case.wake()
-                measured[case.name] = case.pair.measure(metric, seconds, cpu)
-                case.sleep()
+    for first in range(0, options.rounds, ROUNDS_A_PAIR):
+        with BenchLab(name) as lab:
+            cases = [make(lab) for make in turned(makers, first // ROUNDS_A_PAIR)]
             for case in cases:
-                table.add(case.name, metric, *measured[case.name])
+                note(f"preparing {case.name}")
+                case.prepare()
+                case.sleep()
+            for number in range(first, min(first + ROUNDS_A_PAIR, options.rounds)):
+                note(f"round {number + 1} of {options.rounds}")
+                one_round(turned(cases, number), metrics, options, table)
+            for case in cases:
+                case.wake()
     return table
+
+
+def one_round(cases, metrics, options, table):
+    for metric in metrics:
+        for case in cases:
+            case.wake()
+            table.add(case.name, metric, *case.pair.measure(metric, options.seconds, options.cpu))
+            case.sleep()
 
 
 def run(options):
@@ -140,14 +161,7 @@ def run(options):
     for name in wanted:
         if name not in makers:
             raise SystemExit(f"datapath: no case {name}; there are {', '.join(makers)}")
-    with BenchLab("datapath") as lab:
-        cases = [makers[name](lab, name) for name in dict.fromkeys(["none", *wanted])]
-        for case in cases:
-            note(f"preparing {case.name}")
-            case.prepare()
-            case.sleep()
-        table = measure(cases, options.metrics or METRICS, options.rounds, options.seconds, options.cpu)
-        for case in cases:
-            case.wake()
+    wanted = [functools.partial(makers[name], name=name) for name in dict.fromkeys(["none", *wanted])]
+    table = measure("datapath", wanted, options.metrics or METRICS, options)
     table.print(TARGETS)
     return table.entries()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """flat: the same traffic under ten rules and ten peers, and under a million of each."""
 
-from pair import PORT, BenchLab, Pair, bench_program
+import functools
+
 from datapath import Case, measure
-from rounds import note
+from pair import PORT, bench_program
 
 SIZES = [(10, 10), (10_000, 100_000), (1_000_000, 1_000_000)]  # the first is what the others are compared with
 
@@ -11,8 +12,12 @@ SIZES = [(10, 10), (10_000, 100_000), (1_000_000, 1_000_000)]  # the first is wh
 class Sized(Case):
     """Both ends enforce planes of a stated size."""
 
+    @staticmethod
+    def named(entries, peers):
+        return f"{entries}-{peers}"
+
     def __init__(self, lab, entries, peers):
-        super().__init__(lab, f"{entries}-{peers}")
+        super().__init__(lab, self.named(entries, peers))
         self.entries, self.peers = entries, peers
 
     def prepare(self):
@@ -24,12 +29,7 @@ class Sized(Case):
 
 
 def run(options):
-    with BenchLab("flat") as lab:
-        cases = [Sized(lab, *size) for size in SIZES]
-        for case in cases:
-            note(f"preparing {case.name} (entries-peers)")
-            case.prepare()
-        table = measure(cases, options.metrics or ["crr", "upps"], options.rounds, options.seconds, options.cpu,
-                        cases[0].name)
-    table.print({(case.name, metric): .98 for case in cases[1:] for metric in ("crr", "upps")})
+    makers = [functools.partial(Sized, entries=entries, peers=peers) for entries, peers in SIZES]
+    table = measure("flat", makers, options.metrics or ["crr", "upps"], options, baseline=Sized.named(*SIZES[0]))
+    table.print({(Sized.named(*size), metric): .98 for size in SIZES[1:] for metric in ("crr", "upps")})
     return table.entries()

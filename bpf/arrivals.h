@@ -24,21 +24,24 @@ struct bh_arrival {
 struct bh_reached {
     const struct bh_address* bound; /* to which address */
     int is_ours;                    /* in scope */
-    int stays;                      /* the packet came from its own namespace, whatever its addresses say */
+    int stays;                      /* the packet came by lo, whatever its addresses say */
     int again;                      /* of a connection whose SYN was asked about */
 };
 
-/* Addresses may be of a namespace before that had the number. Which way it came is surer, where that is known. */
+/*
+ * Addresses may be of a namespace before that had the number, and of one that nobody has asked none are known. Which
+ * way it came is surer, where that is known: what comes by lo from the address that it goes to is from where the kernel
+ * chose (fib_result_prefsrc). From another it may be from whatever address its sender likes (IPV6_FREEBIND).
+ */
 static __always_inline void bh_place_arrival(struct bh_arrival* arrival, struct bh_reached reached)
 {
     struct bh_question* question = &arrival->question;
-    if (!reached.bound) {
+    if (!reached.bound || reached.stays)
         question->loopback = bh_loopback_of(&question->remote, arrival->netns);
-        return;
-    }
-    question->loopback = BH_LOOPBACK_NONE;
-    if (reached.stays)
-        question->loopback = bh_is_loopback(&question->remote) ? BH_LOOPBACK_ADDRESS : BH_LOOPBACK_OWN;
+    else
+        question->loopback = BH_LOOPBACK_NONE;
+    if (reached.stays && question->loopback == BH_LOOPBACK_NONE && bh_is_same(&question->remote, &arrival->local))
+        question->loopback = BH_LOOPBACK_OWN;
 }
 
 static __always_inline struct bh_listener* bh_listener_of(const struct bh_arrival* arrival, struct bh_reached reached,
@@ -123,7 +126,8 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
     }
     if (flow) {
         bh_settle_udp_flow(flow, arrival->question.control.generation,
-                           !arrival->by_process && !arrival->answer.on_time && !bh_is_ours(&arrival->question.remote));
+                           !arrival->by_process && !arrival->answer.on_time &&
+                               arrival->question.loopback != BH_LOOPBACK_OWN && !bh_is_ours(&arrival->question.remote));
         if (flow->cookie != listener->cookie)
             bh_heard_by(flow, listener);
         bh_touch_by_packet(flow, now);
@@ -172,14 +176,19 @@ __noinline int bh_may_be_answered(struct bh_arrival* arrival, const struct bh_ud
 
 /* What an arrival that passes leaves behind. False: there is no room to remember what its reply needs. */
 static __always_inline int bh_let_arrive(struct bh_arrival* arrival, const struct bh_listener* listener,
-                                         const struct bh_udp_flow_key* key, struct bh_udp_flow* flow, __u64 now)
+                                         const struct bh_udp_flow_key* key, struct bh_udp_flow* flow, __u64 now,
+                                         struct bh_reached reached)
 {
     if (arrival->question.protocol == IPPROTO_TCP) {
         bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port,
                                arrival->netns, listener ? &listener->owner : NULL);
         return 1;
     }
-    return !listener || bh_note_arrival(key, flow, arrival, listener, now); /* to a closed port: begins nothing */
+    if (!listener) /* to a closed port: begins nothing */
+        return 1;
+    if (reached.stays && !arrival->question.loopback) /* in a peer's name: what comes from that peer is no part of it */
+        return 1;
+    return bh_note_arrival(key, flow, arrival, listener, now);
 }
 
 /* `flow`: of a datagram, the conversation that it goes on with, if there is one. */
@@ -192,7 +201,8 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
     bh_judge_arrival(arrival, listener, reached);
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = reached.again || (flow && bh_udp_flow_is_known_to(flow, arrival->question.control));
-    if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED && !bh_let_arrive(arrival, listener, key, flow, now))) {
+    if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED &&
+                    !bh_let_arrive(arrival, listener, key, flow, now, reached))) {
         arrival->answer.verdict = BH_DENIED;
         arrival->answer.reason = BH_REASON_FULL;
         bh_count_verdict(&arrival->answer, BH_INBOUND);

@@ -31,9 +31,13 @@ static __always_inline int bh_has_inbound_door_in(__u32 netns, const struct sock
 __noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
 {
     struct bh_namespace told = {.cookie = cookie, .told_ns = bpf_ktime_get_ns()};
-    if (!bh_namespace_needs_telling(bpf_map_lookup_elem(&bh_namespaces, &netns), told.cookie, told.told_ns))
+    struct bh_namespace* known = bpf_map_lookup_elem(&bh_namespaces, &netns);
+    if (!bh_namespace_needs_telling(known, told.cookie, told.told_ns))
         return 0;
-    if (bpf_map_update_elem(&bh_namespaces, &netns, &told, BPF_ANY))
+    /* The agent may have entered it as followed since: that must stay. */
+    if (known && (!known->cookie || known->cookie == cookie))
+        known->told_ns = told.told_ns;
+    else if (bpf_map_update_elem(&bh_namespaces, &netns, &told, known ? BPF_ANY : BPF_NOEXIST))
         return 0; /* unbounded telling would cost denials their room */
     struct bh_event* event = bpf_ringbuf_reserve(&bh_deny_ring, sizeof(*event), 0);
     if (!event)

@@ -31,7 +31,7 @@ std::string Agent::summary() const
         text += uplink_->connected() ? ", connected" : ", not connected";
     if (!enforcer_->refusal().empty())
         text += ", the newest policy was refused";
-    for (const auto& trouble : {state_trouble_, uplink_error_})
+    for (const auto& trouble : {state_trouble_, uplink_error_, interface_error_, namespace_error_})
         if (!trouble.empty())
             text += "; " + trouble;
     for (const auto& damage : enforcer_->damage())
@@ -56,7 +56,7 @@ v1::LocalStatus Agent::local_status()
     status.set_refusal(enforcer_->refusal());
     if (const auto pending = datapath_->pending_takeover())
         status.add_warnings("programs of another version enforce, until the next policy: " + *pending);
-    for (const auto& trouble : {state_trouble_, uplink_error_})
+    for (const auto& trouble : {state_trouble_, uplink_error_, interface_error_, namespace_error_})
         if (!trouble.empty())
             status.add_warnings(trouble);
     for (const auto& damage : enforcer_->damage())

@@ -153,11 +153,14 @@ UniqueFd duplicate(int fd)
 } // namespace
 
 Result<Attachments> Attachments::make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton,
-                                      const std::function<Status()>& halfway)
+                                      std::span<const Hook> more, const std::function<Status()>& halfway)
 {
     Undo undo;
     Attachments made(pins, where, duplicate(where.cgroup), duplicate(where.netns));
-    for (const Hook& hook : hooks_of(skeleton)) {
+    const auto own = hooks_of(skeleton);
+    std::vector<Hook> hooks(own.begin(), own.end());
+    hooks.insert(hooks.end(), more.begin(), more.end());
+    for (const Hook& hook : hooks) {
         if (hook.type == first_to_decide)
             BULKHEAD_CHECK(halfway());
         BULKHEAD_CHECK(attach_hook(pins, hook, where, undo));

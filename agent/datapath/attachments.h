@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -34,9 +35,10 @@ class Attachments {
 public:
     // Puts every program to its hook: a pinned link that lives gets the new program in place, without a moment in which
     // none runs; one that is missing or dead is made anew and pinned. On failure everything is as it was. `halfway` is
-    // done when the programs that keep tables are in place and those that decide are not yet.
+    // done when the programs that keep tables are in place and those that decide are not yet. `more`: hooks of programs
+    // that are not in the skeleton; they come last.
     static Result<Attachments> make(const PinFolder& pins, const AttachPoint& where, ::datapath& skeleton,
-                                    const std::function<Status()>& halfway);
+                                    std::span<const Hook> more, const std::function<Status()>& halfway);
 
     // One more, in the same way. Does nothing if it is there.
     Status add(const Hook& hook);

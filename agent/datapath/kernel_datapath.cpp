@@ -366,7 +366,9 @@ Status KernelDatapath::follow_interfaces()
         return {};
     auto followed = guard().follow();
     guard().follow_quarantine();
-    return followed;
+    // An interface that was made to be moved is known now, and moved soon.
+    auto asked = follow_ingress();
+    return followed ? asked : followed;
 }
 
 void KernelDatapath::begin_guarding(bool anew)

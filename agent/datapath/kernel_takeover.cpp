@@ -81,8 +81,6 @@ void KernelDatapath::remove_links_of_another()
     auto known = parts_.attachments->pinned();
     for (auto& gate : parts_.namespaces.pinned())
         known.push_back(std::move(gate));
-    for (auto& link : parts_.ingress.kept(parts_.pins))
-        known.push_back(std::move(link));
     remove_other_links(parts_.pins, known);
 }
 
@@ -105,7 +103,9 @@ Status KernelDatapath::replace_doors()
         log_error("{}", known.error().message);
     predecessor_->hand_over_addresses(*parts_.skeleton);
     parts_.namespaces.know_addresses();
-    BULKHEAD_TRY(parts_.attachments, Attachments::make(parts_.pins, parts_.where, *parts_.skeleton, halfway));
+    BULKHEAD_TRY(parts_.attachments,
+                 Attachments::make(parts_.pins, parts_.where, *parts_.skeleton, parts_.ingress.hooks(), halfway));
+    parts_.ingress.begin(parts_.pins);
     return {};
 }
 
@@ -128,8 +128,6 @@ void KernelDatapath::hand_over_to_guard()
 
 void KernelDatapath::replace_gates_and_pins()
 {
-    if (!gates_wait_) // with the doors: nobody keeps the other version's tables
-        parts_.ingress.begin(parts_.pins, *parts_.attachments);
     // A gate that looks into maps without a pin would stand open when this process ends.
     auto whole = make_beside_whole(parts_.pins);
     if (!whole && parts_.pins.prepare() && pin_beside(parts_.pins, parts_.skeleton->obj)) // somebody has removed them

@@ -26,7 +26,7 @@ bool stands_elsewhere(const Interface& interface)
     return interface.link_netns && interface.kind != "veth" && interface.kind != "netkit";
 }
 
-bool is_reached_past_guard(InterfaceWatch& watch, const std::vector<Interface>& interfaces, int guarded_netns)
+Result<bool> is_reached_past_guard(InterfaceWatch& watch, const std::vector<Interface>& interfaces, int guarded_netns)
 {
     if (std::any_of(interfaces.begin(), interfaces.end(), is_of_a_device))
         return true;
@@ -34,9 +34,9 @@ bool is_reached_past_guard(InterfaceWatch& watch, const std::vector<Interface>& 
         return false;
     // Anybody may stack interfaces on those of another namespace of his own. Telling of an interface has given that
     // namespace its number, if it had none; read again, since the number may have been another's when it was told.
-    const auto guarded = watch.number_of(guarded_netns);
-    const auto now = watch.interfaces(at_most);
-    return guarded && *guarded && now && std::any_of(now->begin(), now->end(), [&](const Interface& one) {
+    BULKHEAD_TRY(const auto guarded, watch.number_of(guarded_netns));
+    BULKHEAD_TRY(const auto now, watch.interfaces(at_most));
+    return guarded && std::any_of(now.begin(), now.end(), [&](const Interface& one) {
                return stands_elsewhere(one) && one.link_netns == *guarded;
            });
 }
@@ -53,7 +53,7 @@ Result<NamespaceLinks> namespace_links(int guarded_netns)
 {
     BULKHEAD_TRY(InterfaceWatch watch, InterfaceWatch::open());
     BULKHEAD_TRY(const auto interfaces, watch.interfaces(at_most));
-    const bool past_guard = is_reached_past_guard(watch, interfaces, guarded_netns);
+    BULKHEAD_TRY(const bool past_guard, is_reached_past_guard(watch, interfaces, guarded_netns));
     return NamespaceLinks{own_addresses(watch, interfaces),
                           past_guard}; // after a list that is too long nothing is told
 }

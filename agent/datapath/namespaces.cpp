@@ -188,12 +188,15 @@ Status Namespaces::take_over()
 Status Namespaces::take_over(std::uint32_t inode, Followed& followed)
 {
     BULKHEAD_CHECK(change_gate(inode, followed));
-    bh_namespace row{};
-    // Also where a bind told of it, as of one that is not followed, when our doors were there and its gate was not.
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed != 0)
-        return {};
     const UniqueFd netns = open_namespace(inode, followed.holder);
-    return enter_as_followed(inode, netns ? cookie_of(netns.get()) : 0);
+    const auto cookie = netns ? cookie_of(netns.get()) : 0;
+    bh_namespace row{};
+    // Also where a bind told of it, as of one that is not followed, when our doors were there and its gate was not; and
+    // where the row is that of a namespace before, which an agent did not live to change.
+    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed != 0 &&
+        (cookie == 0 || row.cookie == cookie))
+        return {};
+    return enter_as_followed(inode, cookie);
 }
 
 Status Namespaces::give_program()
@@ -265,15 +268,18 @@ Status Namespaces::enter_as_followed(std::uint32_t inode, std::uint64_t cookie) 
     return {};
 }
 
-// It could not be opened when its gate was taken over.
+// It could not be opened when its gate was taken over, or somebody who hears there told of it in the moment in which it
+// was entered.
 void Namespaces::know_cookie(std::uint32_t inode, int netns)
 {
     bh_namespace row{};
-    if (bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) != 0 || row.cookie != 0)
+    const bool entered =
+        bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.bh_namespaces), &inode, &row) == 0 && row.followed != 0;
+    if (entered && row.cookie != 0)
         return;
     // While the descriptor is open nobody else gets the number: where the gate stands in it, it is that one.
     const auto cookie = cookie_of(netns);
-    if (cookie != 0 && place_of(followed_.at(inode).link) == inode)
+    if ((cookie != 0 || !entered) && place_of(followed_.at(inode).link) == inode)
         note_trouble(enter_as_followed(inode, cookie), fmt::format("network namespace {}", inode));
 }
 

@@ -22,19 +22,27 @@ Status SocketIngress::prepare(const PinFolder& pins)
     if (!wanted_)
         return {};
     auto loaded = program_->load();
-    if (loaded || options_.always)
+    loaded_ = loaded.has_value();
+    if (loaded_ || options_.always)
         return loaded;
     log_error("{}", loaded.error().message);
     return {};
 }
 
-void SocketIngress::begin(const PinFolder& pins, Attachments& attachments) const
+Hook SocketIngress::hook() const
 {
-    if (wanted_) {
-        if (const auto attached = attach(attachments); !attached)
-            log_error("{}", attached.error().message);
+    return {pin_name, program_->program("bh_ingress"), BPF_CGROUP_INET_INGRESS};
+}
+
+std::vector<Hook> SocketIngress::hooks() const
+{
+    return wanted_ && loaded_ ? std::vector<Hook>{hook()} : std::vector<Hook>{};
+}
+
+void SocketIngress::begin(const PinFolder& pins) const
+{
+    if (wanted_)
         return;
-    }
     const std::string pin = pins.link(pin_name);
     if (const UniqueFd link(bpf_obj_get(pin.c_str())); link)
         (void)bpf_link_detach(link.get()); // also where somebody holds it
@@ -43,19 +51,15 @@ void SocketIngress::begin(const PinFolder& pins, Attachments& attachments) const
 
 Status SocketIngress::follow(bool needed, Attachments& attachments)
 {
-    const bool was_wanted = std::exchange(wanted_, wanted_ || (options_.attach && needed));
+    wanted_ = wanted_ || (options_.attach && needed);
     if (!wanted_ || attachments.holds(pin_name))
         return {};
-    BULKHEAD_CHECK(attach(attachments));
-    if (!was_wanted)
-        log_info("packets may come to network namespaces past the guard: from now on sockets are asked about where no "
-                 "inbound door stands (cgroup_ingress)");
+    BULKHEAD_CHECK(program_->load());
+    loaded_ = true;
+    BULKHEAD_CHECK(attachments.add(hook()));
+    log_info("packets may come to network namespaces past the guard: from now on sockets are asked about where no "
+             "inbound door stands (cgroup_ingress)");
     return {};
-}
-
-std::vector<PinnedObject> SocketIngress::kept(const PinFolder& pins) const
-{
-    return wanted_ ? std::vector<PinnedObject>{{pins.link(pin_name), -1}} : std::vector<PinnedObject>{};
 }
 
 bool SocketIngress::acts(const PinFolder& pins)
@@ -64,12 +68,6 @@ bool SocketIngress::acts(const PinFolder& pins)
     bpf_link_info info{};
     __u32 size = sizeof(info);
     return link && bpf_obj_get_info_by_fd(link.get(), &info, &size) == 0 && info.cgroup.cgroup_id != 0;
-}
-
-Status SocketIngress::attach(Attachments& attachments) const
-{
-    BULKHEAD_CHECK(program_->load());
-    return attachments.add({pin_name, program_->program("bh_ingress"), BPF_CGROUP_INET_INGRESS});
 }
 
 } // namespace bulkhead::agent

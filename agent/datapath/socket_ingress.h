@@ -6,7 +6,6 @@
 #include "agent/datapath/programs.h"
 
 #include <memory>
-#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -20,24 +19,25 @@ public:
         : program_(std::move(program)), options_(options)
     {}
 
-    // Before the first program acts. Fails where it is wanted always and cannot be.
+    // Before the first program acts. Fails where it is wanted always and cannot be loaded. Where an agent before has
+    // attached it and ours cannot be loaded, that is told, and tried again by follow().
     [[nodiscard]] Status prepare(const PinFolder& pins);
-    // When the doors act: goes on with what an agent before has attached, or takes it away where it is not wanted. What
-    // fails is told, and tried again by follow().
-    void begin(const PinFolder& pins, Attachments& attachments) const;
+    // What is to be attached with the doors, and as they are: for good, or none of them.
+    [[nodiscard]] std::vector<Hook> hooks() const;
+    // When the doors act: takes away what an agent before has attached where it is not wanted.
+    void begin(const PinFolder& pins) const;
     // `needed`: packets may come to such namespaces past the guard.
     [[nodiscard]] Status follow(bool needed, Attachments& attachments);
     // Ours, or that of an agent before.
     [[nodiscard]] static bool acts(const PinFolder& pins);
-    // What an agent before has attached goes on until ours takes its place.
-    [[nodiscard]] std::vector<PinnedObject> kept(const PinFolder& pins) const;
 
 private:
-    [[nodiscard]] Status attach(Attachments& attachments) const;
+    [[nodiscard]] Hook hook() const;
 
     std::shared_ptr<SparePrograms> program_;
     IngressOptions options_;
     bool wanted_ = false; // whatever comes
+    bool loaded_ = false;
 };
 
 } // namespace bulkhead::agent

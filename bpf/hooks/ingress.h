@@ -30,7 +30,8 @@ static __always_inline void bh_bound_address_of(const struct bpf_sock* socket, s
     bh_set_v6(address, socket->src_ip6[0], socket->src_ip6[1], socket->src_ip6[2], socket->src_ip6[3]);
 }
 
-/* No inbound door is asked about multicast and limited broadcast. Of TCP there is none (tcp_v4_rcv,
+/* No inbound door is asked about multicast and limited broadcast, nor about what a namespace sends to its own broadcast
+ * address and hears itself. Of TCP there is none (tcp_v4_rcv,
  * tcp_v6_conn_request). */
 static __always_inline int bh_is_for_a_group(const struct bpf_sock* socket, const struct bh_address* destination)
 {
@@ -57,7 +58,7 @@ static __always_inline int bh_may_reach(struct __sk_buff* skb, const struct bpf_
         bh_take_as_first(work);
         return bh_refuse_packet(BH_INBOUND) == BH_GUARD_DROP ? BH_SOCKET_REFUSES : BH_SOCKET_TAKES;
     }
-    if (bh_is_for_a_group(socket, &packet->destination))
+    if (skb->pkt_type == BH_PACKET_LOOPBACK || bh_is_for_a_group(socket, &packet->destination))
         return BH_SOCKET_TAKES;
     int as_sent = packet->protocol == socket->protocol;
     struct bh_address bound;
@@ -68,7 +69,7 @@ static __always_inline int bh_may_reach(struct __sk_buff* skb, const struct bpf_
     arrival.question.protocol = (__u8)socket->protocol;
     arrival.question.direction = BH_INBOUND;
     arrival.local = packet->destination;
-    arrival.by_wire = skb->ifindex != BH_LOOPBACK_INDEX && skb->pkt_type != BH_PACKET_LOOPBACK;
+    arrival.by_wire = skb->ifindex != BH_LOOPBACK_INDEX;
     arrival.remote_port = as_sent ? packet->source_port : 0;
     struct bh_reached reached = {.bound = &bound,
                                  .is_ours = 1,

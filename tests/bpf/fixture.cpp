@@ -52,7 +52,9 @@ void BpfTest::TearDown()
 
 agent::DatapathOptions BpfTest::options(const std::string& instance) const
 {
-    return {world_->enforced.path(), Claim::of_this_process().pins(), instance};
+    agent::DatapathOptions options{world_->enforced.path(), Claim::of_this_process().pins(), instance};
+    options.ingress = ingress_;
+    return options;
 }
 
 Result<std::unique_ptr<agent::Datapath>> BpfTest::open(const agent::DatapathOptions& options) const

@@ -53,6 +53,7 @@ protected:
     std::unique_ptr<World> world_;
     std::unique_ptr<agent::Datapath> datapath_;
     std::deque<bh_event> pending_;
+    agent::IngressOptions ingress_{}; // what options() has of it
 };
 
 } // namespace bulkhead::test

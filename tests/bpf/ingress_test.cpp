@@ -20,12 +20,6 @@ using namespace std::chrono_literals;
 
 class Ingress : public BpfTest {
 protected:
-    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
-    {
-        auto options = BpfTest::options(instance);
-        options.ingress = ingress_;
-        return options;
-    }
     void reopen(const agent::IngressOptions& ingress)
     {
         datapath_.reset();
@@ -77,9 +71,6 @@ protected:
     }
     static constexpr agent::IngressOptions always{true, true}, when_needed{true, false}, never{false, false};
     const Address service{"10.78.0.1", 80}, friendly{"10.78.0.2", 0}, hostile{"10.78.0.3", 0};
-
-private:
-    agent::IngressOptions ingress_{};
 };
 
 TEST_F(Ingress, WhereNoDoorStandsTheSocketIsAsked)
@@ -180,6 +171,68 @@ TEST_F(Ingress, WhatStaysInTheNamespaceIsNoPeers)
     });
 }
 
+// Of IPv6 anybody may send in anybody's name (IPV6_FREEBIND), and by lo no guard sees it.
+TEST_F(Ingress, WhatIsSentInAPeersNameOpensNothingToThatPeer)
+{
+    reopen(always);
+    realise(TestPolicy()
+                .default_action(inbound, refuse)
+                .default_action(outbound, refuse)
+                .allow(inbound, "fd78::2", "udp/53")
+                .allow(outbound, "fd78::1", "udp/53"));
+    const auto container = unknown();
+    ip(container->netns(), "link set lo up");
+    UniqueFd server, friends, foes;
+    inside(*container, [&] {
+        server = bound(SOCK_DGRAM, {"::", 53});
+        const auto forge = [](const char* name) {
+            const auto forger = make_socket(AF_INET6, SOCK_DGRAM);
+            set_option(forger, SOL_IPV6, IPV6_FREEBIND, 1);
+            const Address from(name, 5353);
+            ASSERT_EQ(::bind(forger.get(), from.get(), from.size), 0);
+            ASSERT_EQ(send_to_error(forger, {"fd78::1", 53}, "forged"), 0);
+        };
+        forge("fd78::3");
+        EXPECT_EQ(receive(server).text, "") << "from whom nothing may come";
+        forge("fd78::2");
+    });
+    peer([&] {
+        friends = bound(SOCK_DGRAM, {"fd78::2", 5353});
+        foes = bound(SOCK_DGRAM, {"fd78::3", 5353});
+    });
+    const auto forged = receive(server);
+    EXPECT_EQ(forged.text, "forged");
+    inside(*container, [&] { EXPECT_EQ(reply_error(server, forged, "leaked"), EPERM); });
+    ASSERT_EQ(send_to_error(foes, {"fd78::1", 53}, "no"), 0);
+    EXPECT_EQ(receive(server).text, "");
+    ASSERT_EQ(send_to_error(friends, {"fd78::1", 53}, "yes"), 0);
+    const auto asked = receive(server);
+    EXPECT_EQ(asked.text, "yes");
+    inside(*container, [&] { EXPECT_EQ(reply_error(server, asked, "answer"), 0); });
+    EXPECT_EQ(receive(friends).text, "answer");
+}
+
+TEST_F(Ingress, WhatIsSentToAllIsHeardByTheSendersOwn)
+{
+    reopen(always);
+    allow_only_10_78_0_2();
+    const auto container = unknown();
+    UniqueFd server, foe;
+    inside(*container, [&] {
+        server = bound(SOCK_DGRAM, {"0.0.0.0", 53});
+        const auto sender = bound(SOCK_DGRAM, service);
+        set_option(sender, SOL_SOCKET, SO_BROADCAST, 1);
+        ASSERT_EQ(send_to_error(sender, {"10.78.0.255", 53}, "own"), 0);
+    });
+    EXPECT_EQ(receive(server).text, "own");
+    peer([&] {
+        foe = bound(SOCK_DGRAM, hostile);
+        set_option(foe, SOL_SOCKET, SO_BROADCAST, 1);
+        ASSERT_EQ(send_to_error(foe, {"10.78.0.255", 53}, "no"), 0);
+    });
+    EXPECT_EQ(receive(server).text, "");
+}
+
 TEST_F(Ingress, WithoutAPolicyEverythingPasses)
 {
     reopen(always);
@@ -222,16 +275,14 @@ TEST_F(Ingress, ItIsAttachedForAnInterfaceThatIsMadeToBeGivenAway)
     EXPECT_FALSE(datapath_->judges_at_sockets());
     ip(world_->wire.guarded, "link add mv0 link bh0 type macvlan");
     ASSERT_TRUE(datapath_->follow_interfaces());
-    ip(world_->wire.guarded, "link del mv0"); // before anybody had the time to look for namespaces
-    ASSERT_TRUE(datapath_->follow_interfaces());
-    EXPECT_FALSE(datapath_->follow_namespaces().trouble);
-    EXPECT_TRUE(datapath_->judges_at_sockets());
+    EXPECT_TRUE(datapath_->judges_at_sockets()) << "before anybody had the time to move it";
     // And stays until somebody does not want it.
     reopen(when_needed);
     EXPECT_TRUE(datapath_->judges_at_sockets());
     reopen(never);
     EXPECT_FALSE(datapath_->judges_at_sockets());
     EXPECT_FALSE(std::filesystem::exists(pin()));
+    ip(world_->wire.guarded, "link del mv0");
     ip(world_->wire.guarded, "link add mv0 link bh0 type macvlan");
     ASSERT_TRUE(datapath_->follow_interfaces());
     EXPECT_FALSE(datapath_->follow_namespaces().trouble);
@@ -272,6 +323,29 @@ TEST_F(Ingress, WhatIsSaidOfANamespaceBeforeIsNotSaidOfTheNextOne)
         row.followed = 1;
         ASSERT_EQ(bpf_map_update_elem(rows.get(), &number, &row, BPF_ANY), 0);
         EXPECT_EQ(error_from(hostile, service), EINPROGRESS);
+    }
+}
+
+// A bind tells of it as of one that is not followed, and may do so in the moment in which it is entered as followed.
+TEST_F(Ingress, WhereADoorStandsThatIsKnownInTheEnd)
+{
+    reopen(always);
+    const auto container = unknown();
+    (void)datapath_->follow_namespaces();
+    const UniqueFd rows(bpf_obj_get((options().pin_dir + "/test/maps/bh_namespaces").c_str()));
+    const std::uint32_t number = container->inode();
+    bh_namespace row{};
+    ASSERT_EQ(bpf_map_lookup_elem(rows.get(), &number, &row), 0);
+    ASSERT_NE(row.cookie, 0U);
+    const __u64 cookie = row.cookie;
+    for (const auto& [lost_cookie, lost_followed] : {std::pair<__u64, __u8>{cookie, 0}, std::pair<__u64, __u8>{0, 1}}) {
+        row.cookie = lost_cookie;
+        row.followed = lost_followed;
+        ASSERT_EQ(bpf_map_update_elem(rows.get(), &number, &row, BPF_ANY), 0);
+        EXPECT_FALSE(datapath_->follow_namespaces().trouble);
+        ASSERT_EQ(bpf_map_lookup_elem(rows.get(), &number, &row), 0);
+        EXPECT_EQ(row.cookie, cookie);
+        EXPECT_EQ(row.followed, 1U);
     }
 }
 
@@ -326,6 +400,55 @@ TEST_F(Ingress, AConnectionIsToldOfOnce)
     const auto before = datapath_->counters();
     EXPECT_EQ(error_from(hostile, service), 0);
     EXPECT_EQ(datapath_->counters().at("would_deny_in") - before.at("would_deny_in"), 1U);
+}
+
+// Somebody else's program, with whom nobody may share a cgroup.
+class Lonely {
+public:
+    explicit Lonely(const Cgroup& cgroup) : cgroup_(::open(cgroup.path().c_str(), O_DIRECTORY | O_CLOEXEC))
+    {
+        bpf_insn pass[2]{};
+        pass[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
+        pass[0].imm = 1;
+        pass[1].code = BPF_JMP | BPF_EXIT;
+        LIBBPF_OPTS(bpf_prog_load_opts, load, .expected_attach_type = BPF_CGROUP_INET_INGRESS);
+        program_ = UniqueFd(bpf_prog_load(BPF_PROG_TYPE_CGROUP_SKB, "lonely", "GPL", pass, std::size(pass), &load));
+        EXPECT_EQ(bpf_prog_attach(program_.get(), cgroup_.get(), BPF_CGROUP_INET_INGRESS, 0), 0);
+    }
+    Lonely(const Lonely&) = delete;
+    Lonely& operator=(const Lonely&) = delete;
+    ~Lonely() { leave(); }
+    void leave() const { (void)bpf_prog_detach2(program_.get(), cgroup_.get(), BPF_CGROUP_INET_INGRESS); }
+
+private:
+    UniqueFd cgroup_, program_;
+};
+
+TEST_F(Ingress, WithoutItNothingBeginsWhereItIsWantedAlways)
+{
+    datapath_.reset();
+    ASSERT_TRUE(agent::detach_datapath(options()));
+    const Lonely lonely(world_->enforced);
+    ingress_ = always;
+    const auto opened = open(options());
+    ASSERT_FALSE(opened);
+    EXPECT_THAT(opened.error().message, testing::HasSubstr("ingress"));
+    EXPECT_FALSE(std::filesystem::exists(agent::pin_folder(options())));
+}
+
+TEST_F(Ingress, WhatStandsInItsWayIsTold)
+{
+    const Lonely lonely(world_->enforced);
+    ip(world_->wire.guarded, "link add mv0 link bh0 type macvlan");
+    for (const auto& told : {datapath_->follow_interfaces(), datapath_->follow_interfaces()}) {
+        ASSERT_FALSE(told);
+        EXPECT_THAT(told.error().message, testing::HasSubstr("ingress"));
+    }
+    EXPECT_FALSE(datapath_->judges_at_sockets());
+    ip(world_->wire.guarded, "link del mv0"); // it may have been moved
+    lonely.leave();
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    EXPECT_TRUE(datapath_->judges_at_sockets());
 }
 
 TEST_F(Ingress, ItIsPutBack)

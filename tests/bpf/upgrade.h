@@ -56,13 +56,6 @@ private:
 // What is pinned can be made another version's.
 class Upgrade : public BpfTest {
 protected:
-    [[nodiscard]] agent::DatapathOptions options(const std::string& instance = "test") const override
-    {
-        auto options = BpfTest::options(instance);
-        options.ingress = ingress_;
-        return options;
-    }
-    agent::IngressOptions ingress_{};
     [[nodiscard]] static TestPolicy policy()
     {
         return TestPolicy()

@@ -26,22 +26,14 @@ struct bh_reached {
     int is_ours;                    /* in scope */
     int stays;                      /* the packet came by lo, whatever its addresses say */
     int again;                      /* of a connection whose SYN was asked about */
+    __u8 loopback;                  /* enum bh_loopback of its source */
 };
 
-/*
- * Addresses may be of a namespace before that had the number, and of one that nobody has asked none are known. Which
- * way it came is surer, where that is known: what comes by lo from the address that it goes to is from where the kernel
- * chose (fib_result_prefsrc). From another it may be from whatever address its sender likes (IPV6_FREEBIND).
- */
+/* Which way it came is surer than addresses, where that is known. */
 static __always_inline void bh_place_arrival(struct bh_arrival* arrival, struct bh_reached reached)
 {
     struct bh_question* question = &arrival->question;
-    if (!reached.bound || reached.stays)
-        question->loopback = bh_loopback_of(&question->remote, arrival->netns);
-    else
-        question->loopback = BH_LOOPBACK_NONE;
-    if (reached.stays && question->loopback == BH_LOOPBACK_NONE && bh_is_same(&question->remote, &arrival->local))
-        question->loopback = BH_LOOPBACK_OWN;
+    question->loopback = reached.bound ? reached.loopback : bh_loopback_of(&question->remote, arrival->netns);
 }
 
 static __always_inline struct bh_listener* bh_listener_of(const struct bh_arrival* arrival, struct bh_reached reached,
@@ -125,6 +117,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
         flow = bh_find_udp_flow(key, BH_INBOUND);
     }
     if (flow) {
+        flow->within = arrival->question.loopback != BH_LOOPBACK_NONE;
         bh_settle_udp_flow(flow, arrival->question.control.generation,
                            !arrival->by_process && !arrival->answer.on_time &&
                                arrival->question.loopback != BH_LOOPBACK_OWN && !bh_is_ours(&arrival->question.remote));

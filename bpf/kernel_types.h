@@ -24,6 +24,25 @@ typedef struct {
     struct net* net;
 } possible_net_t;
 
+struct net_device {
+    possible_net_t nd_net;
+    unsigned int flags;
+    unsigned long priv_flags; /* 32 bits of something */
+    void* rx_handler;         /* who takes its frames: macvlan, a bridge, a bond, MACsec */
+    void* vlan_info;          /* VLANs stand on it */
+};
+
+enum netdev_priv_flags { IFF_TEAM_PORT = 1 << 13 };
+
+struct dst_entry {
+    struct net_device* dev;
+};
+
+struct sk_buff {
+    struct net_device* dev;
+    unsigned long _skb_refdst; /* of a struct dst_entry; bit 0: no reference is held */
+};
+
 typedef struct {
     __u32 val;
 } kuid_t;
@@ -91,6 +110,7 @@ struct task_struct {
     int pid;
     int tgid;
     struct sched_entity se;
+    unsigned int flags;
     struct mm_struct* mm;
     const struct cred* cred;
     struct css_set* cgroups;
@@ -142,6 +162,7 @@ struct sock {
     __u16 sk_protocol;
     struct socket* sk_socket;
     struct sock_cgroup_data sk_cgrp_data;
+    void* sk_bpf_storage;
 };
 
 struct inet_sock {

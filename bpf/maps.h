@@ -263,6 +263,32 @@ struct {
     __type(value, __u8);
 } bh_own_elsewhere SEC(".maps");
 
+#define BH_ASKED_PEERS 4 /* that a socket has had last */
+
+/*
+ * What the doors were asked about a socket that connects by UDP. That a packet goes to its socket's peer does not say
+ * it: send(2) holds no lock, and may take the address of one peer and the port of the next (udp_sendmsg,
+ * udpv6_sendmsg). Written under the socket's lock.
+ */
+struct bh_asked {
+    __u32 writes; /* odd while one is under way */
+    __u16 port[BH_ASKED_PEERS];
+    struct bh_address address[BH_ASKED_PEERS];
+    /*
+     * It was let go to an address of its namespace's own, in another namespace than the agent's, whose administrator
+     * may route that elsewhere, and take it away before a packet leaves.
+     */
+    __u32 to_own;
+};
+
+/* One row a socket, and gone with it. */
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct bh_asked);
+} bh_asked_peers SEC(".maps");
+
 /* Set while the guard asks for a socket: sk_lookup is run by that, and must not take it for an arrival. Writer: kernel.
  */
 struct {

@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_BPF_OUTBOUND_H
 #define BULKHEAD_BPF_OUTBOUND_H
 
+#include "bpf/asked_peers.h"
 #include "bpf/denials.h"
 #include "bpf/listeners.h"
 #include "bpf/loopback.h"
@@ -97,6 +98,31 @@ static __always_inline void bh_judge_departure(struct bpf_sock_addr* ctx, struct
             bh_only_any_process(&question->classes);
         bh_judge(question, &departure->answer);
     }
+    bh_count_verdict(&departure->answer, BH_OUTBOUND);
+}
+
+/*
+ * Of what was let pass since it stays in its namespace, the guard must know that this is why: whoever administers the
+ * namespace may route it elsewhere. False: there is no memory, and a plane in force would refuse.
+ */
+static __always_inline int bh_may_go_to_own(struct bpf_sock_addr* ctx, const struct bh_departure* departure)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (BH_LIKELY(departure->question.loopback != BH_LOOPBACK_OWN) || !socket ||
+        bh_netns_of_context_socket(socket) == guarded_netns)
+        return 1;
+    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!asked)
+        return !bh_role_enforces(departure->question.control.active_slot, BH_OUTBOUND);
+    asked->to_own = 1;
+    return 1;
+}
+
+/* A verdict of "allowed" that cannot be kept to for want of memory. */
+static __always_inline void bh_refuse_as_full(struct bh_departure* departure)
+{
+    departure->answer.verdict = BH_DENIED;
+    departure->answer.reason = BH_REASON_FULL;
     bh_count_verdict(&departure->answer, BH_OUTBOUND);
 }
 
@@ -253,6 +279,54 @@ __noinline int bh_refuse_pretender(struct bh_departure* departure)
     return departure->answer.verdict == BH_DENIED;
 }
 
+/* A peer from before the socket's storage is as good as ever. Its lock is held, so that it is one peer. Not static. */
+__noinline int bh_add_peer_of_before(struct bpf_sock_addr* ctx)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket || socket->state != BPF_TCP_ESTABLISHED || !socket->dst_port)
+        return 0;
+    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
+    struct bh_address peer;
+    if (socket->family == BH_AF_INET6) {
+        bh_set_v6(&peer, socket->dst_ip6[0], socket->dst_ip6[1], socket->dst_ip6[2], socket->dst_ip6[3]);
+        BH_KEEP_BRANCHES_APART();
+    } else {
+        bh_set_v4(&peer, socket->dst_ip4);
+    }
+    if (asked)
+        bh_add_peer(asked, &peer, bpf_ntohs((__u16)socket->dst_port));
+    return 0;
+}
+
+/*
+ * Of UDP, before the socket gets its first peer, and before it gets another. False: there is no memory, and a plane in
+ * force would refuse.
+ */
+static __always_inline int bh_may_get_peers(struct bpf_sock_addr* ctx, const struct bh_departure* departure)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (departure->question.protocol != IPPROTO_UDP || !socket)
+        return 1;
+    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!asked)
+        return !bh_role_enforces(departure->question.control.active_slot, BH_OUTBOUND);
+    if (!asked->writes && !asked->to_own)
+        bh_add_peer_of_before(ctx);
+    return 1;
+}
+
+/* Of a connect that was let pass; nobody loses his place to one that is there. Not static: verified once. */
+__noinline int bh_note_peer(struct bpf_sock_addr* ctx, const struct bh_departure* departure)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket || !departure)
+        return 0;
+    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
+    if (asked && !bh_is_asked_peer(asked, &departure->question.remote, departure->question.port))
+        bh_add_peer(asked, &departure->question.remote, departure->question.port);
+    return 0;
+}
+
 /* connect(2), both families; question.remote and question.port are set. */
 static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -266,16 +340,21 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
                     bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure)))
         return BH_REFUSE;
-    if (BH_UNLIKELY(bh_stays_here_freely(departure, socket))) {
+    int is_kept_to = bh_may_get_peers(ctx, departure);
+    if (BH_UNLIKELY(bh_stays_here_freely(departure, socket)) && is_kept_to) {
         bh_bound_socket_connects(departure);
         return BH_PASS;
     }
 
     bh_judge_departure(ctx, departure);
+    if (BH_UNLIKELY(departure->answer.verdict != BH_DENIED && (!is_kept_to || !bh_may_go_to_own(ctx, departure))))
+        bh_refuse_as_full(departure);
     if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
         bh_tell_departure_denied(departure);
     if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
         return BH_REFUSE; /* it stays bound, and may listen yet */
+    if (question->protocol == IPPROTO_UDP && question->loopback == BH_LOOPBACK_NONE)
+        bh_note_peer(ctx, departure);
     bh_bound_socket_connects(departure);
     if (!bh_is_loopback(&question->remote)) /* of which flows are not told */
         bh_tell_departure(departure);
@@ -290,7 +369,9 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
 static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
     bh_hears_in(departure->sock, departure->local.netns);
-    if (bpf_map_lookup_elem(&bh_listeners, &departure->local))
+    const struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &departure->local);
+    if (held &&
+        (held->cookie == departure->cookie || held->sharers > 0)) /* else it is what a socket left that is gone */
         return 1;
     return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) ==
                0 ||
@@ -310,6 +391,7 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
     }
     if (flow) {
         flow->cookie = departure->cookie;
+        flow->within = departure->question.loopback != BH_LOOPBACK_NONE;
         /* Within the host each datagram is looked at: where it says that it comes from counts. */
         bh_settle_udp_flow(flow, departure->question.control.generation,
                            !departure->answer.on_time && !bh_goes_to_itself(departure) &&
@@ -350,6 +432,16 @@ __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp
     question->direction = BH_OUTBOUND;
     question->port = remote_port;
     return answer.verdict == BH_ALLOWED;
+}
+
+/* What came from an address of the namespace's own: if it still is one. */
+static __always_inline int bh_may_answer_within(struct bpf_sock_addr* ctx, struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    if (!bh_stays_in(&question->remote, departure->local.netns))
+        return 0;
+    question->loopback = bh_is_loopback(&question->remote) ? BH_LOOPBACK_ADDRESS : BH_LOOPBACK_OWN;
+    return bh_may_go_to_own(ctx, departure);
 }
 
 /*
@@ -415,7 +507,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     }
     struct bh_udp_flow* answered = bh_live_udp_flow(&key, BH_INBOUND, now);
     if (answered && (answered->heard || answered->answered) &&
-        (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered))) {
+        (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered)) &&
+        (!answered->within || bh_may_answer_within(ctx, departure))) {
         bh_reply_seen(answered, now);
         return BH_PASS;
     }
@@ -429,10 +522,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         bh_tell_departure_denied(departure);
     if (departure->answer.verdict == BH_DENIED)
         return BH_REFUSE;
-    if (!bh_note_departure(&key, flow, departure, now)) {
-        departure->answer.verdict = BH_DENIED;
-        departure->answer.reason = BH_REASON_FULL;
-        bh_count_verdict(&departure->answer, BH_OUTBOUND);
+    if (!bh_may_go_to_own(ctx, departure) || !bh_note_departure(&key, flow, departure, now)) {
+        bh_refuse_as_full(departure);
         bh_tell_departure_denied(departure);
         return BH_REFUSE;
     }

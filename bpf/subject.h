@@ -22,9 +22,15 @@ static __always_inline void bh_read_executable(struct bh_subject* subject, struc
     subject->exe_device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
+#define BH_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+
+/* Not by the inode: a file system in user space may number one 0. Asked by who runs for a socket. */
 static __always_inline int bh_is_kernel_thread(const struct bh_subject* subject)
 {
-    return subject->exe_inode == 0;
+    if (subject->exe_inode != 0)
+        return 0;
+    const struct task_struct* task = (const void*)bpf_get_current_task();
+    return (BPF_CORE_READ(task, flags) & BH_PF_KTHREAD) != 0;
 }
 
 /*

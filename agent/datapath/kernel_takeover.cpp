@@ -105,7 +105,7 @@ Status KernelDatapath::replace_doors()
     parts_.namespaces.know_addresses();
     BULKHEAD_TRY(parts_.attachments,
                  Attachments::make(parts_.pins, parts_.where, *parts_.skeleton, parts_.ingress.hooks(), halfway));
-    parts_.ingress.begin(parts_.pins);
+    parts_.ingress.begin(parts_.pins, *parts_.attachments);
     return {};
 }
 

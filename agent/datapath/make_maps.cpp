@@ -30,8 +30,29 @@ UniqueFd load_types(const bpf_object* object)
     return UniqueFd(::fcntl(btf__fd(types.get()), F_DUPFD_CLOEXEC, 0));
 }
 
+// What the kernel insists on knowing of a storage: that its key is a number, and how large its value is.
+Result<UniqueFd> make_storage(const bpf_map* map)
+{
+    const std::unique_ptr<btf, decltype(&btf__free)> types(btf__new_empty(), btf__free);
+    const int number = types ? btf__add_int(types.get(), "int", sizeof(int), BTF_INT_SIGNED) : -ENOMEM;
+    const int value = number > 0 ? btf__add_struct(types.get(), "value", bpf_map__value_size(map)) : number;
+    if (value < 0 || btf__load_into_kernel(types.get()) != 0)
+        return fail_errno(errno, fmt::format("describe the map {}", bpf_map__name(map)));
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = bpf_map__map_flags(map));
+    options.btf_fd = static_cast<__u32>(btf__fd(types.get()));
+    options.btf_key_type_id = static_cast<__u32>(number);
+    options.btf_value_type_id = static_cast<__u32>(value);
+    UniqueFd made(::bpf_map_create(bpf_map__type(map), bpf_map__name(map), bpf_map__key_size(map),
+                                   bpf_map__value_size(map), 0, &options));
+    if (!made)
+        return fail_errno(errno, fmt::format("make the map {}", bpf_map__name(map)));
+    return made;
+}
+
 Result<UniqueFd> make_map(const bpf_map* map, int inner, int types)
 {
+    if (bpf_map__type(map) == BPF_MAP_TYPE_SK_STORAGE)
+        return make_storage(map);
     LIBBPF_OPTS(bpf_map_create_opts, options);
     options.map_flags = bpf_map__map_flags(map);
     options.map_extra = bpf_map__map_extra(map);

@@ -97,7 +97,7 @@ Status attach_all(KernelDatapath::Parts& parts, const PinnedMaps& before)
 {
     BULKHEAD_TRY(parts.attachments, Attachments::make(parts.pins, parts.where, *parts.skeleton, parts.ingress.hooks(),
                                                       [] { return Status(); }));
-    parts.ingress.begin(parts.pins);
+    parts.ingress.begin(parts.pins, *parts.attachments);
     BULKHEAD_CHECK(parts.guard.follow_addresses());
     if (const auto gates = parts.namespaces.take_over(); !gates)
         log_error("{}", gates.error().message); // what they call goes on

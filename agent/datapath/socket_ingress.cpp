@@ -36,13 +36,16 @@ Hook SocketIngress::hook() const
 
 std::vector<Hook> SocketIngress::hooks() const
 {
-    return wanted_ && loaded_ ? std::vector<Hook>{hook()} : std::vector<Hook>{};
+    return options_.attach && options_.always ? std::vector<Hook>{hook()} : std::vector<Hook>{};
 }
 
-void SocketIngress::begin(const PinFolder& pins) const
+void SocketIngress::begin(const PinFolder& pins, Attachments& attachments) const
 {
-    if (wanted_)
+    if (wanted_) {
+        if (const auto attached = loaded_ ? attachments.add(hook()) : Status(); !attached)
+            log_error("{}", attached.error().message);
         return;
+    }
     const std::string pin = pins.link(pin_name);
     if (const UniqueFd link(bpf_obj_get(pin.c_str())); link)
         (void)bpf_link_detach(link.get()); // also where somebody holds it

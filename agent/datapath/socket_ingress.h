@@ -22,10 +22,11 @@ public:
     // Before the first program acts. Fails where it is wanted always and cannot be loaded. Where an agent before has
     // attached it and ours cannot be loaded, that is told, and tried again by follow().
     [[nodiscard]] Status prepare(const PinFolder& pins);
-    // What is to be attached with the doors, and as they are: for good, or none of them.
+    // What is to be attached with the doors, and as they are: all, or none of them.
     [[nodiscard]] std::vector<Hook> hooks() const;
-    // When the doors act: takes away what an agent before has attached where it is not wanted.
-    void begin(const PinFolder& pins) const;
+    // When the doors act: goes on with what an agent before has attached, or takes it away where it is not wanted. What
+    // fails is told, and tried again by follow().
+    void begin(const PinFolder& pins, Attachments& attachments) const;
     // `needed`: packets may come to such namespaces past the guard.
     [[nodiscard]] Status follow(bool needed, Attachments& attachments);
     // Ours, or that of an agent before.

@@ -9,14 +9,48 @@
 #include "bpf/guard/neighbours.h"
 
 /*
- * Left on a packet that was let pass where it entered. What carries it before that has it from tc of another namespace,
- * whose root may set it (sch_dsmark, until Linux 6.3; programs).
+ * Left on a packet that was let pass where it entered. Whoever administers another namespace can leave the same there
+ * (the class of a filter, tc_run() in net/core/dev.c; programs): so it says nothing on what comes from outside, nor on
+ * what another namespace has routed, or bridged, to an interface of its own that stands on one of this namespace's.
  */
 #define BH_JUDGED_MARK 0xb1cd
 
+static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* skb)
+{
+    const struct sk_buff* packet = NULL; /* as in bh_kernel_socket() */
+    bpf_probe_read_kernel(&packet, sizeof(packet), &skb);
+    return packet;
+}
+
+#define BH_IFF_SLAVE 0x800 /* include/uapi/linux/if.h: of a bond */
+
+/* What has no route any more (a bond and MACsec drop it, a flow table needs none) has gone through this namespace's. */
+static __always_inline int bh_has_no_other_source(const struct net_device* device)
+{
+    if (BPF_CORE_READ(device, flags) & BH_IFF_SLAVE)
+        return 1; /* nothing but the bond can stand on it, which is guarded */
+    if (bpf_core_enum_value_exists(enum netdev_priv_flags, IFF_TEAM_PORT) &&
+        (BPF_CORE_READ_BITFIELD_PROBED(device, priv_flags) &
+         bpf_core_enum_value(enum netdev_priv_flags, IFF_TEAM_PORT)))
+        return 1;
+    return !BPF_CORE_READ(device, rx_handler) &&
+           !(bpf_core_field_exists(device->vlan_info) && BPF_CORE_READ(device, vlan_info));
+}
+
+#define BH_ETH_P_MACSEC 0x88e5
+
+static __noinline int bh_was_routed_here(struct __sk_buff* skb)
+{
+    const struct sk_buff* packet = bh_kernel_packet(skb);
+    const struct dst_entry* route = (const void*)(BPF_CORE_READ(packet, _skb_refdst) & ~1ul);
+    if (route)
+        return BPF_CORE_READ(route, dev, nd_net.net, ns.inum) == guarded_netns;
+    return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(BPF_CORE_READ(packet, dev));
+}
+
 static __always_inline int bh_was_judged(struct __sk_buff* skb)
 {
-    return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK;
+    return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK && bh_was_routed_here(skb);
 }
 
 /* `bridged`: it stays on its link, so that link control is what it says. What is routed does not (RFC 4861). */

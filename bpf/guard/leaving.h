@@ -40,6 +40,10 @@ static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
     return scope_is_root || bpf_skb_ancestor_cgroup_id(skb, scope_level) == scope_cgroup;
 }
 
+#define BH_ETH_P_TIPC 0x88ca
+#define BH_ETHERNET_LEAST 60  /* without its checksum (IEEE 802.3) */
+#define BH_ETHERNET_PADDING 6 /* what IPv4 and TCP without options lack to that */
+
 /* What a packet is compared with: the socket that it is of. */
 struct bh_sender {
     __u32 family, protocol, type, port;
@@ -47,6 +51,7 @@ struct bh_sender {
     __u32 binds_anywhere;
     __u32 netns;
     __u16 remote_port; /* 0: not connected */
+    const struct bh_asked* asked; /* NULL: nothing */
     struct bh_address remote;
 };
 static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh_sender* sender)
@@ -55,8 +60,11 @@ static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh
     if (bh_keeps_the_link_up(packet))
         return BH_GUARD_PASS;
     if (packet->kind == BH_FRAME_OTHER) {
-        /* PPPoE, MACsec, MPLS leave the inner packet's socket on the frame; that was judged on its own device. */
-        if (sender->family != BH_AF_PACKET && sender->type != BH_SOCK_RAW)
+        /*
+         * PPPoE, MACsec, MPLS leave the inner packet's socket on the frame; that was judged on its own device. Sockets
+         * of other families make such frames themselves, some of them anybody's (AF_PPPOX).
+         */
+        if (sender->family == BH_AF_INET || sender->family == BH_AF_INET6)
             return BH_GUARD_PASS;
         work->headless = 1;
         return bh_refuse_packet(BH_OUTBOUND);
@@ -77,7 +85,8 @@ static __always_inline int bh_begins(const struct bh_packet* packet)
     return packet->protocol != IPPROTO_TCP || (packet->tcp_flags & BH_TCP_SYN);
 }
 
-/* sendto(2) on a connected socket: the door was asked about another peer, and the conversation is known. */
+/* sendto(2) on a socket that is or was connected: the door was asked about it, and the conversation is known.
+ */
 static __noinline int bh_is_known_conversation(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     struct bh_udp_flow_key key = {.remote = packet->destination,
@@ -85,17 +94,35 @@ static __noinline int bh_is_known_conversation(const struct bh_packet* packet, c
                                   .local_port = packet->source_port,
                                   .netns = sender->netns};
     __u64 now = bpf_ktime_get_ns();
-    return bh_live_udp_flow(&key, BH_OUTBOUND, now) || bh_live_udp_flow(&key, BH_INBOUND, now);
+    const struct bh_udp_flow* asked = bh_live_udp_flow(&key, BH_OUTBOUND, now);
+    if (asked && !asked->within)
+        return 1;
+    /* Heard of by a process: one is begun by errors, too, that speak of what was sent (udpv6_err). */
+    const struct bh_udp_flow* heard = bh_live_udp_flow(&key, BH_INBOUND, now);
+    return heard && !heard->within && (heard->heard || heard->answered);
 }
 
-/* False: something (a rule of netfilter's) sends it elsewhere than the door was asked about. */
+static __always_inline int bh_connection_goes_where_it_was_sent(const struct bh_packet* packet,
+                                                                const struct bh_sender* sender)
+{
+    if (sender->asked && sender->asked->to_own)
+        return 0;
+    return packet->headless || !bh_begins(packet) || sender->remote_port == 0 ||
+           (packet->destination_port == sender->remote_port && bh_is_same(&packet->destination, &sender->remote));
+}
+
+/* False: something (a rule of netfilter's, another peer's port) sends it elsewhere than the door was asked about. */
 static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* packet, const struct bh_sender* sender)
 {
-    if (packet->headless || sender->remote_port == 0 || !bh_begins(packet))
+    if (packet->protocol == IPPROTO_TCP)
+        return bh_connection_goes_where_it_was_sent(packet, sender);
+    if (packet->headless)
+        return !sender->asked || sender->remote_port == 0 || bh_is_asked_peer(sender->asked, &packet->destination, 0);
+    if (sender->asked ? bh_is_asked_peer(sender->asked, &packet->destination, packet->destination_port)
+                      : sender->remote_port == 0 || (packet->destination_port == sender->remote_port &&
+                                                     bh_is_same(&packet->destination, &sender->remote)))
         return 1;
-    if (packet->destination_port == sender->remote_port && bh_is_same(&packet->destination, &sender->remote))
-        return 1;
-    return packet->protocol == IPPROTO_UDP && bh_is_known_conversation(packet, sender);
+    return bh_is_known_conversation(packet, sender);
 }
 
 /* With options or extension headers, from a socket that may bind anywhere and did not, or with sendto(2). */
@@ -116,8 +143,12 @@ static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* pack
 static __noinline int bh_sent_by_socket(struct __sk_buff* skb, const struct bh_sender* sender,
                                         struct bh_guard_work* work)
 {
-    if (!bh_sender_is_in_scope(skb) || bh_is_ordinary_after_all(&work->packet, sender))
+    if (!bh_sender_is_in_scope(skb))
         return BH_GUARD_PASS;
+    if (bh_is_ordinary_after_all(&work->packet, sender)) {
+        bh_expect_fragments(work);
+        return BH_GUARD_PASS;
+    }
     bh_identify_sender(skb);
     bh_take_as_first(work);
     return bh_judge_frame(work, sender);
@@ -154,6 +185,32 @@ static __always_inline int bh_is_unwanted_answer(struct __sk_buff* skb, struct b
     return bh_answers_refused_attempt(work, &packet->destination, work->quoted.destination_port, IPPROTO_UDP);
 }
 
+/* A segment with data. Where its header cannot be read, it has; what fills up an Ethernet frame is none. */
+static __always_inline int bh_carries_data(struct __sk_buff* skb, const struct bh_packet* packet)
+{
+    __u8 words;
+    if (bpf_skb_load_bytes(skb, packet->transport + offsetof(struct tcphdr, ack_seq) + 4, &words, sizeof(words)))
+        return 1;
+    __u32 padding = skb->len <= BH_ETHERNET_LEAST ? BH_ETHERNET_PADDING : 0;
+    return skb->len > packet->transport + (words >> 4) * 4u + padding;
+}
+
+/*
+ * No socket at all: the kernel's resets and other segments without data (of IPv6 also those of connections that are no
+ * full socket, before Linux 6.13); what a bridge or bond sends by several ports; or a copy, of which nobody knows whose
+ * the first was (nft dup, tc).
+ */
+static __always_inline int bh_may_be_a_copy(struct __sk_buff* skb, const struct bh_packet* packet)
+{
+    if (skb->sk || packet->headless)
+        return skb->sk == NULL;
+    if (packet->protocol == IPPROTO_TCP)
+        return (bh_is_opening_segment(packet) || bh_carries_data(skb, packet)) &&
+               !bh_has_tcp_socket(skb, packet, bh_is_v4(&packet->source));
+    return packet->protocol != IPPROTO_IGMP && !bh_is_link_control(packet) &&
+           !(bh_is_icmp_error(packet) && bh_error_is_awaited(skb));
+}
+
 /*
  * The kernel's own: resets, answers of connections that are no full socket (yet, any more), answers to pings, errors,
  * neighbour discovery. What is none of these is a tunnel's, and judged.
@@ -164,18 +221,28 @@ __noinline int bh_sent_by_kernel(struct __sk_buff* skb)
     if (!work)
         return BH_GUARD_PASS;
     const struct bh_packet* packet = &work->packet;
+    /* TIPC has sockets that pass no door, and anybody may let it use an interface (tipc_nl_bearer_enable). */
+    if (packet->kind == BH_FRAME_OTHER && packet->ether_type == BH_ETH_P_TIPC && guard_namespace) {
+        bh_take_as_first(work);
+        work->headless = 1;
+        return bh_refuse_packet(BH_OUTBOUND);
+    }
     if (packet->kind == BH_FRAME_ARP || packet->kind == BH_FRAME_OTHER)
         return BH_GUARD_PASS;
     if (bh_is_unwanted_answer(skb, work))
         return BH_GUARD_DROP;
-    if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6 ||
-        packet->protocol == IPPROTO_IGMP)
-        return BH_GUARD_PASS;
     if (!guard_namespace)
+        return BH_GUARD_PASS;
+    if ((packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6 ||
+         packet->protocol == IPPROTO_IGMP) &&
+        !bh_may_be_a_copy(skb, packet))
         return BH_GUARD_PASS;
     bh_take_as_first(work);
     if (packet->kind == BH_FRAME_MALFORMED)
         return bh_refuse_packet(BH_OUTBOUND);
+    if (packet->protocol == IPPROTO_TCP && !packet->headless && !bh_is_opening_segment(packet) &&
+        bh_passes_without_state(BH_OUTBOUND, 1))
+        return BH_GUARD_PASS; /* of a machine's connection (macvtap), which the guard has not seen begin */
     return bh_judge_packet(BH_OUTBOUND);
 }
 
@@ -248,6 +315,7 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
         bh_remote_address_of(kernel, &sender.remote);
     sender.netns = bh_netns_of(kernel);
     sender.binds_anywhere = bh_source_may_be_forged(socket);
+    sender.asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
     sender.is_kernel = !(sender.protocol == IPPROTO_TCP && sender.type == BH_SOCK_STREAM) &&
                        BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);
     return bh_leaves_socket(skb, &sender, link);

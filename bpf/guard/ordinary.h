@@ -7,6 +7,7 @@
 #ifndef BULKHEAD_BPF_GUARD_ORDINARY_H
 #define BULKHEAD_BPF_GUARD_ORDINARY_H
 
+#include "bpf/asked_peers.h"
 #include "bpf/guard/packet.h"
 #include "bpf/loopback.h"
 #include "bpf/socket.h"
@@ -49,6 +50,55 @@ __noinline int bh_is_for_ourselves(struct __sk_buff* skb, __u32 link)
     return bh_stays_in(&destination, bh_netns_of_context_socket(socket));
 }
 
+/* The doors may have been asked about it (bh_asked_peers); some other program may keep storage there, too. */
+static __always_inline int bh_may_have_asked_peers(struct bpf_sock* socket)
+{
+    if (bpf_rdonly_cast) {
+        const struct sock* sock = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock));
+        return sock->sk_bpf_storage != NULL;
+    }
+    socket = bpf_sk_fullsock(socket);
+    return socket && bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0) != NULL;
+}
+
+/* Later segments, too, may be of a connection that began within another namespace: asked where that costs next to
+ * nothing. */
+static __always_inline int bh_may_be_of_another_namespace(struct bpf_sock* socket)
+{
+    return bpf_rdonly_cast && bh_netns_of_context_socket(socket) != guarded_netns && bh_may_have_asked_peers(socket);
+}
+
+/* Of a datagram of a socket with storage, whose header can be read. Not static, as bh_is_for_ourselves(). */
+__noinline int bh_goes_to_asked_peer(struct __sk_buff* skb, __u32 link)
+{
+    void* data = (void*)(long)skb->data;
+    void* end = (void*)(long)skb->data_end;
+    struct bpf_sock* socket = skb->sk;
+    struct bh_address address;
+    struct udphdr* udp;
+    if (!socket || !(socket = bpf_sk_fullsock(socket)))
+        return 0;
+    const struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
+    if (!asked)
+        return 1;
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        struct iphdr* ip = data + (link & 15);
+        if ((void*)(ip + 1) > end)
+            return 0;
+        bh_set_v4(&address, ip->daddr);
+        if (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET))
+            return bh_is_asked_peer(asked, &address, 0);
+        udp = (void*)(ip + 1);
+    } else {
+        struct ipv6hdr* ip = data + (link & 15);
+        if ((void*)(ip + 1) > end)
+            return 0;
+        __builtin_memcpy(&address, &ip->daddr, sizeof(address));
+        udp = (void*)(ip + 1);
+    }
+    return (void*)(udp + 1) <= end && bh_is_asked_peer(asked, &address, bpf_ntohs(udp->dest));
+}
+
 #define BH_STREAM_OF_TCP (BH_SOCK_STREAM << 16 | IPPROTO_TCP)
 #define BH_DATAGRAM_OF_UDP (BH_SOCK_DGRAM << 16 | IPPROTO_UDP)
 
@@ -89,7 +139,8 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         folded = ip->daddr ^ BH_V4_MARK;
         transport = ip + 1;
         if (kind == BH_DATAGRAM_OF_UDP && (ip->frag_off & bpf_htons(BH_FRAGMENT_OFFSET)))
-            return bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
+            return (!peer_port || !bh_may_have_asked_peers(socket) || bh_goes_to_asked_peer(skb, link)) &&
+                   (bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link));
         __u32 peer = socket->dst_ip4;
         asm volatile("" : "+r"(peer));
         elsewhere = ip->daddr ^ peer;
@@ -111,14 +162,19 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         struct tcphdr* tcp = transport;
         if ((void*)(tcp + 1) > end)
             return 0;
-        /* Only what begins can be from a forged source: the rest has the connection's. */
-        if (tcp->syn && (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket)))
+        /* Only what begins can be from a forged source, and elsewhere: the rest has the connection's. */
+        if (BH_LIKELY(!tcp->syn && !socket->bound_dev_if))
+            return !bh_may_be_of_another_namespace(socket);
+        if (tcp->syn &&
+            (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket) || bh_may_have_asked_peers(socket)))
             return 0;
-        return BH_LIKELY(!socket->bound_dev_if) || bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
+        return bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
     }
     struct udphdr* udp = transport;
     if ((void*)(udp + 1) > end || bpf_ntohs(udp->source) != socket->src_port ||
         (peer_port && (elsewhere || udp->dest != peer_port)) || bh_source_may_be_forged(socket))
+        return 0;
+    if (bh_may_have_asked_peers(socket) && !bh_goes_to_asked_peer(skb, link))
         return 0;
     return BH_LIKELY(bh_is_nobodys(folded)) || !bh_is_for_ourselves(skb, link);
 }

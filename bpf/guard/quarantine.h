@@ -9,7 +9,7 @@
  * Without state: a packet may pass when its exchange could have been begun here as it stands, or, a segment of TCP
  * after the first, by the other end.
  */
-__noinline int bh_quarantine_allows(__u32 direction, __u32 also_answers)
+__noinline int bh_passes_without_state(__u32 direction, __u32 also_answers)
 {
     struct bh_guard_work* work = bh_current_work();
     if (!work)
@@ -61,7 +61,7 @@ __noinline int bh_leaves_quarantine(__u32 made_by_kernel)
     if (made_by_kernel && packet->protocol == IPPROTO_TCP && (packet->tcp_flags & BH_TCP_RST))
         return BH_GUARD_PASS; /* sessions that are cut: the other end is told */
     __u32 also_answers = made_by_kernel && packet->protocol == IPPROTO_TCP && !bh_is_opening_segment(packet);
-    return bh_quarantine_allows(BH_OUTBOUND, also_answers) ? BH_GUARD_PASS : bh_quarantine_refuses(BH_OUTBOUND);
+    return bh_passes_without_state(BH_OUTBOUND, also_answers) ? BH_GUARD_PASS : bh_quarantine_refuses(BH_OUTBOUND);
 }
 
 __noinline int bh_enters_quarantine(void)
@@ -73,8 +73,8 @@ __noinline int bh_enters_quarantine(void)
     if (bh_keeps_the_link_up(packet) ||
         (packet->kind == BH_FRAME_IP && (bh_is_link_control(packet) || bh_is_path_mtu(packet))))
         return BH_GUARD_PASS;
-    return bh_quarantine_allows(BH_INBOUND, !bh_is_opening_segment(packet)) ? BH_GUARD_PASS
-                                                                            : bh_quarantine_refuses(BH_INBOUND);
+    return bh_passes_without_state(BH_INBOUND, !bh_is_opening_segment(packet)) ? BH_GUARD_PASS
+                                                                               : bh_quarantine_refuses(BH_INBOUND);
 }
 
 #endif

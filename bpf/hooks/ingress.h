@@ -44,6 +44,25 @@ static __always_inline int bh_is_for_a_group(const struct bpf_sock* socket, cons
 }
 
 /*
+ * Of the packet that is looked at and came by lo. Addresses may be of a namespace before that had the number, and of
+ * one that nobody has asked none are known; but what comes from the address that it goes to is from where the kernel
+ * chose (fib_result_prefsrc). From another it may be from whatever address its sender likes (IPV6_FREEBIND). Not
+ * static, and without pointers: verified once, also before Linux 5.12.
+ */
+__noinline int bh_loopback_by_lo(__u32 netns)
+{
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return BH_LOOPBACK_NONE;
+    struct bh_address source = work->packet.source;
+    BH_KEEP_COPY(&source);
+    int loopback = bh_loopback_of(&source, netns);
+    if (loopback == BH_LOOPBACK_NONE && bh_is_same(&source, &work->packet.destination))
+        return BH_LOOPBACK_OWN;
+    return loopback;
+}
+
+/*
  * The inbound door's verdict about a packet and the socket that it reaches. Protocol and port are the socket's: it may
  * be given what was sent to another port (a transparent proxy), or within UDP to a tunnel's (fou_udp_recv).
  */
@@ -71,10 +90,19 @@ static __always_inline int bh_may_reach(struct __sk_buff* skb, const struct bpf_
     arrival.local = packet->destination;
     arrival.by_wire = skb->ifindex != BH_LOOPBACK_INDEX;
     arrival.remote_port = as_sent ? packet->source_port : 0;
+    struct {
+        __u32 stays, again, loopback;
+    } how = {};
+    how.stays = !arrival.by_wire;
+    how.again = as_sent && packet->protocol == IPPROTO_TCP && !bh_is_opening_segment(packet);
+    if (!arrival.by_wire)
+        how.loopback = (__u32)bh_loopback_by_lo(netns);
+    bh_forget_values(&how, sizeof(how));
     struct bh_reached reached = {.bound = &bound,
                                  .is_ours = 1,
-                                 .stays = !arrival.by_wire,
-                                 .again = as_sent && packet->protocol == IPPROTO_TCP && !bh_is_opening_segment(packet)};
+                                 .stays = (int)how.stays,
+                                 .again = (int)how.again,
+                                 .loopback = (__u8)how.loopback};
     bh_forget_values(&bound, sizeof(bound));
     bh_forget_values(&arrival, sizeof(arrival));
     return bh_arrival_verdict(&arrival, reached) == SK_PASS ? BH_SOCKET_TAKES : BH_SOCKET_REFUSES;

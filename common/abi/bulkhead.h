@@ -271,7 +271,7 @@ struct bh_udp_flow {
     __u64 cookie;     /* of the local socket: that sent last (outbound), that the listener table has (inbound) */
     __u32 generation; /* of the planes that last let a datagram pass, and BH_UDP_SETTLED: of one store */
     __u8 direction;   /* who began */
-    __u8 pad;
+    __u8 within;      /* the peer is an address of the namespace's own, or was when a datagram last passed */
     __u8 answered; /* the other side has sent something, too */
     __u8 heard;    /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
     struct bh_subject subject;

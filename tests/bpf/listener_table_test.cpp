@@ -3,10 +3,12 @@
 // table does not know is not judged.
 #include "tests/bpf/fixture.h"
 
+#include <bpf/bpf.h>
 #include <netinet/in.h>
 #include <sched.h>
 
 #include <cerrno>
+#include <optional>
 
 namespace bulkhead::test {
 namespace {
@@ -159,6 +161,49 @@ TEST_F(ListenerTable, ABindThatFindsNoRoomFails)
         }
         EXPECT_EQ(refused, EPERM);
         EXPECT_GT(datapath_->counters().at("listeners_full"), 0U);
+    });
+}
+
+class UnboundSenders : public ListenerTable {
+protected:
+    // Of a socket of UDP that is bound to no address; nullopt: there is none.
+    [[nodiscard]] std::optional<bh_listener> row(std::uint16_t port) const
+    {
+        const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
+        const bh_listener_key key = key_of(port);
+        bh_listener found{};
+        return bpf_map_lookup_elem(table.get(), &key, &found) == 0 ? std::optional(found) : std::nullopt;
+    }
+    [[nodiscard]] bh_listener_key key_of(std::uint16_t port) const
+    {
+        bh_listener_key key{};
+        key.address = abi_address("0.0.0.0");
+        key.port = port;
+        key.protocol = IPPROTO_UDP;
+        key.netns = world_->wire.guarded.inode();
+        return key;
+    }
+};
+
+// A socket that sent unbound loses its port when it is disconnected, which no hook shows.
+TEST_F(UnboundSenders, TakeThePlaceOfWhatAnotherLeft)
+{
+    guarded([&] {
+        const auto socket = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+        const auto port = port_of(socket);
+        auto left = row(port);
+        ASSERT_TRUE(left);
+        left->cookie = 12345;
+        left->owner.uid = 4321;
+        const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
+        const bh_listener_key key = key_of(port);
+        ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*left, BPF_ANY), 0);
+        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+        const auto now = row(port);
+        ASSERT_TRUE(now);
+        EXPECT_EQ(now->cookie, cookie_of(socket));
+        EXPECT_NE(now->owner.uid, 4321U);
     });
 }
 

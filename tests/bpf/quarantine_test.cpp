@@ -2,6 +2,7 @@
 // What XDP does for a host in quarantine: the guard's work, earlier, and nothing else.
 #include "tests/bpf/fixture.h"
 #include "tests/bpf/frames.h"
+#include "tests/bpf/runner.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -191,22 +192,6 @@ TEST_F(QuarantineTest, XdpFollowsInterfaces)
     EXPECT_EQ(datapath_->early_drop_interfaces(), wire);
 }
 
-// A program that is attached to an interface of the guarded namespace, run on a frame without being there.
-class Runner {
-public:
-    explicit Runner(std::uint32_t id) : program_(bpf_prog_get_fd_by_id(id)) {}
-    [[nodiscard]] bool there() const { return static_cast<bool>(program_); }
-    int operator()(const std::string& frame) const
-    {
-        LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame.data(), .data_size_in = static_cast<__u32>(frame.size()),
-                    .repeat = 1);
-        return bpf_prog_test_run_opts(program_.get(), &run) == 0 ? static_cast<int>(run.retval) : -EINVAL;
-    }
-
-private:
-    UniqueFd program_;
-};
-
 class RandomFrames {
 public:
     explicit RandomFrames(unsigned seed) : random_(seed) {}
@@ -276,13 +261,10 @@ TEST_F(QuarantineTest, XdpDropsNothingThatTheGuardLetsPass)
 {
     quarantine();
     const int index = index_of("bh0");
-    const UniqueFd pin(bpf_obj_get(fmt::format("{}/links/guard_{}_in", agent::pin_folder(options()), index).c_str()));
-    if (!pin)
+    const auto found = guard_of(agent::pin_folder(options()), index, "in");
+    if (!found)
         GTEST_SKIP() << "this kernel has no tcx, whose link names the guard's program";
-    bpf_link_info link{};
-    __u32 size = sizeof(link);
-    ASSERT_EQ(bpf_obj_get_info_by_fd(pin.get(), &link, &size), 0);
-    const Runner guard(link.prog_id), early(xdp_of(index));
+    const Runner &guard = *found, early(xdp_of(index));
     ASSERT_TRUE(guard.there() && early.there());
 
     const auto seed = std::random_device{}();

@@ -12,7 +12,8 @@ from harness import namespaces
 from harness.lab import wait_until
 
 from . import calls, packets
-from .case import ALLOWED, EvasionTest, hear
+from .case import ALLOWED, hear
+from .inner import SECOND4, InnerTest
 from .test_processes import CLONE_NEWNET
 from .wire import Wire
 
@@ -20,26 +21,13 @@ TUNSETIFF, IFF_TUN, IFF_TAP, IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
 INNER4, GATEWAY4 = "10.88.0.2", "10.88.0.1"
 
 
-class Devices(EvasionTest):
+class Devices(InnerTest):
     @classmethod
     def arrange(cls):
         super().arrange()
         cls.attacker.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
                          "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", daemon=True).check()
         cls.peer.run("ip", "route", "add", "10.88.0.0/24", "via", cls.attacker.ip4, daemon=True).check()
-        cls.inner = cls.attacker.netns + "-inner"
-        namespaces.add(cls.inner)
-        cls.addClassCleanup(namespaces.delete, cls.inner)
-
-    def inside(self, function, *arguments):
-        """As a process of the attacker that has gone into the inner namespace."""
-        def enter_and_do():
-            namespaces.enter(self.inner)
-            return function(*arguments)
-        return self.attempt(enter_and_do)
-
-    def link(self, *commands):
-        namespaces.batch(self.attacker.netns, commands)
 
     def veth(self):
         self.link(f"link add v0 type veth peer name eth9 netns {self.inner}", f"addr add {GATEWAY4}/24 dev v0",
@@ -47,17 +35,6 @@ class Devices(EvasionTest):
         self.addCleanup(self.link, "link del v0")
         namespaces.batch(self.inner, [f"addr add {INNER4}/24 dev eth9", "link set eth9 up",
                                       f"route add default via {GATEWAY4}"])
-
-    def send_udp(self, address, port):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-            opened.sendto(self.mark, (address, port))
-
-    def send_raw(self, packet, address):
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as opened:
-            opened.sendto(packet, (address, 0))
-
-    def raw(self, source, port):
-        return packets.ipv4(source, self.peer.ip4, 17, packets.udp(source, self.peer.ip4, 4444, port, self.mark))
 
     def test_veth_into_a_new_namespace(self):
         """The socket meets the door there too; what is made by hand is judged where the host forwards it."""
@@ -80,17 +57,12 @@ class Devices(EvasionTest):
 
     def test_macvlan_in_a_new_namespace(self):
         """Out by a second identity on the wire."""
-        try:
-            self.link(f"link add mv0 link eth0 type macvlan mode bridge", f"link set mv0 netns {self.inner}")
-        except Exception as error:  # noqa: BLE001 - ip(8) says that there is no such type
-            self.skipTest(f"no macvlan here: {error}")
-        namespaces.batch(self.inner, ["addr add 10.77.0.88/24 dev mv0", "link set mv0 up"])
-        self.addCleanup(namespaces.batch, self.inner, ["link del mv0"])
+        self.macvlan()
         self.assertEqual(self.inside(self.send_udp, self.peer.ip4, self.port), "EPERM")
         self.recorded_outbound("udp")
         self.nothing_arrived()
         self.next_attempt()
-        self.assertIn(self.inside(self.send_raw, self.raw("10.77.0.88", self.port), self.peer.ip4), ("", "ENOBUFS"))
+        self.assertIn(self.inside(self.send_raw, self.raw(SECOND4, self.port), self.peer.ip4), ("", "ENOBUFS"))
         self.recorded(protocol="udp", dst__ip=self.peer.ip4, dst__port=self.port)
         self.nothing_arrived()
 

@@ -4,6 +4,7 @@
 import socket
 import time
 
+from . import calls
 from .case import ALLOWED, EvasionTest
 
 TABLE = "evasion"
@@ -44,6 +45,22 @@ class Rewritten(EvasionTest):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
                 opened.connect((self.peer.ip4, 7001))
                 opened.send(self.mark)
+        self.translate(f"ip daddr {self.peer.ip4} udp dport 7001")
+        self.attempt(attack)
+        self.denied_where_it_goes("udp")
+
+    def test_datagrams_of_a_socket_whose_peer_changed(self):
+        """Between address and port, which send(2) reads one after the other: a port of one peer and another's address."""
+        def attack():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+                opened.bind((self.attacker.ip4, 5555))
+                opened.connect(("127.0.0.1", 9))
+                opened.connect((self.peer.ip4, 7001))
+                calls.disconnect(opened)
+                opened.sendto(self.mark, (self.peer.ip4, 7001))
+        self.permitted(attack)
+        self.wire.wait(content=self.mark, port=7001)
+        self.next_attempt()
         self.translate(f"ip daddr {self.peer.ip4} udp dport 7001")
         self.attempt(attack)
         self.denied_where_it_goes("udp")

@@ -13,6 +13,7 @@ SECOND_GUEST = {4: "10.99.0.4", 6: "fd99::4"}
 CONTAINER = {4: "10.99.0.5", 6: "fd99::5"}  # in a machine, by an interface of its own
 FRIEND = {4: "10.99.0.2", 6: "fd99::2"}  # whom the policy allows
 STRANGER = {4: "10.99.0.3", 6: "fd99::3"}
+ETH_P_ALL = 3
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -61,6 +62,21 @@ def connect(version, source, port, timeout=15, guest=GUEST):
             return "silence"
         except OSError as error:
             return str(error)
+
+
+def frames(cable, kind, seconds):
+    """How many frames of an ethertype come by a cable in this time."""
+    count, end = 0, time.monotonic() + seconds
+    # All of them: a bridge takes its ports' frames before those are asked who want one kind.
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as packets:
+        packets.bind((cable, ETH_P_ALL))
+        while (left := end - time.monotonic()) > 0:
+            packets.settimeout(left)
+            try:
+                count += packets.recv(2048)[12:14] == kind.to_bytes(2, "big")
+            except TimeoutError:
+                break
+    return count
 
 
 def ask(version, source, port, timeout=15, guest=GUEST):

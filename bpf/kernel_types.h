@@ -29,10 +29,22 @@ struct net_device {
     unsigned int flags;
     unsigned long priv_flags; /* 32 bits of something */
     void* rx_handler;         /* who takes its frames: macvlan, a bridge, a bond, MACsec */
-    void* vlan_info;          /* VLANs stand on it */
+    struct vlan_info* vlan_info;
 };
 
-enum netdev_priv_flags { IFF_TEAM_PORT = 1 << 13 };
+struct vlan_group {
+    unsigned int nr_vlan_devs;
+};
+
+struct vlan_info { /* also where no VLAN stands: of VLAN 0, whose frames the hardware is to let pass */
+    struct vlan_group grp;
+};
+
+enum netdev_priv_flags {
+    IFF_OVS_DATAPATH = 1 << 10,
+    IFF_TEAM_PORT = 1 << 13,
+    IFF_FAILOVER_SLAVE = 1 << 28,
+};
 
 struct dst_entry {
     struct net_device* dev;
@@ -163,6 +175,12 @@ struct sock {
     struct socket* sk_socket;
     struct sock_cgroup_data sk_cgrp_data;
     void* sk_bpf_storage;
+    struct sock_reuseport* sk_reuseport_cb;
+};
+
+struct sock_reuseport {
+    unsigned int has_conns : 1; /* of UDP: some of the group were connected */
+    void* prog;                 /* which of the group is to hear (SO_ATTACH_REUSEPORT_CBPF, _EBPF) */
 };
 
 struct inet_sock {
@@ -193,7 +211,7 @@ struct mptcp_sock {
 };
 
 struct udp_sock {
-    int bulkhead_unused; /* only ever cast to struct sock */
+    int pending; /* of a datagram that is being put together, until it has been handed on */
 };
 
 struct seq_file {

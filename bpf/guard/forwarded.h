@@ -24,17 +24,29 @@ static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* 
 
 #define BH_IFF_SLAVE 0x800 /* include/uapi/linux/if.h: of a bond */
 
+#define BH_BIT_OF(name)                                                                                                \
+    (bpf_core_enum_value_exists(enum netdev_priv_flags, name) ? bpf_core_enum_value(enum netdev_priv_flags, name) : 0)
+
+/* A bond, a team, a switch (Open vSwitch) or a pair (net_failover) has it for itself, and is guarded. */
+static __always_inline int bh_is_a_port(const struct net_device* device)
+{
+    return (BPF_CORE_READ(device, flags) & BH_IFF_SLAVE) ||
+           (BPF_CORE_READ_BITFIELD_PROBED(device, priv_flags) &
+            (BH_BIT_OF(IFF_TEAM_PORT) | BH_BIT_OF(IFF_OVS_DATAPATH) | BH_BIT_OF(IFF_FAILOVER_SLAVE)));
+}
+
+static __always_inline int bh_has_vlans(const struct net_device* device)
+{
+    if (!bpf_core_field_exists(device->vlan_info))
+        return 0;
+    const struct vlan_info* info = BPF_CORE_READ(device, vlan_info);
+    return info && (!bpf_core_field_exists(info->grp) || BPF_CORE_READ(info, grp.nr_vlan_devs) > 0);
+}
+
 /* What has no route any more (a bond and MACsec drop it, a flow table needs none) has gone through this namespace's. */
 static __always_inline int bh_has_no_other_source(const struct net_device* device)
 {
-    if (BPF_CORE_READ(device, flags) & BH_IFF_SLAVE)
-        return 1; /* nothing but the bond can stand on it, which is guarded */
-    if (bpf_core_enum_value_exists(enum netdev_priv_flags, IFF_TEAM_PORT) &&
-        (BPF_CORE_READ_BITFIELD_PROBED(device, priv_flags) &
-         bpf_core_enum_value(enum netdev_priv_flags, IFF_TEAM_PORT)))
-        return 1;
-    return !BPF_CORE_READ(device, rx_handler) &&
-           !(bpf_core_field_exists(device->vlan_info) && BPF_CORE_READ(device, vlan_info));
+    return bh_is_a_port(device) || (!BPF_CORE_READ(device, rx_handler) && !bh_has_vlans(device));
 }
 
 #define BH_ETH_P_MACSEC 0x88e5

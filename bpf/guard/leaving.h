@@ -48,9 +48,9 @@ static __always_inline int bh_sender_is_in_scope(struct __sk_buff* skb)
 struct bh_sender {
     __u32 family, protocol, type, port;
     __u32 is_kernel; /* made by the kernel for itself, and no connection (NFS, MPTCP: for somebody) */
-    __u32 binds_anywhere;
+    __u32 binds_anywhere, was_corked;
     __u32 netns;
-    __u16 remote_port; /* 0: not connected */
+    __u16 remote_port;            /* 0: not connected */
     const struct bh_asked* asked; /* NULL: nothing */
     struct bh_address remote;
 };
@@ -107,8 +107,13 @@ static __always_inline int bh_connection_goes_where_it_was_sent(const struct bh_
 {
     if (sender->asked && sender->asked->to_own)
         return 0;
-    return packet->headless || !bh_begins(packet) || sender->remote_port == 0 ||
-           (packet->destination_port == sender->remote_port && bh_is_same(&packet->destination, &sender->remote));
+    if (sender->remote_port == 0)
+        return 1;
+    /* Whoever administers another namespace may have sent the answers of a connection elsewhere than it came from. */
+    if (sender->netns == guarded_netns && (packet->headless || !bh_begins(packet)))
+        return 1;
+    return bh_is_same(&packet->destination, &sender->remote) &&
+           (packet->headless || packet->destination_port == sender->remote_port);
 }
 
 /* False: something (a rule of netfilter's, another peer's port) sends it elsewhere than the door was asked about. */
@@ -116,6 +121,9 @@ static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* pac
 {
     if (packet->protocol == IPPROTO_TCP)
         return bh_connection_goes_where_it_was_sent(packet, sender);
+    /* The policy may have changed since; what it denied when it did is no conversation any more. */
+    if (sender->was_corked && sender->remote_port == 0 && !packet->headless)
+        return bh_is_known_conversation(packet, sender);
     if (packet->headless)
         return !sender->asked || sender->remote_port == 0 || bh_is_asked_peer(sender->asked, &packet->destination, 0);
     if (sender->asked ? bh_is_asked_peer(sender->asked, &packet->destination, packet->destination_port)
@@ -195,6 +203,12 @@ static __always_inline int bh_carries_data(struct __sk_buff* skb, const struct b
     return skb->len > packet->transport + (words >> 4) * 4u + padding;
 }
 
+/* What the kernel says without a socket carries nothing of anybody's; its errors have a socket of its own. */
+static __always_inline int bh_says_little(struct __sk_buff* skb, const struct bh_packet* packet)
+{
+    return packet->protocol == IPPROTO_TCP && !packet->headless && !bh_carries_data(skb, packet);
+}
+
 /*
  * No socket at all: the kernel's resets and other segments without data (of IPv6 also those of connections that are no
  * full socket, before Linux 6.13); what a bridge or bond sends by several ports; or a copy, of which nobody knows whose
@@ -207,8 +221,7 @@ static __always_inline int bh_may_be_a_copy(struct __sk_buff* skb, const struct 
     if (packet->protocol == IPPROTO_TCP)
         return (bh_is_opening_segment(packet) || bh_carries_data(skb, packet)) &&
                !bh_has_tcp_socket(skb, packet, bh_is_v4(&packet->source));
-    return packet->protocol != IPPROTO_IGMP && !bh_is_link_control(packet) &&
-           !(bh_is_icmp_error(packet) && bh_error_is_awaited(skb));
+    return !bh_is_link_control(packet) && !(bh_is_icmp_error(packet) && bh_error_is_awaited(skb));
 }
 
 /*
@@ -240,9 +253,10 @@ __noinline int bh_sent_by_kernel(struct __sk_buff* skb)
     bh_take_as_first(work);
     if (packet->kind == BH_FRAME_MALFORMED)
         return bh_refuse_packet(BH_OUTBOUND);
+    /* Of a machine's connection (macvtap), which the guard has not seen begin. Ours have sockets. */
     if (packet->protocol == IPPROTO_TCP && !packet->headless && !bh_is_opening_segment(packet) &&
-        bh_passes_without_state(BH_OUTBOUND, 1))
-        return BH_GUARD_PASS; /* of a machine's connection (macvtap), which the guard has not seen begin */
+        !bh_own_address(&packet->source) && bh_passes_without_state(BH_OUTBOUND, 1))
+        return BH_GUARD_PASS;
     return bh_judge_packet(BH_OUTBOUND);
 }
 
@@ -282,7 +296,7 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined() && guard_namespace)
-        return bh_leaves_quarantine(!skb->ingress_ifindex || skb->sk);
+        return bh_leaves_quarantine(skb->sk || (!skb->ingress_ifindex && bh_says_little(skb, &work->packet)));
     /* Connections that are no full socket yet, or any more, are the kernel's. */
     if (!skb->sk && skb->ingress_ifindex)
         return bh_forwarded(skb, 1);
@@ -315,6 +329,7 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
         bh_remote_address_of(kernel, &sender.remote);
     sender.netns = bh_netns_of(kernel);
     sender.binds_anywhere = bh_source_may_be_forged(socket);
+    sender.was_corked = sender.protocol == IPPROTO_UDP && sender.type == BH_SOCK_DGRAM && bh_was_corked(socket);
     sender.asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
     sender.is_kernel = !(sender.protocol == IPPROTO_TCP && sender.type == BH_SOCK_STREAM) &&
                        BPF_CORE_READ_BITFIELD_PROBED(kernel, sk_kern_sock);

@@ -150,14 +150,18 @@ static __noinline int bh_has_exchange(struct bh_guard_work* work)
     return bh_live_exchange(&key, work->now) != NULL;
 }
 
-/* Whether an ICMP error is about something that this host was allowed to send, or to let through. */
+/*
+ * Whether an ICMP error is about something that this host was allowed to send, or to let through. It is for who sent
+ * that (RFC 792; RFC 4443, 2.2): to anybody else it would carry whatever follows the header that it quotes.
+ */
 __noinline int bh_error_is_awaited(struct __sk_buff* skb)
 {
     struct bh_guard_work* work = bh_current_work();
     if (!work)
         return 0;
     int v4 = work->packet.protocol == IPPROTO_ICMP;
-    if (!bh_read_quoted(skb, &work->quoted, work->packet.transport + 8, v4))
+    if (!bh_read_quoted(skb, &work->quoted, work->packet.transport + 8, v4) ||
+        !bh_is_same(&work->quoted.source, &work->packet.destination))
         return 0;
     if (bh_has_exchange(work))
         return 1;

@@ -29,9 +29,9 @@ static __always_inline int bh_source_may_be_forged(const struct bpf_sock* socket
 }
 
 /*
- * What the doors took for the host's own, and let pass, leaves by no interface, unless its sender chose one: for a socket
- * (SO_BINDTODEVICE), or for a datagram (ip(7): IP_PKTINFO, IP_UNICAST_IF). Not static: what comes after it is verified
- * once, not once for each way through it.
+ * What the doors took for the host's own, and let pass, leaves by no interface, unless its sender chose one: for a
+ * socket (SO_BINDTODEVICE), or for a datagram (ip(7): IP_PKTINFO, IP_UNICAST_IF). Not static: what comes after it is
+ * verified once, not once for each way through it.
  */
 __noinline int bh_is_for_ourselves(struct __sk_buff* skb, __u32 link)
 {
@@ -61,11 +61,28 @@ static __always_inline int bh_may_have_asked_peers(struct bpf_sock* socket)
     return socket && bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0) != NULL;
 }
 
-/* Later segments, too, may be of a connection that began within another namespace: asked where that costs next to
- * nothing. */
-static __always_inline int bh_may_be_of_another_namespace(struct bpf_sock* socket)
+/*
+ * Later segments, too, of whoever administers another namespace: they may be of a connection that began within it
+ * (asked where that costs next to nothing), go elsewhere than the socket says, or to what the doors take for its own by
+ * now.
+ */
+static __always_inline int bh_may_be_given_elsewhere(struct bpf_sock* socket, __u32 elsewhere, __u32 folded)
 {
-    return bpf_rdonly_cast && bh_netns_of_context_socket(socket) != guarded_netns && bh_may_have_asked_peers(socket);
+    if (bpf_rdonly_cast)
+        return bh_netns_of_context_socket(socket) != guarded_netns &&
+               (elsewhere || !bh_is_nobodys(folded) || bh_may_have_asked_peers(socket));
+    return (elsewhere || !bh_is_nobodys(folded)) && bh_netns_of_context_socket(socket) != guarded_netns;
+}
+
+/* A datagram that was put together by several calls (MSG_MORE, UDP_CORK): the door was asked at the first of them. */
+static __always_inline int bh_was_corked(const void* socket)
+{
+    if (bpf_rdonly_cast) {
+        const struct udp_sock* udp = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct udp_sock));
+        return udp->pending != 0;
+    }
+    const struct udp_sock* udp = (const void*)bh_kernel_socket(socket);
+    return BPF_CORE_READ(udp, pending) != 0;
 }
 
 /* Of a datagram of a socket with storage, whose header can be read. Not static, as bh_is_for_ourselves(). */
@@ -163,16 +180,21 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
         if ((void*)(tcp + 1) > end)
             return 0;
         /* Only what begins can be from a forged source, and elsewhere: the rest has the connection's. */
-        if (BH_LIKELY(!tcp->syn && !socket->bound_dev_if))
-            return !bh_may_be_of_another_namespace(socket);
-        if (tcp->syn &&
-            (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket) || bh_may_have_asked_peers(socket)))
+        if (BH_LIKELY(!tcp->syn)) {
+            if (bh_may_be_given_elsewhere(socket, elsewhere | (tcp->dest ^ peer_port), folded))
+                return 0;
+            if (BH_LIKELY(!socket->bound_dev_if))
+                return 1;
+        } else if (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket) ||
+                   bh_may_have_asked_peers(socket)) {
             return 0;
+        }
         return bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);
     }
     struct udphdr* udp = transport;
     if ((void*)(udp + 1) > end || bpf_ntohs(udp->source) != socket->src_port ||
-        (peer_port && (elsewhere || udp->dest != peer_port)) || bh_source_may_be_forged(socket))
+        (peer_port && (elsewhere || udp->dest != peer_port)) || bh_source_may_be_forged(socket) ||
+        bh_was_corked(socket))
         return 0;
     if (bh_may_have_asked_peers(socket) && !bh_goes_to_asked_peer(skb, link))
         return 0;

@@ -139,6 +139,36 @@ TEST_F(GuardSenders, APeerOfBeforeStaysOne)
     EXPECT_EQ(receive(server).text, "goes on");
 }
 
+// The door was asked about it when its first part was written, and is not asked again.
+TEST_F(GuardSenders, ADatagramThatWasBegunUnderAnotherPolicyDoesNotLeave)
+{
+    const auto allows = TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "udp/53");
+    realise(allows);
+    UniqueFd server, first, second;
+    const auto begin = [] {
+        auto socket = make_socket(AF_INET, SOCK_DGRAM);
+        const Address to("10.77.0.2", 53);
+        EXPECT_EQ(::sendto(socket.get(), "a", 1, MSG_MORE, to.get(), to.size), 1);
+        return socket;
+    };
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    guarded([&] {
+        first = begin();
+        second = begin();
+    });
+    realise(allows);
+    guarded([&] { EXPECT_EQ(send_error(first, "llowed"), 0); });
+    EXPECT_EQ(receive(server).text, "allowed");
+    realise(TestPolicy().default_action(outbound, refuse));
+    const auto conversations = datapath_->udp_flows();
+    ASSERT_TRUE(conversations);
+    for (const auto& [key, flow] : *conversations)
+        ASSERT_TRUE(datapath_->forget_udp_flow(key)); // as the sessions' keeper does
+    guarded([&] { (void)send_error(second, "lso"); });
+    EXPECT_EQ(receive(server).text, "");
+    EXPECT_TRUE(wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; }));
+}
+
 // The port of one peer and the address of another, while the socket is connected to them in turn.
 class PeersInTurn : public GuardSenders {
 protected:

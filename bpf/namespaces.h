@@ -49,7 +49,7 @@ __noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
     return 0;
 }
 
-/* Called at every bind, listen and first unbound send, in the context of the process. */
+/* Called at every bind, listen, first unbound send and connect elsewhere, in the context of the process. */
 static __always_inline void bh_hears_in(const struct sock* sock, __u32 netns)
 {
     if (netns != guarded_netns)

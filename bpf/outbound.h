@@ -256,19 +256,20 @@ static __always_inline int bh_is_foreign(struct bpf_sock* socket, const struct b
     return !bh_is_own_source(source, bh_netns_of_context_socket(socket)) && !bh_is_transparent(socket);
 }
 
-/* True: a plane in force refuses it, whatever rules say. */
-__noinline int bh_refuse_pretender(struct bh_departure* departure)
+/* True: a plane in force refuses it, whatever rules say. `direction`: of what it would get past. */
+__noinline int bh_refuse_pretender(struct bh_departure* departure, __u32 direction)
 {
     if (!departure)
         return 0;
+    direction &= 1;
     struct bh_control control = departure->question.control;
     departure->question.direction = BH_OUTBOUND;
     __builtin_memset(&departure->answer, 0, sizeof(departure->answer));
-    if (bh_role_enforces(control.active_slot, BH_OUTBOUND)) {
+    if (bh_role_enforces(control.active_slot, direction)) {
         departure->answer.verdict = BH_DENIED;
         departure->answer.reason = BH_REASON_MALFORMED;
     }
-    if (bh_role_enforces(control.shadow_slot, BH_OUTBOUND)) {
+    if (bh_role_enforces(control.shadow_slot, direction)) {
         departure->answer.shadow_verdict = BH_DENIED;
         departure->answer.shadow_reason = BH_REASON_MALFORMED;
     }
@@ -327,6 +328,34 @@ __noinline int bh_note_peer(struct bpf_sock_addr* ctx, const struct bh_departure
     return 0;
 }
 
+/*
+ * Of UDP: a program chooses who of those on its port hears (SO_ATTACH_REUSEPORT_CBPF, _EBPF). It may choose one that is
+ * connected, to whom no inbound door is asked, for what comes from anybody; see bpf/hooks/setsockopt.h.
+ */
+static __always_inline int bh_hears_by_program(const struct bh_departure* departure)
+{
+    if (BH_LIKELY(!departure->sock) || departure->question.protocol != IPPROTO_UDP)
+        return 0;
+    const struct sock_reuseport* group = bh_group_of(departure->sock);
+    return BH_UNLIKELY(group != NULL) && BPF_CORE_READ(group, prog);
+}
+
+/*
+ * A connection that goes elsewhere: the socket may have tried its own namespace before. And whoever only connects is in
+ * a namespace that the agent has to know, or nobody would look at his connections when the policy changes.
+ */
+__noinline int bh_connects_elsewhere(struct bpf_sock_addr* ctx)
+{
+    struct bpf_sock* socket = ctx->sk;
+    if (!socket || bh_netns_of_context_socket(socket) == guarded_netns)
+        return 0;
+    bh_hears_in(bh_kernel_socket(socket), bh_netns_of_context_socket(socket));
+    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
+    if (asked && ctx->type == BH_SOCK_STREAM)
+        asked->to_own = 0;
+    return 0;
+}
+
 /* connect(2), both families; question.remote and question.port are set. */
 static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_departure* departure)
 {
@@ -338,7 +367,9 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     question->control = bh_read_control();
     struct bpf_sock* socket = ctx->sk;
     if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
-                    bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure)))
+                    bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure, BH_OUTBOUND)))
+        return BH_REFUSE;
+    if (BH_UNLIKELY(bh_hears_by_program(departure)) && bh_refuse_pretender(departure, BH_INBOUND))
         return BH_REFUSE;
     int is_kept_to = bh_may_get_peers(ctx, departure);
     if (BH_UNLIKELY(bh_stays_here_freely(departure, socket)) && is_kept_to) {
@@ -353,8 +384,11 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
         bh_tell_departure_denied(departure);
     if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
         return BH_REFUSE; /* it stays bound, and may listen yet */
-    if (question->protocol == IPPROTO_UDP && question->loopback == BH_LOOPBACK_NONE)
-        bh_note_peer(ctx, departure);
+    if (question->loopback == BH_LOOPBACK_NONE) {
+        bh_connects_elsewhere(ctx);
+        if (question->protocol == IPPROTO_UDP)
+            bh_note_peer(ctx, departure);
+    }
     bh_bound_socket_connects(departure);
     if (!bh_is_loopback(&question->remote)) /* of which flows are not told */
         bh_tell_departure(departure);
@@ -370,9 +404,10 @@ static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
     bh_hears_in(departure->sock, departure->local.netns);
     const struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &departure->local);
-    if (held &&
-        (held->cookie == departure->cookie || held->sharers > 0)) /* else it is what a socket left that is gone */
+    if (held && (held->cookie == departure->cookie || held->sharers > 0))
         return 1;
+    if (held) /* what a socket left that is gone; it might speak for this one yet */
+        bpf_map_delete_elem(&bh_listeners, &departure->local);
     return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) ==
                0 ||
            scope_is_root;
@@ -488,7 +523,8 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
     int connected = ctx->user_port == 0;
     if (BH_UNLIKELY(connected))
         bh_read_peer(socket, departure);
-    if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) && bh_refuse_pretender(departure)))
+    if (BH_UNLIKELY(bh_goes_to_itself(departure) && source_is_foreign(ctx) &&
+                    bh_refuse_pretender(departure, BH_OUTBOUND)))
         return BH_REFUSE;
     if (BH_UNLIKELY(connected))
         return BH_PASS; /* judged at connect(2) */

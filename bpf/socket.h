@@ -106,6 +106,12 @@ static __always_inline __u64 bh_netns_cookie_of(const struct sock* sock)
     return 0;
 }
 
+/* NULL: it shares its port with nobody (SO_REUSEPORT). */
+static __always_inline const struct sock_reuseport* bh_group_of(const struct sock* sock)
+{
+    return BPF_CORE_READ(sock, sk_reuseport_cb);
+}
+
 static __always_inline __u16 bh_local_port_of(const struct sock* sock)
 {
     return BPF_CORE_READ(sock, __sk_common.skc_num);

@@ -8,7 +8,8 @@
  * one that has ended, found by a hand that goes round. When all that the hand meets live, there is no room: the new
  * conversation passes without an entry if the planes would let its replies pass anyway, and is refused at its first
  * datagram, with the reason FULL, if they would not. What the other side of the host does (flood us with datagrams from
- * many ports) takes no room from what this side began: there are two tables.
+ * many ports) takes no room from what this side began: there are two tables. Nor does what stays on the host, to which
+ * anybody is free and which passes without an entry, take all of it: it has every other place.
  */
 #ifndef BULKHEAD_BPF_UDP_FLOWS_H
 #define BULKHEAD_BPF_UDP_FLOWS_H
@@ -174,11 +175,13 @@ __noinline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
 #define BH_NO_PLACE BH_UDP_FLOWS
 
 /* A free place, or BH_NO_PLACE. Not static: verified once, not for every way that leads here (Linux 5.6). */
-__noinline int bh_find_udp_place(__u32 direction)
+__noinline int bh_find_udp_place(__u32 direction, __u32 within)
 {
     __u64 now = bpf_ktime_get_ns();
     for (int i = 0; i < BH_UDP_HAND_STEPS; i++) {
         __u32 at = udp_hand[direction & 1]++ & (BH_UDP_FLOWS - 1);
+        if (within)
+            at &= ~1u;
         if (bh_free_udp_place((__u8)direction, at, now))
             return (int)at;
     }
@@ -186,9 +189,9 @@ __noinline int bh_find_udp_place(__u32 direction)
 }
 
 /* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
-static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction)
+static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 within)
 {
-    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction));
+    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction, within));
     if (!place)
         return 0;
     *place = *key;
@@ -206,7 +209,7 @@ static __noinline int bh_begin_udp_flow(const struct bh_udp_flow_key* key, __u64
     flow.direction = direction;
     if (subject)
         flow.subject = *subject;
-    if (!ended && !bh_take_udp_place(key, direction)) {
+    if (!ended && !bh_take_udp_place(key, direction, question->loopback != BH_LOOPBACK_NONE)) {
         bh_count(BH_COUNT_UDP_FLOWS_FULL);
         return 0;
     }

@@ -46,8 +46,9 @@ static __always_inline int bh_is_for_a_group(const struct bpf_sock* socket, cons
 /*
  * Of the packet that is looked at and came by lo. Addresses may be of a namespace before that had the number, and of
  * one that nobody has asked none are known; but what comes from the address that it goes to is from where the kernel
- * chose (fib_result_prefsrc). From another it may be from whatever address its sender likes (IPV6_FREEBIND). Not
- * static, and without pointers: verified once, also before Linux 5.12.
+ * chose (fib_result_prefsrc). From another it may be from whatever address its sender likes (IPV6_FREEBIND), but there
+ * is no connection in a peer's name with a loopback address: a sidecar's (REDIRECT) come so from the namespace's own.
+ * Not static, and without pointers: verified once, also before Linux 5.12.
  */
 __noinline int bh_loopback_by_lo(__u32 netns)
 {
@@ -57,7 +58,9 @@ __noinline int bh_loopback_by_lo(__u32 netns)
     struct bh_address source = work->packet.source;
     BH_KEEP_COPY(&source);
     int loopback = bh_loopback_of(&source, netns);
-    if (loopback == BH_LOOPBACK_NONE && bh_is_same(&source, &work->packet.destination))
+    if (loopback == BH_LOOPBACK_NONE &&
+        (bh_is_same(&source, &work->packet.destination) ||
+         (work->packet.protocol == IPPROTO_TCP && bh_is_loopback(&work->packet.destination))))
         return BH_LOOPBACK_OWN;
     return loopback;
 }

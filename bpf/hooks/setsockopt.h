@@ -2,15 +2,20 @@
 /*
  * Options by which a socket would send past the doors and the guard: source routes (a packet goes elsewhere than where
  * the door was asked about), and the two ways past an interface's egress hook (packet(7): PACKET_QDISC_BYPASS; AF_XDP's
- * transmit ring). Ancillary data of sendmsg(2) is not seen here, but by the guard.
+ * transmit ring). And one by which it would hear past them: a program that hands what comes to a port to a connected
+ * socket of the port's group, from whomever, before sk_lookup is asked (__udp4_lib_lookup; connect(2) is refused to
+ * those that have such a program already). Ancillary data of sendmsg(2) is not seen here, but by the guard.
  */
 #include "bpf/denials.h"
 #include "bpf/guard/judge.h"
 
 #define BH_SOL_IP 0
+#define BH_SOL_SOCKET 1
 #define BH_SOL_IPV6 41
 #define BH_SOL_PACKET 263
 #define BH_SOL_XDP 283
+#define BH_ATTACH_REUSEPORT_CBPF 51
+#define BH_ATTACH_REUSEPORT_EBPF 52
 #define BH_IP_OPTIONS 4
 #define BH_IPV6_2292RTHDR 5
 #define BH_IPV6_RTHDR 57
@@ -39,9 +44,21 @@ static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
     return 0;
 }
 
+static __always_inline int bh_has_connected_siblings(const struct bpf_sockopt* ctx)
+{
+    const struct bpf_sock* socket = ctx->sk;
+    if (!socket)
+        return 0;
+    const struct sock_reuseport* group = bh_group_of(bh_kernel_socket(socket));
+    return group && BPF_CORE_READ_BITFIELD_PROBED(group, has_conns);
+}
+
 static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
 {
     switch (ctx->level) {
+    case BH_SOL_SOCKET:
+        return (ctx->optname == BH_ATTACH_REUSEPORT_CBPF || ctx->optname == BH_ATTACH_REUSEPORT_EBPF) &&
+               bh_has_connected_siblings(ctx);
     case BH_SOL_IP: return ctx->optname == BH_IP_OPTIONS && bh_is_source_route_option(ctx);
     case BH_SOL_IPV6: return (ctx->optname == BH_IPV6_RTHDR || ctx->optname == BH_IPV6_2292RTHDR) && ctx->optlen > 0;
     case BH_SOL_PACKET: return ctx->optname == BH_PACKET_QDISC_BYPASS && bh_number_is_set(ctx);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -465,6 +466,25 @@ TEST_F(Ingress, ItIsPutBack)
     UniqueFd server;
     inside(*container, [&] { server = listening({"0.0.0.0", 80}); });
     EXPECT_EQ(error_from(hostile, service), EINPROGRESS);
+}
+
+// As service meshes have it: what the namespace begins is handed to a proxy in it, from an address that nobody has
+// told.
+TEST_F(Ingress, WhatASidecarTakesStaysInItsNamespace)
+{
+    reopen(always);
+    realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, permit));
+    const auto container = unknown();
+    ip(container->netns(), "link set lo up");
+    bool redirects = false;
+    inside(*container, [&] {
+        redirects = std::system("nft 'add table ip s; add chain ip s out { type nat hook output priority -100; };"
+                                " add rule ip s out tcp dport 80 redirect to :15001' 2>/dev/null") == 0;
+        const auto sidecar = listening({"127.0.0.1", 15001});
+        EXPECT_TRUE(!redirects || tcp_error({"10.78.0.2", 80}) == 0);
+    });
+    if (!redirects)
+        GTEST_SKIP() << "no nat here";
 }
 
 } // namespace

@@ -188,23 +188,26 @@ protected:
 // A socket that sent unbound loses its port when it is disconnected, which no hook shows.
 TEST_F(UnboundSenders, TakeThePlaceOfWhatAnotherLeft)
 {
-    guarded([&] {
-        const auto socket = make_socket(AF_INET, SOCK_DGRAM);
-        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-        const auto port = port_of(socket);
-        auto left = row(port);
-        ASSERT_TRUE(left);
-        left->cookie = 12345;
-        left->owner.uid = 4321;
-        const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
-        const bh_listener_key key = key_of(port);
-        ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*left, BPF_ANY), 0);
-        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-        const auto now = row(port);
-        ASSERT_TRUE(now);
-        EXPECT_EQ(now->cookie, cookie_of(socket));
-        EXPECT_NE(now->owner.uid, 4321U);
-    });
+    for (const auto state : {BH_LISTENER_BOUND, BH_LISTENER_LISTENING})
+        guarded([&] {
+            const auto socket = make_socket(AF_INET, SOCK_DGRAM);
+            ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+            const auto port = port_of(socket);
+            auto left = row(port);
+            ASSERT_TRUE(left);
+            left->cookie = 12345;
+            left->owner.uid = 4321;
+            left->state = static_cast<__u8>(state);
+            const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
+            const bh_listener_key key = key_of(port);
+            ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*left, BPF_ANY), 0);
+            ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+            const auto now = row(port);
+            ASSERT_TRUE(now);
+            EXPECT_EQ(now->cookie, cookie_of(socket));
+            EXPECT_NE(now->owner.uid, 4321U);
+            EXPECT_EQ(now->sharers, 0U);
+        });
 }
 
 } // namespace

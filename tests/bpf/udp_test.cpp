@@ -415,5 +415,19 @@ TEST_F(Udp, ShadowRefusalIsToldOnceAConversation)
     EXPECT_EQ(count(events, BH_EVENT_CONNECT), 1U);
 }
 
+// Where anybody may send as he likes, and to as many ports.
+TEST_F(Udp, WhatStaysOnTheHostLeavesRoomForTheRest)
+{
+    realise(only_resolvers());
+    guarded([&] {
+        for (int i = 0; i < 2; ++i) {
+            const auto talks = make_socket(AF_INET, SOCK_DGRAM);
+            for (std::uint16_t port = 1; port < 65'000; ++port)
+                ASSERT_NE(send_to_error(talks, {"10.77.0.1", port}), EPERM);
+        }
+        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.77.0.2", 53}), 0);
+    });
+}
+
 } // namespace
 } // namespace bulkhead::test

@@ -51,6 +51,36 @@ bool better_owner(const bh_subject& candidate, const bh_subject& current)
     return candidate.pid < current.pid;
 }
 
+using Holders = std::unordered_map<std::uint64_t, std::vector<bh_subject>>; // of sockets with several, by inode
+
+// Of a socket that hears: who called listen(2) or bind(2), as the table has it, or who is most like that one. Whoever
+// was handed the socket since must not speak for it. Pid 1 only keeps it for others.
+const bh_subject& heir_of(const bh_subject& known, const std::vector<bh_subject>& holders, const bh_subject& best)
+{
+    if (known.pid == 0 || known.pid == 1)
+        return best;
+    const auto likeness = [&known](const bh_subject& one) {
+        return (one.pid == known.pid ? 8 : 0) + (one.cgroup_id == known.cgroup_id ? 4 : 0) +
+               (one.uid == known.uid ? 2 : 0) +
+               (one.exe_inode == known.exe_inode && one.exe_device == known.exe_device ? 1 : 0);
+    };
+    const auto* heir = &best;
+    for (const auto& one : holders)
+        if (likeness(one) > likeness(*heir))
+            heir = &one;
+    return *heir;
+}
+
+// pid 0: the table does not have this socket.
+bh_subject known_owner_of(const bh_walked_socket& socket, int listeners)
+{
+    const bh_listener_key key{socket.local, socket.local_port, socket.protocol, 0, socket.netns};
+    bh_listener known{};
+    if (bpf_map_lookup_elem(listeners, &key, &known) != 0 || known.cookie != socket.cookie)
+        return {};
+    return known.owner;
+}
+
 Result<Link> attach_iterator(bpf_program* program, const char* what)
 {
     Link link(bpf_program__attach_iter(program, nullptr));
@@ -65,6 +95,7 @@ Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton, bool has_cooki
 {
     SocketWalk walk;
     walk.has_cookies_ = has_cookies;
+    walk.listeners_ = bpf_map__fd(skeleton.maps.bh_listeners);
     BULKHEAD_TRY(walk.tcp_, attach_iterator(skeleton.progs.bh_walk_tcp, "TCP sockets"));
     BULKHEAD_TRY(walk.udp_, attach_iterator(skeleton.progs.bh_walk_udp, "UDP sockets"));
     BULKHEAD_TRY(walk.owners_, attach_iterator(skeleton.progs.bh_walk_owners, "owners of sockets"));
@@ -90,10 +121,15 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
     BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
+    Holders several;
     by_inode.reserve(owners.size());
     for (const bh_walked_owner& owner : owners) {
         const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
-        if (!inserted && better_owner(owner.subject, found->second))
+        if (inserted)
+            continue;
+        auto& holders = several.try_emplace(owner.inode, 1, found->second).first->second;
+        holders.push_back(owner.subject);
+        if (better_owner(owner.subject, found->second))
             found->second = owner.subject;
     }
     std::vector<WalkedSocket> sockets;
@@ -101,6 +137,8 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
     for (const bh_walked_socket& socket : walked) {
         const auto owner = socket.inode != 0 ? by_inode.find(socket.inode) : by_inode.end();
         sockets.push_back({socket, owner != by_inode.end() ? owner->second : bh_subject{}});
+        if (const auto holders = several.find(socket.inode); holders != several.end() && owner != by_inode.end())
+            sockets.back().owner = heir_of(known_owner_of(socket, listeners_), holders->second, owner->second);
     }
     return sockets;
 }

@@ -21,6 +21,7 @@ public:
 
 private:
     Link tcp_, udp_, owners_;
+    int listeners_ = -1;
     bool has_cookies_ = false;
 };
 

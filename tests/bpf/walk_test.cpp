@@ -3,7 +3,10 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -226,6 +229,42 @@ TEST_F(Walk, ScopeIsTheEnforcedCgroupAndAllBelow)
     EXPECT_FALSE(datapath_->in_scope(world_->elsewhere.id()));
     EXPECT_FALSE(datapath_->in_scope(1));
     EXPECT_FALSE(datapath_->in_scope(~0ULL));
+}
+
+// Of those who hold a socket by now, its owner is who listens with it, not whoever was handed it.
+TEST_F(Walk, OneWhoIsHandedASocketDoesNotBecomeItsOwner)
+{
+    int numbers[2]{};
+    ASSERT_EQ(::pipe(numbers), 0);
+    const UniqueFd reader(numbers[0]), writer(numbers[1]);
+    pid_t child = -1;
+    guarded([&] {
+        child = ::fork();
+        if (child != 0)
+            return;
+        (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const auto server = listening({"10.77.0.1", 80});
+        const int number = server.get();
+        (void)!::write(writer.get(), &number, sizeof(number));
+        while (true)
+            (void)::pause();
+    });
+    int number = -1;
+    ASSERT_EQ(::read(reader.get(), &number, sizeof(number)), static_cast<ssize_t>(sizeof(number)));
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    UniqueFd ours(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
+    ASSERT_TRUE(ours);
+    ASSERT_LT(::getpid(), child);
+    const auto owner = [&] {
+        const auto found = find(cookie_of(ours));
+        return found ? found->owner.pid : 0;
+    };
+    EXPECT_EQ(owner(), static_cast<__u32>(child));
+    adopt();
+    EXPECT_EQ(owner(), static_cast<__u32>(child)) << "nor after the next look";
+    ASSERT_EQ(::kill(child, SIGKILL), 0);
+    ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+    EXPECT_EQ(owner(), static_cast<__u32>(::getpid())) << "who is left";
 }
 
 } // namespace

@@ -9,10 +9,9 @@ import time
 
 from . import packets
 from .case import ALLOWED
-from .inner import SECOND4, InnerTest
+from .inner import NOBODY4, SECOND4, InnerTest
 
 SIOCGIFHWADDR = 0x8927
-NOBODY4 = "10.77.0.99"
 
 
 class Administrators(InnerTest):
@@ -44,13 +43,7 @@ class Administrators(InnerTest):
         self.nothing_arrived()
 
     def test_a_copy_of_a_packet(self):
-        """It has no socket, and so looks like the kernel's own."""
-        said = self.administer("nft", "-f", "-", stdin=f"""table ip evasion {{
-            chain output {{ type filter hook output priority 0; ip daddr {self.peer.ip4} dup to {self.peer.ip4} device mv0; }}
-        }}""")
-        if said.code != 0:
-            self.skipTest(f"no copies here: {said.stderr}")
-        self.addCleanup(self.administer, "nft", "delete", "table", "ip", "evasion")
+        self.copy_what_is_sent(self.peer.ip4)
         opening = packets.tcp(SECOND4, self.peer.ip4, 4444, self.port)
         data = packets.tcp(SECOND4, self.peer.ip4, 4444, self.port, packets.ACK, self.mark)
         for protocol, payload in ((6, opening), (6, data), (1, packets.icmp(8, self.mark)), (1, packets.icmp(0, self.mark))):
@@ -60,33 +53,6 @@ class Administrators(InnerTest):
                 self.recorded(src__ip=SECOND4, dst__ip=self.peer.ip4)
                 self.nothing_arrived()
                 self.assertEqual(self.wire.matching(source=SECOND4, protocol=protocol), [])
-
-    def own_but_elsewhere(self, how=""):
-        """The peer's address counts as the namespace's own, where nothing is judged, and is routed to the peer."""
-        self.own()
-        self.within("rule add pref 10 lookup local", "rule del pref 0 lookup local",
-                    f"rule add pref 5 to {self.peer.ip4} lookup 100",
-                    f"route add {self.peer.ip4}/32 {how} dev mv0 src {SECOND4} table 100")
-        self.addCleanup(self.within, "rule add pref 0 lookup local", "rule del pref 10 lookup local",
-                        f"rule del pref 5 to {self.peer.ip4} lookup 100")
-
-    def own(self):
-        self.within("link set lo up", f"addr add {self.peer.ip4}/32 dev lo")
-        self.addCleanup(self.administer, "ip", "addr", "del", f"{self.peer.ip4}/32", "dev", "lo")
-        # The agent takes up the addresses of namespaces in which somebody hears.
-        hears = "import socket, time; s = socket.socket(); s.bind(('0.0.0.0', 0)); s.listen(); time.sleep(60)"
-        listener = self.attacker.start("nsenter", f"--net=/run/netns/{self.inner}", "python3", "-c", hears)
-        self.addCleanup(listener.kill)
-        time.sleep(2)
-        self.next_attempt()
-
-    def no_longer_own(self):
-        os.system(f"ip addr del {self.peer.ip4}/32 dev lo")
-        time.sleep(1.5)
-
-    def told_and_stopped(self, protocol):
-        self.recorded(protocol=protocol, dst__ip=self.peer.ip4, dst__port=self.port)
-        self.nothing_arrived()
 
     def test_the_peers_address_made_ones_own(self):
         self.hear(self.peer, socket.SOCK_STREAM, self.port)
@@ -137,17 +103,8 @@ class Administrators(InnerTest):
         self.told_and_stopped("udp")
 
     def test_a_connection_to_oneself_that_is_given_away(self):
-        """It began within the namespace, where no guard is."""
         self.own()
-
-        def attack():
-            with socket.create_server((self.peer.ip4, self.port)) as server, \
-                 socket.create_connection((self.peer.ip4, self.port), 1, (SECOND4, 0)) as client:
-                server.accept()
-                self.no_longer_own()
-                client.sendall(self.mark * 100)
-                time.sleep(1)
-        self.assertEqual(self.inside(attack), "")
+        self.assertEqual(self.inside(self.give_connection_away), "")
         self.told_and_stopped("tcp")
 
     def test_answers_to_oneself_that_are_given_away(self):

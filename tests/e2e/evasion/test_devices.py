@@ -13,7 +13,7 @@ from harness.lab import wait_until
 
 from . import calls, packets
 from .case import ALLOWED, hear
-from .inner import SECOND4, InnerTest
+from .inner import DENIED4, SECOND4, InnerTest
 from .test_processes import CLONE_NEWNET
 from .wire import Wire
 
@@ -118,6 +118,20 @@ class Devices(InnerTest):
                 self.recorded(direction="forwarded", protocol="icmp", icmp__type=3)
                 self.nothing_arrived()
 
+    def test_errors_for_somebody_else_through_the_host(self):
+        """They are for who sent what they quote, and carry more than that."""
+        self.veth()
+        self.peer_has_denied()
+        exchange = self.allowed_exchange(self.attacker.ip4)
+        self.permitted(self.send_raw, exchange["begins"], self.peer.ip4)
+        for name, quoted in exchange.items():
+            with self.subTest(name):
+                self.next_attempt()
+                packet = packets.ipv4(INNER4, DENIED4, 1, packets.icmp(3, quoted + self.mark, 1))
+                self.assertEqual(self.inside(self.send_raw, packet, DENIED4), "")
+                self.recorded(direction="forwarded", protocol="icmp", icmp__type=3, dst__ip=DENIED4)
+                self.nothing_arrived(source=INNER4, protocol=1)
+
     def test_another_protocol_by_name_on_a_device_without_frames(self):
         """On a tun device what the sender calls a packet (ARP, LLDP) is not what it is."""
         if not os.path.exists("/dev/net/tun"):
@@ -177,17 +191,15 @@ class Devices(InnerTest):
 
     def test_vxlan(self):
         """The inner address is an allowed peer's; the outer packet goes to somebody else."""
-        other = "10.77.0.66"
-        namespaces.batch(self.peer.netns, [f"addr add {other}/24 dev eth0"])
-        self.addCleanup(namespaces.batch, self.peer.netns, [f"addr del {other}/24 dev eth0"])
-        self.link(f"link add vx0 type vxlan id 5 remote {other} dstport 4789 local {self.attacker.ip4}",
+        self.peer_has_denied()
+        self.link(f"link add vx0 type vxlan id 5 remote {DENIED4} dstport 4789 local {self.attacker.ip4}",
                   "link set vx0 up", f"route add {self.peer.ip4}/32 dev vx0",
                   f"neigh add {self.peer.ip4} lladdr {self.wire.mac} dev vx0")
         self.addCleanup(self.link, "link del vx0")
         self.next_attempt()
         self.assertEqual(self.attempt(self.send_udp, self.peer.ip4, ALLOWED), "")
-        self.recorded(direction="outbound", protocol="udp", dst__ip=other, dst__port=4789)
-        self.assertEqual(self.wire.matching(target=other) + self.wire.matching(content=self.mark), [])
+        self.recorded(direction="outbound", protocol="udp", dst__ip=DENIED4, dst__port=4789)
+        self.assertEqual(self.wire.matching(target=DENIED4) + self.wire.matching(content=self.mark), [])
 
     def test_the_peers_address_made_ones_own(self):
         """What is addressed to this host's own addresses is not judged; by the interface it reaches the other's."""

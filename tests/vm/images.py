@@ -29,7 +29,7 @@ RELEASES = {
 WITH_SECURITY = ("bullseye", "bookworm", "trixie")
 PACKAGES = [
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "initramfs-tools", "zstd", "busybox", "iproute2", "iputils-ping",
-    "procps", "netbase", "python3", "ncat", "bpftool", "apt", "ca-certificates", "libbpf1",
+    "procps", "netbase", "nftables", "python3", "ncat", "bpftool", "apt", "ca-certificates", "libbpf1",
 ]  # fmt: skip
 
 

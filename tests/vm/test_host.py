@@ -42,6 +42,41 @@ allow:
     process: {{unit: shop.service}}
   - {{id: pings, from: {{cidr: [{friend4}/32, "{friend6}/128"]}}, service: icmp/echo}}
   - {{id: buys, to: {{cidr: [{friend4}/32, "{friend6}/128"]}}, service: tcp/7000}}
+  - {{id: takes-in, from: {{cidr: [10.98.1.2/32]}}, service: udp/7000}}
+  - {{id: hands-on, to: {{cidr: [10.98.2.2/32, 10.98.3.2/32]}}, service: udp/7000}}
+"""
+# A namespace whose packets leave in this host's name, by a bond and by a VLAN on it. Nobody answers there.
+ROUTER = """
+modprobe bonding && modprobe 8021q || exit 1
+set -e
+ip netns add near
+ip netns add far
+ip link add near0 type veth peer name eth0 netns near
+ip link add bond7 type bond mode active-backup miimon 100
+for i in 0 1; do
+  ip link add slave$i type veth peer name eth$i netns far
+  ip link set slave$i master bond7
+  ip -n far link set eth$i up
+done
+ip link add bond7.5 link bond7 type vlan id 5
+for one in near0/1 bond7/2 bond7.5/3; do
+  ip addr add 10.98.${one#*/}.1/24 dev ${one%/*}
+  ip link set ${one%/*} up
+  ip neigh replace 10.98.${one#*/}.2 lladdr 02:00:00:00:98:02 dev ${one%/*}
+done
+ip -n near link set eth0 up
+nft add table ip forwards
+nft 'add chain ip forwards leaving { type nat hook postrouting priority 100; }'
+nft 'add rule ip forwards leaving ip saddr 10.98.1.2 oifname "bond7*" masquerade'
+echo 1 >/proc/sys/net/ipv4/ip_forward
+"""
+NO_ROUTER = """
+echo 0 >/proc/sys/net/ipv4/ip_forward
+nft delete table ip forwards
+ip link del bond7.5
+ip link del bond7
+ip netns del near
+ip netns del far
 """
 UNIT = """[Unit]
 Description=Echo servers of {name}
@@ -292,6 +327,23 @@ class HostTest(unittest.TestCase):
             wait_for(lambda address=address: address in self.vm.run("bulkheadctl --local violations --last 50 -o json").output,
                      f"a record of what {address} was spared")  # fmt: skip
         self.vm.check("systemctl stop green && ip netns del green")
+
+    def forwarded(self, port):
+        """What arrives behind the bond of what a container has sent to there: destination -> port -> sources."""
+        gateway = json.loads(self.vm.check("ip -j link show near0"))[0]["address"]
+        program = f"python3 {GUEST_PROGRAMS}/forward.py"
+        return json.loads(self.vm.check(
+            f"ip netns exec far {program} watch 8 & sleep 4; "
+            f"ip netns exec near {program} send eth0 {gateway} 10.98.1.2 {port} 10.98.2.2 10.98.3.2; wait"))  # fmt: skip
+
+    def test_06_enforce_on_what_a_bond_and_a_vlan_forward(self):
+        """It is judged as it enters: where it leaves it is in this host's name, for which there is no rule."""
+        if self.vm.run(ROUTER).status != 0:
+            self.skipTest("no bonds or VLANs here")
+        self.vm.write(f"{GUEST_PROGRAMS}/forward.py", (HERE / "forward.py").read_text())
+        wait_for(lambda: self.forwarded(7001) == {}, "the guard stands")
+        self.assertEqual({"10.98.2.2": {"7000": ["10.98.2.1"]}, "10.98.3.2": {"7000": ["10.98.3.1"]}}, self.forwarded(7000))
+        self.vm.check(NO_ROUTER)
 
     def test_06_enforce_where_a_container_will_be(self):
         """Container engines mount a network namespace, which the agent's own mount namespace has to show."""

@@ -32,8 +32,10 @@ struct net_device {
     struct vlan_info* vlan_info;
 };
 
+/* By protocol (802.1Q, 802.1ad) and the upper bits of the number: parts of 512 devices, NULL where none is. */
 struct vlan_group {
     unsigned int nr_vlan_devs;
+    struct net_device** vlan_devices_arrays[2][8];
 };
 
 struct vlan_info { /* also where no VLAN stands: of VLAN 0, whose frames the hardware is to let pass */

@@ -43,10 +43,38 @@ static __always_inline int bh_has_vlans(const struct net_device* device)
     return info && (!bpf_core_field_exists(info->grp) || BPF_CORE_READ(info, grp.nr_vlan_devs) > 0);
 }
 
-/* What has no route any more (a bond and MACsec drop it, a flow table needs none) has gone through this namespace's. */
-static __always_inline int bh_has_no_other_source(const struct net_device* device)
+#define BH_VLAN_NUMBER 0xfff
+#define BH_VLANS_IN_A_PART 512
+#define BH_ETH_P_8021AD 0x88a8
+
+/* Tagged by a VLAN that stands in this namespace: each puts its own number on what it sends (vlan_dev_hard_start_xmit).
+ */
+static __always_inline int bh_is_of_own_vlan(struct __sk_buff* skb, const struct net_device* device)
 {
-    return bh_is_a_port(device) || (!BPF_CORE_READ(device, rx_handler) && !bh_has_vlans(device));
+    const struct vlan_info* info = BPF_CORE_READ(device, vlan_info);
+    __u32 number = skb->vlan_tci & BH_VLAN_NUMBER, of_8021ad = skb->vlan_proto == bpf_htons(BH_ETH_P_8021AD);
+    struct net_device** part = NULL;
+    const struct net_device* vlan = NULL;
+    if (!skb->vlan_present || !bpf_core_field_exists(info->grp.vlan_devices_arrays) ||
+        bpf_core_field_size(info->grp.vlan_devices_arrays) != sizeof(info->grp.vlan_devices_arrays))
+        return 0;
+    const __u64 parts = (__u64)info + bpf_core_field_offset(struct vlan_info, grp.vlan_devices_arrays);
+    bpf_probe_read_kernel(&part, sizeof(part), (void*)(parts + (of_8021ad * 8 + number / BH_VLANS_IN_A_PART) * 8));
+    bpf_probe_read_kernel(&vlan, sizeof(vlan), part + number % BH_VLANS_IN_A_PART);
+    return BPF_CORE_READ(vlan, nd_net.net, ns.inum) == guarded_netns;
+}
+
+/*
+ * What has no route any more (a bond, MACsec and a VLAN on a device that does drop it, a flow table needs none) has
+ * gone through this namespace's.
+ */
+static __always_inline int bh_has_no_other_source(struct __sk_buff* skb, const struct net_device* device)
+{
+    if (bh_is_a_port(device))
+        return 1;
+    if (BPF_CORE_READ(device, rx_handler))
+        return 0;
+    return !bh_has_vlans(device) || bh_is_of_own_vlan(skb, device);
 }
 
 #define BH_ETH_P_MACSEC 0x88e5
@@ -57,7 +85,7 @@ static __noinline int bh_was_routed_here(struct __sk_buff* skb)
     const struct dst_entry* route = (const void*)(BPF_CORE_READ(packet, _skb_refdst) & ~1ul);
     if (route)
         return BPF_CORE_READ(route, dev, nd_net.net, ns.inum) == guarded_netns;
-    return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(BPF_CORE_READ(packet, dev));
+    return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(skb, BPF_CORE_READ(packet, dev));
 }
 
 static __always_inline int bh_was_judged(struct __sk_buff* skb)

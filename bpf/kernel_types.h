@@ -32,10 +32,11 @@ struct net_device {
     struct vlan_info* vlan_info;
 };
 
-/* By protocol (802.1Q, 802.1ad) and the upper bits of the number: parts of 512 devices, NULL where none is. */
+/* By protocol (802.1Q, 802.1ad) and the upper bits of the number: parts of 512 devices, NULL where none is. BTF knows
+ * arrays of one dimension only. */
 struct vlan_group {
     unsigned int nr_vlan_devs;
-    struct net_device** vlan_devices_arrays[2][8];
+    struct net_device** vlan_devices_arrays[16];
 };
 
 struct vlan_info { /* also where no VLAN stands: of VLAN 0, whose frames the hardware is to let pass */
@@ -160,6 +161,9 @@ struct sock_common {
     __u16 skc_num;
     unsigned short skc_family;
     volatile unsigned char skc_state;
+    int skc_bound_dev_if;
+    unsigned char skc_reuse : 4;
+    unsigned char skc_reuseport : 1;
     unsigned char skc_ipv6only : 1;
     possible_net_t skc_net;
     unsigned long skc_flags;

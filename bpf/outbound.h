@@ -332,12 +332,18 @@ __noinline int bh_note_peer(struct bpf_sock_addr* ctx, const struct bh_departure
  * Of UDP: a program chooses who of those on its port hears (SO_ATTACH_REUSEPORT_CBPF, _EBPF). It may choose one that is
  * connected, to whom no inbound door is asked, for what comes from anybody; see bpf/hooks/setsockopt.h.
  */
-static __always_inline int bh_hears_by_program(const struct bh_departure* departure)
+static __always_inline int bh_hears_by_program(struct bpf_sock_addr* ctx, const struct bh_departure* departure)
 {
-    if (BH_LIKELY(!departure->sock) || departure->question.protocol != IPPROTO_UDP)
+    struct bpf_sock* socket = ctx->sk;
+    if (departure->question.protocol != IPPROTO_UDP || !socket)
         return 0;
-    const struct sock_reuseport* group = bh_group_of(departure->sock);
-    return BH_UNLIKELY(group != NULL) && BPF_CORE_READ(group, prog);
+    if (departure->sock) {
+        const struct sock_reuseport* group = bh_group_of(departure->sock);
+        return BH_UNLIKELY(group != NULL) && BPF_CORE_READ(group, prog);
+    }
+    /* Bound to an address and no port (IP_BIND_ADDRESS_NO_PORT): it may join such a group yet, after this. */
+    return BH_UNLIKELY(!bh_is_unspecified(&departure->local.address)) &&
+           BPF_CORE_READ_BITFIELD_PROBED(bh_kernel_socket(socket), __sk_common.skc_reuseport);
 }
 
 /*
@@ -369,7 +375,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     if (BH_UNLIKELY(question->protocol == IPPROTO_UDP && socket && bh_goes_to_itself(departure) &&
                     bh_is_foreign(socket, &departure->local.address) && bh_refuse_pretender(departure, BH_OUTBOUND)))
         return BH_REFUSE;
-    if (BH_UNLIKELY(bh_hears_by_program(departure)) && bh_refuse_pretender(departure, BH_INBOUND))
+    if (BH_UNLIKELY(bh_hears_by_program(ctx, departure)) && bh_refuse_pretender(departure, BH_INBOUND))
         return BH_REFUSE;
     int is_kept_to = bh_may_get_peers(ctx, departure);
     if (BH_UNLIKELY(bh_stays_here_freely(departure, socket)) && is_kept_to) {
@@ -403,11 +409,13 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
 static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
     bh_hears_in(departure->sock, departure->local.netns);
-    const struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &departure->local);
+    struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &departure->local);
     if (held && (held->cookie == departure->cookie || held->sharers > 0))
         return 1;
-    if (held) /* what a socket left that is gone; it might speak for this one yet */
-        bpf_map_delete_elem(&bh_listeners, &departure->local);
+    if (held && !bh_may_share_its_port(departure->sock)) { /* what a socket left that is gone: this one's from now on */
+        held->cookie = departure->cookie;
+        held->mixed = 0;
+    }
     return bh_enter_listener(&departure->local, departure->cookie, BH_LISTENER_BOUND, bh_v6only_of(departure->sock)) ==
                0 ||
            scope_is_root;

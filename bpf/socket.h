@@ -106,6 +106,14 @@ static __always_inline __u64 bh_netns_cookie_of(const struct sock* sock)
     return 0;
 }
 
+/* Whether it may get a port that another socket has (SO_REUSEADDR, SO_REUSEPORT, SO_BINDTODEVICE). */
+static __always_inline int bh_may_share_its_port(const struct sock* sock)
+{
+    return BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_reuse) ||
+           BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_reuseport) ||
+           BPF_CORE_READ(sock, __sk_common.skc_bound_dev_if);
+}
+
 /* NULL: it shares its port with nobody (SO_REUSEPORT). */
 static __always_inline const struct sock_reuseport* bh_group_of(const struct sock* sock)
 {

@@ -71,12 +71,12 @@ const bh_subject& heir_of(const bh_subject& known, const std::vector<bh_subject>
     return *heir;
 }
 
-// pid 0: the table does not have this socket.
+// Of a socket, or of those that share its port. pid 0: the table has none.
 bh_subject known_owner_of(const bh_walked_socket& socket, int listeners)
 {
     const bh_listener_key key{socket.local, socket.local_port, socket.protocol, 0, socket.netns};
     bh_listener known{};
-    if (bpf_map_lookup_elem(listeners, &key, &known) != 0 || known.cookie != socket.cookie)
+    if (bpf_map_lookup_elem(listeners, &key, &known) != 0 || (known.cookie != socket.cookie && known.sharers == 0))
         return {};
     return known.owner;
 }

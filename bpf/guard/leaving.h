@@ -255,7 +255,7 @@ __noinline int bh_sent_by_kernel(struct __sk_buff* skb)
         return bh_refuse_packet(BH_OUTBOUND);
     /* Of a machine's connection (macvtap), which the guard has not seen begin. Ours have sockets, and the failsafes. */
     if (packet->protocol == IPPROTO_TCP && !packet->headless && !bh_is_opening_segment(packet) &&
-        !bh_own_address(&packet->source) && bh_passes_without_state(BH_OUTBOUND, 1) &&
+        !(bh_own_address(&packet->source) & BH_OWN_UNICAST) && bh_passes_without_state(BH_OUTBOUND, 1) &&
         work->answer.reason != BH_REASON_FAILSAFE)
         return BH_GUARD_PASS;
     return bh_judge_packet(BH_OUTBOUND);

@@ -8,6 +8,7 @@
 #define BULKHEAD_BPF_GUARD_ORDINARY_H
 
 #include "bpf/asked_peers.h"
+#include "bpf/guard/mark.h"
 #include "bpf/guard/packet.h"
 #include "bpf/loopback.h"
 #include "bpf/socket.h"
@@ -66,12 +67,15 @@ static __always_inline int bh_may_have_asked_peers(struct bpf_sock* socket)
  * (asked where that costs next to nothing), go elsewhere than the socket says, or to what the doors take for its own by
  * now.
  */
-static __always_inline int bh_may_be_given_elsewhere(struct bpf_sock* socket, __u32 elsewhere, __u32 folded)
+static __always_inline int bh_may_be_given_elsewhere(struct __sk_buff* skb, struct bpf_sock* socket, __u32 link,
+                                                     __u32 elsewhere, __u32 folded)
 {
-    if (bpf_rdonly_cast)
-        return bh_netns_of_context_socket(socket) != guarded_netns &&
-               (elsewhere || !bh_is_nobodys(folded) || bh_may_have_asked_peers(socket));
-    return (elsewhere || !bh_is_nobodys(folded)) && bh_netns_of_context_socket(socket) != guarded_netns;
+    if (bpf_rdonly_cast ? bh_netns_of_context_socket(socket) == guarded_netns
+                        : (!elsewhere && bh_is_nobodys(folded)) || bh_netns_of_context_socket(socket) == guarded_netns)
+        return 0;
+    /* A packet keeps its socket also through a veth pair, and may have been judged where it entered this namespace. */
+    return (elsewhere && !bh_was_judged(skb)) || (!bh_is_nobodys(folded) && bh_is_for_ourselves(skb, link)) ||
+           (bpf_rdonly_cast && bh_may_have_asked_peers(socket));
 }
 
 /* A datagram that was put together by several calls (MSG_MORE, UDP_CORK): the door was asked at the first of them. */
@@ -181,7 +185,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
             return 0;
         /* Only what begins can be from a forged source, and elsewhere: the rest has the connection's. */
         if (BH_LIKELY(!tcp->syn)) {
-            if (bh_may_be_given_elsewhere(socket, elsewhere | (tcp->dest ^ peer_port), folded))
+            if (bh_may_be_given_elsewhere(skb, socket, link, elsewhere | (tcp->dest ^ peer_port), folded))
                 return 0;
             if (BH_LIKELY(!socket->bound_dev_if))
                 return 1;

@@ -67,10 +67,11 @@ static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)
     }
 }
 
-static __always_inline void bh_tell_option_denied(struct bh_control control, const struct bh_answer* answer)
+static __always_inline void bh_tell_option_denied(struct bh_control control, const struct bh_answer* answer,
+                                                  __u8 direction)
 {
-    struct bh_question question = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND, .control = control};
-    struct bh_attempt attempt = {.protocol = BH_PROTOCOL_OTHER, .direction = BH_OUTBOUND};
+    struct bh_question question = {.protocol = BH_PROTOCOL_OTHER, .direction = direction, .control = control};
+    struct bh_attempt attempt = {.protocol = BH_PROTOCOL_OTHER, .direction = direction};
     struct bh_subject subject = {};
     bh_read_current(&subject);
     bh_tell_denied(&question, answer, &attempt, &subject);
@@ -85,16 +86,17 @@ int bh_setsockopt(struct bpf_sockopt* ctx)
     if (!bh_is_way_around(ctx))
         return 1;
     struct bh_control control = bh_read_control();
-    if (bh_role_enforces(control.active_slot, BH_OUTBOUND)) {
+    __u8 direction = ctx->level == BH_SOL_SOCKET ? BH_INBOUND : BH_OUTBOUND; /* what it would get past */
+    if (bh_role_enforces(control.active_slot, direction)) {
         answer.verdict = BH_DENIED;
         answer.reason = BH_REASON_MALFORMED;
     }
-    if (bh_role_enforces(control.shadow_slot, BH_OUTBOUND)) {
+    if (bh_role_enforces(control.shadow_slot, direction)) {
         answer.shadow_verdict = BH_DENIED;
         answer.shadow_reason = BH_REASON_MALFORMED;
     }
     if (answer.verdict != BH_DENIED && answer.shadow_verdict != BH_DENIED)
         return 1;
-    bh_tell_option_denied(control, &answer);
+    bh_tell_option_denied(control, &answer, direction);
     return answer.verdict == BH_DENIED ? 0 : 1;
 }

@@ -4,6 +4,7 @@
 #include "tests/bpf/fixture.h"
 
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -59,7 +60,7 @@ TEST_F(Reuseport, AConnectedSocketIsNotChosenForWhatOthersSend)
 
 TEST_F(Reuseport, NorIsOneThatWasConnectedBefore)
 {
-    realise(TestPolicy().default_action(inbound, refuse).default_action(outbound, permit));
+    realise(TestPolicy().default_action(inbound, refuse));
     UniqueFd first, second;
     guarded([&] {
         first = sharing();
@@ -71,13 +72,32 @@ TEST_F(Reuseport, NorIsOneThatWasConnectedBefore)
     expect_deaf(second);
 }
 
+// Its port comes after the door was asked.
+TEST_F(Reuseport, NorIsOneThatWillJoinTheGroup)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    guarded([&] {
+        const UniqueFd later = make_socket(AF_INET, SOCK_DGRAM);
+        set_option(later, SOL_SOCKET, SO_REUSEPORT, 1);
+        set_option(later, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+        const Address address("10.77.0.1", 0);
+        ASSERT_EQ(::bind(later.get(), address.get(), address.size), 0);
+        ASSERT_EQ(port_of(later), 0);
+        EXPECT_EQ(connect_error(later, anybody), EPERM);
+        const UniqueFd alone = make_socket(AF_INET, SOCK_DGRAM);
+        set_option(alone, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+        ASSERT_EQ(::bind(alone.get(), address.get(), address.size), 0);
+        EXPECT_EQ(connect_error(alone, anybody), 0);
+    });
+}
+
 TEST_F(Reuseport, WhereNoPolicyIsAboutInboundAnybodyMayChoose)
 {
     realise(TestPolicy().default_action(outbound, refuse));
     guarded([&] {
         const auto first = sharing(), second = sharing();
-        EXPECT_EQ(choose_the_second(first), 0);
         EXPECT_EQ(connect_error(second, anybody), 0);
+        EXPECT_EQ(choose_the_second(first), 0);
     });
 }
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The guard's own mark on a packet that passes through this host, and when it is believed. */
+#ifndef BULKHEAD_BPF_GUARD_MARK_H
+#define BULKHEAD_BPF_GUARD_MARK_H
+
+#include "bpf/guard/packet.h"
+#include "bpf/socket.h"
+
+/*
+ * Left on a packet that was let pass where it entered. Whoever administers another namespace can leave the same there
+ * (the class of a filter, tc_run() in net/core/dev.c; programs): so it says nothing on what comes from outside, nor on
+ * what another namespace has routed, or bridged, to an interface of its own that stands on one of this namespace's.
+ */
+#define BH_JUDGED_MARK 0xb1cd
+
+static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* skb)
+{
+    const struct sk_buff* packet = NULL; /* as in bh_kernel_socket() */
+    bpf_probe_read_kernel(&packet, sizeof(packet), &skb);
+    return packet;
+}
+
+#define BH_IFF_SLAVE 0x800 /* include/uapi/linux/if.h: of a bond */
+
+#define BH_BIT_OF(name)                                                                                                \
+    (bpf_core_enum_value_exists(enum netdev_priv_flags, name) ? bpf_core_enum_value(enum netdev_priv_flags, name) : 0)
+
+/* A bond, a team, a switch (Open vSwitch) or a pair (net_failover) has it for itself, and is guarded. */
+static __always_inline int bh_is_a_port(const struct net_device* device)
+{
+    return (BPF_CORE_READ(device, flags) & BH_IFF_SLAVE) ||
+           (BPF_CORE_READ_BITFIELD_PROBED(device, priv_flags) &
+            (BH_BIT_OF(IFF_TEAM_PORT) | BH_BIT_OF(IFF_OVS_DATAPATH) | BH_BIT_OF(IFF_FAILOVER_SLAVE)));
+}
+
+static __always_inline int bh_has_vlans(const struct net_device* device)
+{
+    if (!bpf_core_field_exists(device->vlan_info))
+        return 0;
+    const struct vlan_info* info = BPF_CORE_READ(device, vlan_info);
+    return info && (!bpf_core_field_exists(info->grp) || BPF_CORE_READ(info, grp.nr_vlan_devs) > 0);
+}
+
+#define BH_VLAN_NUMBER 0xfff
+#define BH_VLANS_IN_A_PART 512
+#define BH_ETH_P_8021AD 0x88a8
+
+/* Tagged by a VLAN that stands in this namespace: each puts its own number on what it sends (vlan_dev_hard_start_xmit).
+ */
+static __always_inline int bh_is_of_own_vlan(struct __sk_buff* skb, const struct net_device* device)
+{
+    const struct vlan_info* info = BPF_CORE_READ(device, vlan_info);
+    __u32 number = skb->vlan_tci & BH_VLAN_NUMBER, of_8021ad = skb->vlan_proto == bpf_htons(BH_ETH_P_8021AD);
+    struct net_device** part = NULL;
+    const struct net_device* vlan = NULL;
+    if (!skb->vlan_present || !bpf_core_field_exists(info->grp.vlan_devices_arrays) ||
+        bpf_core_field_size(info->grp.vlan_devices_arrays) != sizeof(info->grp.vlan_devices_arrays))
+        return 0;
+    const __u64 parts = (__u64)info + bpf_core_field_offset(struct vlan_info, grp.vlan_devices_arrays);
+    bpf_probe_read_kernel(&part, sizeof(part), (void*)(parts + (of_8021ad * 8 + number / BH_VLANS_IN_A_PART) * 8));
+    bpf_probe_read_kernel(&vlan, sizeof(vlan), part + number % BH_VLANS_IN_A_PART);
+    return BPF_CORE_READ(vlan, nd_net.net, ns.inum) == guarded_netns;
+}
+
+/*
+ * What has no route any more (a bond, MACsec and a VLAN on a device that does drop it, a flow table needs none) has
+ * gone through this namespace's.
+ */
+static __always_inline int bh_has_no_other_source(struct __sk_buff* skb, const struct net_device* device)
+{
+    int is_taken = BPF_CORE_READ(device, rx_handler) != NULL;
+    if (bh_has_vlans(device))
+        return !is_taken && bh_is_of_own_vlan(skb, device);
+    return !is_taken || bh_is_a_port(device);
+}
+
+#define BH_ETH_P_MACSEC 0x88e5
+
+static __noinline int bh_was_routed_here(struct __sk_buff* skb)
+{
+    const struct sk_buff* packet = bh_kernel_packet(skb);
+    const struct dst_entry* route = (const void*)(BPF_CORE_READ(packet, _skb_refdst) & ~1ul);
+    if (route)
+        return BPF_CORE_READ(route, dev, nd_net.net, ns.inum) == guarded_netns;
+    return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(skb, BPF_CORE_READ(packet, dev));
+}
+
+static __always_inline int bh_was_judged(struct __sk_buff* skb)
+{
+    return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK && bh_was_routed_here(skb);
+}
+
+#endif

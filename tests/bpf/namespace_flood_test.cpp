@@ -15,6 +15,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -268,16 +270,22 @@ TEST_F(NamespaceFlood, ManyWithManyAddressesLeaveRoomForTheAddressesOfOthers)
     const Container other(world_->enforced);
     add_addresses(other.netns(), 78, 1);
     ip(world_->wire.guarded, "addr add 10.76.0.1/32 dev bh0");
-    const auto change = datapath_->follow_namespaces();
-    ASSERT_TRUE(change.trouble);
-    EXPECT_NE(change.trouble->message.find("addresses of 4 network namespaces are not known"), std::string::npos)
-        << change.trouble->message;
+    std::set<std::uint32_t> came;
+    std::optional<Error> trouble;
+    // A round asks as many as it has time for.
+    for (int i = 0; i < 100 && (came.size() <= greedy.size() || !trouble); ++i) {
+        auto change = datapath_->follow_namespaces();
+        came.insert(change.came.begin(), change.came.end());
+        trouble = std::move(change.trouble);
+    }
+    ASSERT_TRUE(trouble);
+    EXPECT_NE(trouble->message.find("addresses of 4 network namespaces are not known"), std::string::npos)
+        << trouble->message;
     ASSERT_TRUE(datapath_->follow_interfaces());
     run_in(other.netns(), world_->enforced, [] { EXPECT_NE(tcp_error({"10.78.0.1", 80}), EPERM); });
     guarded([] { EXPECT_NE(tcp_error({"10.76.0.1", 80}), EPERM); });
-    datapath_->judged_newcomers({change.came.begin(), change.came.end()});
+    datapath_->judged_newcomers(came);
     greedy.clear();
-    auto trouble = change.trouble;
     for (int i = 0; trouble && i < 100; ++i) {
         std::this_thread::sleep_for(50ms); // a worker of the kernel ends them, when it gets a turn
         trouble = datapath_->follow_namespaces().trouble;

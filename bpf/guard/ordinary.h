@@ -198,7 +198,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
     struct udphdr* udp = transport;
     if ((void*)(udp + 1) > end || bpf_ntohs(udp->source) != socket->src_port ||
         (peer_port && (elsewhere || udp->dest != peer_port)) || bh_source_may_be_forged(socket) ||
-        bh_was_corked(socket))
+        (!peer_port && bh_was_corked(socket)))
         return 0;
     if (bh_may_have_asked_peers(socket) && !bh_goes_to_asked_peer(skb, link))
         return 0;

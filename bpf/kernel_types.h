@@ -185,8 +185,10 @@ struct sock {
 };
 
 struct sock_reuseport {
-    unsigned int has_conns : 1; /* of UDP: some of the group were connected */
+    __u16 num_socks;
+    unsigned int has_conns : 1; /* of UDP: some were connected while they were in the group */
     void* prog;                 /* which of the group is to hear (SO_ATTACH_REUSEPORT_CBPF, _EBPF) */
+    struct sock* socks[0];
 };
 
 struct inet_sock {

@@ -402,6 +402,26 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
 }
 
 /*
+ * A socket that sends without having been bound may have got the port of another (SO_REUSEADDR, SO_REUSEPORT), past the
+ * bind hooks: either may be the one that hears. Not static: verified once, and with a frame of its own.
+ */
+__noinline int bh_mix_with_sender(const struct bh_departure* departure)
+{
+    struct bh_subject sender = {};
+    if (!departure)
+        return 0;
+    struct bh_listener_key key = departure->local; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&key);
+    struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &key);
+    if (!held || held->cookie == departure->cookie)
+        return 0;
+    bh_read_current(&sender);
+    if (!bh_same_kind(&held->owner, &sender))
+        held->mixed = 1;
+    return 0;
+}
+
+/*
  * A socket that sends without having been bound got its port just now (inet_autobind), past the bind hooks, and
  * hears there from now on, whether or not this datagram may go. What arrives is in scope only if the table knows it.
  * False: the table is full, and what the socket hears would not be judged.
@@ -410,9 +430,14 @@ static __always_inline int bh_know_sender(const struct bh_departure* departure)
 {
     bh_hears_in(departure->sock, departure->local.netns);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, &departure->local);
-    if (held && (held->cookie == departure->cookie || held->sharers > 0))
+    if (held && held->cookie == departure->cookie)
         return 1;
-    if (held && !bh_may_share_its_port(departure->sock)) { /* what a socket left that is gone: this one's from now on */
+    int may_share = held && bh_may_share_its_port(departure->sock);
+    if (may_share && !held->mixed && !bh_named_its_port(departure->sock))
+        bh_mix_with_sender(departure);
+    if (held && held->sharers > 0)
+        return 1;
+    if (held && !may_share) { /* what a socket left that is gone: this one's from now on */
         held->cookie = departure->cookie;
         held->mixed = 0;
     }

@@ -106,6 +106,14 @@ static __always_inline __u64 bh_netns_cookie_of(const struct sock* sock)
     return 0;
 }
 
+#define BH_BINDPORT_LOCK 8 /* SOCK_BINDPORT_LOCK */
+
+/* By bind(2). */
+static __always_inline int bh_named_its_port(const struct sock* sock)
+{
+    return (BPF_CORE_READ_BITFIELD_PROBED(sock, sk_userlocks) & BH_BINDPORT_LOCK) != 0;
+}
+
 /* Whether it may get a port that another socket has (SO_REUSEADDR, SO_REUSEPORT, SO_BINDTODEVICE). */
 static __always_inline int bh_may_share_its_port(const struct sock* sock)
 {

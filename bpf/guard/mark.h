@@ -45,7 +45,9 @@ static __always_inline int bh_has_vlans(const struct net_device* device)
 #define BH_VLANS_IN_A_PART 512
 #define BH_ETH_P_8021AD 0x88a8
 
-/* Tagged by a VLAN that stands in this namespace: each puts its own number on what it sends (vlan_dev_hard_start_xmit).
+/*
+ * Tagged by a VLAN that stands in this namespace: each puts its own number on what it sends (vlan_dev_hard_start_xmit),
+ * but one with 'reorder_hdr off', which has it in the data. Anybody could write it there.
  */
 static __always_inline int bh_is_of_own_vlan(struct __sk_buff* skb, const struct net_device* device)
 {

@@ -44,13 +44,32 @@ static __always_inline int bh_is_source_route_option(struct bpf_sockopt* ctx)
     return 0;
 }
 
+#define BH_SIBLINGS_AT_MOST 512
+
+/* Also one that was connected first, and then joined by others. Of more than are looked at, one may be. */
 static __always_inline int bh_has_connected_siblings(const struct bpf_sockopt* ctx)
 {
     const struct bpf_sock* socket = ctx->sk;
     if (!socket)
         return 0;
     const struct sock_reuseport* group = bh_group_of(bh_kernel_socket(socket));
-    return group && BPF_CORE_READ_BITFIELD_PROBED(group, has_conns);
+    if (!group)
+        return 0;
+    if (BPF_CORE_READ_BITFIELD_PROBED(group, has_conns))
+        return 1;
+    __u32 count = BPF_CORE_READ(group, num_socks);
+    const __u64 first = (__u64)group + bpf_core_field_offset(struct sock_reuseport, socks);
+    for (__u32 i = 0; i < BH_SIBLINGS_AT_MOST; i++) {
+        const struct sock* sibling = NULL;
+        __u8 state = 0;
+        if (i >= count)
+            return 0;
+        bpf_probe_read_kernel(&sibling, sizeof(sibling), (void*)(first + i * sizeof(sibling)));
+        BPF_CORE_READ_INTO(&state, sibling, __sk_common.skc_state);
+        if (state == BPF_TCP_ESTABLISHED)
+            return 1;
+    }
+    return 1;
 }
 
 static __always_inline int bh_is_way_around(struct bpf_sockopt* ctx)

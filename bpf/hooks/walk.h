@@ -39,14 +39,11 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
-#define BH_BINDPORT_LOCK 8 /* SOCK_BINDPORT_LOCK: bind(2) named a port */
-
 /* UDP is never accepted; a connected socket has passed connect(2). */
 static __always_inline __u8 bh_opened_of(const struct tcp_sock* tcp)
 {
     const struct inet_connection_sock* connection = (const void*)tcp;
-    if (connection->icsk_bind_hash->fastreuse < 0 ||
-        (BPF_CORE_READ_BITFIELD_PROBED((const struct sock*)tcp, sk_userlocks) & BH_BINDPORT_LOCK))
+    if (connection->icsk_bind_hash->fastreuse < 0 || bh_named_its_port((const struct sock*)tcp))
         return BH_OPENED_BY_CONNECT;
     return BH_OPENED_UNKNOWN;
 }

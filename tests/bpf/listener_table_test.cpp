@@ -210,5 +210,32 @@ TEST_F(UnboundSenders, TakeThePlaceOfWhatAnotherLeft)
         });
 }
 
+// As it may of who has it by bind(2), with SO_REUSEADDR. Who of them hears, only the kernel knows.
+TEST_F(UnboundSenders, ThatGetAnothersPortDoNotSpeakAsItsOwner)
+{
+    guarded([&] {
+        const auto socket = make_socket(AF_INET, SOCK_DGRAM);
+        set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+        ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+        const auto port = port_of(socket);
+        auto others = row(port);
+        ASSERT_TRUE(others);
+        for (const __u32 sharers : {0U, 1U}) {
+            others->cookie = 12345;
+            others->owner.uid = 4321;
+            others->state = BH_LISTENER_LISTENING;
+            others->sharers = sharers;
+            const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
+            const bh_listener_key key = key_of(port);
+            ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*others, BPF_ANY), 0);
+            ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+            const auto now = row(port);
+            ASSERT_TRUE(now);
+            EXPECT_EQ(now->owner.uid, 4321U);
+            EXPECT_EQ(now->mixed, 1);
+        }
+    });
+}
+
 } // namespace
 } // namespace bulkhead::test

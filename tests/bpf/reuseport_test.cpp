@@ -22,11 +22,12 @@ protected:
         EXPECT_EQ(::bind(socket.get(), address.get(), address.size), 0);
         return socket;
     }
-    // Always the second of the group. 0 or errno.
-    static int choose_the_second(const UniqueFd& socket)
+    static int choose_the_second(const UniqueFd& socket) { return choose(socket, 1); }
+    // Always the same of the group. 0 or errno.
+    static int choose(const UniqueFd& socket, std::uint32_t which)
     {
-        sock_filter second{BPF_RET | BPF_K, 0, 0, 1};
-        const sock_fprog program{1, &second};
+        sock_filter one{BPF_RET | BPF_K, 0, 0, which};
+        const sock_fprog program{1, &one};
         const int done = ::setsockopt(socket.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program));
         return done == 0 ? 0 : errno;
     }
@@ -70,6 +71,22 @@ TEST_F(Reuseport, NorIsOneThatWasConnectedBefore)
     });
     expect_told();
     expect_deaf(second);
+}
+
+// Where it was alone then, nothing was noted.
+TEST_F(Reuseport, NorIsOneThatOthersJoinLater)
+{
+    realise(TestPolicy().default_action(inbound, refuse));
+    UniqueFd first, second;
+    guarded([&] {
+        first = bound(SOCK_DGRAM, {"10.77.0.1", 5353});
+        EXPECT_EQ(connect_error(first, anybody), 0);
+        set_option(first, SOL_SOCKET, SO_REUSEPORT, 1);
+        second = sharing();
+        EXPECT_EQ(choose(second, 0), EPERM);
+    });
+    expect_told();
+    expect_deaf(first);
 }
 
 // Its port comes after the door was asked.

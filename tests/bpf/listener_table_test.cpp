@@ -174,6 +174,15 @@ protected:
         bh_listener found{};
         return bpf_map_lookup_elem(table.get(), &key, &found) == 0 ? std::optional(found) : std::nullopt;
     }
+    // What becomes of another socket's row at the port of this one.
+    [[nodiscard]] std::optional<bh_listener> row_after_sending(const UniqueFd& socket, const bh_listener& others) const
+    {
+        const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
+        const bh_listener_key key = key_of(port_of(socket));
+        EXPECT_EQ(bpf_map_update_elem(table.get(), &key, &others, BPF_ANY), 0);
+        EXPECT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
+        return row(port_of(socket));
+    }
     [[nodiscard]] bh_listener_key key_of(std::uint16_t port) const
     {
         bh_listener_key key{};
@@ -192,17 +201,12 @@ TEST_F(UnboundSenders, TakeThePlaceOfWhatAnotherLeft)
         guarded([&] {
             const auto socket = make_socket(AF_INET, SOCK_DGRAM);
             ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-            const auto port = port_of(socket);
-            auto left = row(port);
+            auto left = row(port_of(socket));
             ASSERT_TRUE(left);
             left->cookie = 12345;
             left->owner.uid = 4321;
             left->state = static_cast<__u8>(state);
-            const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
-            const bh_listener_key key = key_of(port);
-            ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*left, BPF_ANY), 0);
-            ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-            const auto now = row(port);
+            const auto now = row_after_sending(socket, *left);
             ASSERT_TRUE(now);
             EXPECT_EQ(now->cookie, cookie_of(socket));
             EXPECT_NE(now->owner.uid, 4321U);
@@ -217,19 +221,14 @@ TEST_F(UnboundSenders, ThatGetAnothersPortDoNotSpeakAsItsOwner)
         const auto socket = make_socket(AF_INET, SOCK_DGRAM);
         set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
         ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-        const auto port = port_of(socket);
-        auto others = row(port);
+        auto others = row(port_of(socket));
         ASSERT_TRUE(others);
         for (const __u32 sharers : {0U, 1U}) {
             others->cookie = 12345;
             others->owner.uid = 4321;
             others->state = BH_LISTENER_LISTENING;
             others->sharers = sharers;
-            const UniqueFd table(bpf_obj_get((options().pin_dir + "/test/maps/bh_listeners").c_str()));
-            const bh_listener_key key = key_of(port);
-            ASSERT_EQ(bpf_map_update_elem(table.get(), &key, &*others, BPF_ANY), 0);
-            ASSERT_EQ(send_to_error(socket, {"127.0.0.1", 9}), 0);
-            const auto now = row(port);
+            const auto now = row_after_sending(socket, *others);
             ASSERT_TRUE(now);
             EXPECT_EQ(now->owner.uid, 4321U);
             EXPECT_EQ(now->mixed, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include "bpf/outbound.h"
+#include "bpf/connecting.h"
 
 SEC("cgroup/connect4")
 int bh_connect4(struct bpf_sock_addr* ctx)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-#include "bpf/outbound.h"
+#include "bpf/sending.h"
 
 /* Not static: verified by itself, so that what follows is not verified once more for each of its ways out. */
 __noinline int bh_datagram6_goes_on(struct bpf_sock_addr* ctx)

@@ -8,12 +8,14 @@
  * one that has ended, found by a hand that goes round. When all that the hand meets live, there is no room: the new
  * conversation passes without an entry if the planes would let its replies pass anyway, and is refused at its first
  * datagram, with the reason FULL, if they would not. What the other side of the host does (flood us with datagrams from
- * many ports) takes no room from what this side began: there are two tables. Nor does what stays on the host, to which
- * anybody is free and which passes without an entry, take all of it: it has every other place.
+ * many ports) takes no room from what this side began: there are two tables. Nor does one who may begin many leave
+ * nothing to others: each has a share of the places (bh_share_of_*), and what stays on the host, to which anybody is
+ * free and which passes without an entry, has every other one.
  */
 #ifndef BULKHEAD_BPF_UDP_FLOWS_H
 #define BULKHEAD_BPF_UDP_FLOWS_H
 
+#include "bpf/shares.h"
 #include "bpf/verdict.h"
 
 /* Timer interrupts (CONFIG_HZ: 100 to 1000 a second). To read their number is one load, to read a clock is not. */
@@ -175,23 +177,24 @@ __noinline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
 #define BH_NO_PLACE BH_UDP_FLOWS
 
 /* A free place, or BH_NO_PLACE. Not static: verified once, not for every way that leads here (Linux 5.6). */
-__noinline int bh_find_udp_place(__u32 direction, __u32 within)
+__noinline int bh_find_udp_place(__u32 direction, __u32 within, __u32 share)
 {
     __u64 now = bpf_ktime_get_ns();
     for (int i = 0; i < BH_UDP_HAND_STEPS; i++) {
         __u32 at = udp_hand[direction & 1]++ & (BH_UDP_FLOWS - 1);
         if (within)
             at &= ~1u;
-        if (bh_free_udp_place((__u8)direction, at, now))
+        if (bh_is_in_share(share, at) && bh_free_udp_place((__u8)direction, at, now))
             return (int)at;
     }
     return BH_NO_PLACE;
 }
 
 /* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
-static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 within)
+static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 within,
+                                             __u32 share)
 {
-    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction, within));
+    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction, within, share));
     if (!place)
         return 0;
     *place = *key;
@@ -205,11 +208,14 @@ static __noinline int bh_begin_udp_flow(const struct bh_udp_flow_key* key, __u64
     struct bh_udp_flow flow = {.opened_ns = now, .last_ns = now, .cookie = cookie};
     __u8 direction = question->direction;
     struct bh_udp_flow* ended = bh_find_udp_flow(key, direction);
+    __u32 share = direction == BH_INBOUND ? bh_share_of_peer(&key->remote)
+                  : subject               ? bh_share_of_user(subject->uid)
+                                          : BH_WHOLE_SHARE;
     flow.generation = question->control.generation;
     flow.direction = direction;
     if (subject)
         flow.subject = *subject;
-    if (!ended && !bh_take_udp_place(key, direction, question->loopback != BH_LOOPBACK_NONE)) {
+    if (!ended && !bh_take_udp_place(key, direction, question->loopback != BH_LOOPBACK_NONE, share)) {
         bh_count(BH_COUNT_UDP_FLOWS_FULL);
         return 0;
     }

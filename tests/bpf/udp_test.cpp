@@ -335,71 +335,6 @@ TEST_F(Udp, AConversationThatAnotherCpuHasJustSeenLives)
     EXPECT_EQ(receive(client).text, "answer");
 }
 
-// As many new conversations as there are places, of one port with every port of two addresses. Stops at a refusal.
-std::size_t flood(const UniqueFd& from, const char* first, const char* second)
-{
-    std::size_t sent = 0;
-    for (const char* address : {first, second})
-        for (int port = 1; port < 65536; ++port) {
-            if (sent == BH_UDP_FLOWS || send_to_error(from, {address, static_cast<std::uint16_t>(port)}) == EPERM)
-                return sent;
-            ++sent;
-        }
-    return sent;
-}
-
-TEST_F(Udp, NoFloodPushesOutAConversationThatLives)
-{
-    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, refuse));
-    UniqueFd server, client, other;
-    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
-    guarded([&] {
-        client = make_socket(AF_INET, SOCK_DGRAM);
-        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
-        other = make_socket(AF_INET, SOCK_DGRAM);
-    });
-    const auto question = receive(server);
-    const auto sent = flood(other, "10.77.0.3", "10.77.0.2");
-    EXPECT_EQ(sent, BH_UDP_FLOWS - 1); // the one before has its place
-    EXPECT_EQ(send_to_error(other, {"10.77.0.2", 9}), EPERM) << "there is no room for its reply";
-    ASSERT_EQ(reply_error(server, question, "answer"), 0);
-    EXPECT_EQ(receive(client).text, "answer");
-    EXPECT_GE(drained_count([](const bh_event& event) { return event.reason == BH_REASON_FULL; }), 1U);
-    EXPECT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0) << "it goes on";
-}
-
-TEST_F(Udp, WithoutRoomPassesWhatNeedsNone)
-{
-    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, permit));
-    UniqueFd client;
-    guarded([&] { client = make_socket(AF_INET, SOCK_DGRAM); });
-    EXPECT_EQ(flood(client, "10.77.0.3", "10.77.0.2"), BH_UDP_FLOWS);
-    EXPECT_EQ(send_to_error(client, {"10.77.0.2", 9}), 0);
-}
-
-TEST_F(Udp, AFloodFromOutsideTakesNoRoomFromWhatThisSideBegan)
-{
-    realise(
-        TestPolicy().default_action(outbound, permit).default_action(inbound, refuse).allow(inbound, "any", "udp/7"));
-    UniqueFd echo, server, client, flooder;
-    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
-    guarded([&] {
-        echo = bound(SOCK_DGRAM, {"10.77.0.1", 7});
-        client = make_socket(AF_INET, SOCK_DGRAM);
-        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
-    });
-    const auto question = receive(server);
-    peer([&] {
-        for (int i = 0; i < 20'000; ++i) {
-            flooder = bound(SOCK_DGRAM, {"10.77.0.3", static_cast<std::uint16_t>(1024 + i)});
-            (void)send_to_error(flooder, {"10.77.0.1", 7});
-        }
-    });
-    ASSERT_EQ(reply_error(server, question, "answer"), 0);
-    EXPECT_EQ(receive(client).text, "answer");
-    EXPECT_GE(datapath_->udp_flows().value().size(), 20'000U);
-}
-
 TEST_F(Udp, ShadowRefusalIsToldOnceAConversation)
 {
     TestPolicy policy;
@@ -413,20 +348,6 @@ TEST_F(Udp, ShadowRefusalIsToldOnceAConversation)
     const auto events = drain();
     EXPECT_EQ(count(events, BH_EVENT_DENY), 1U);
     EXPECT_EQ(count(events, BH_EVENT_CONNECT), 1U);
-}
-
-// Where anybody may send as he likes, and to as many ports.
-TEST_F(Udp, WhatStaysOnTheHostLeavesRoomForTheRest)
-{
-    realise(only_resolvers());
-    guarded([&] {
-        for (int i = 0; i < 2; ++i) {
-            const auto talks = make_socket(AF_INET, SOCK_DGRAM);
-            for (std::uint16_t port = 1; port < 65'000; ++port)
-                ASSERT_NE(send_to_error(talks, {"10.77.0.1", port}), EPERM);
-        }
-        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.77.0.2", 53}), 0);
-    });
 }
 
 } // namespace

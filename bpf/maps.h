@@ -53,7 +53,8 @@ volatile __u8 host_forwards;
 /* Bits bh_own_filter_bit() that no address in bh_own_addresses has. Writer: agent. */
 volatile __u64 not_own_addresses[BH_OWN_FILTER_BITS / 64];
 
-/* An interface takes IPv4 from outside that says to come from this host (net.ipv4.conf.*.accept_local). Writer: agent. */
+/* An interface takes IPv4 from outside that says to come from this host (net.ipv4.conf.*.accept_local). Writer: agent.
+ */
 volatile __u8 host_accepts_own;
 
 /* Any socket may bind to what is not the host's address (net.ipv[46].ip_nonlocal_bind). Writer: agent. */
@@ -224,14 +225,36 @@ BH_UDP_TABLE(bh_udp_in);
 /* Where the next place is looked for, by who begins (enum bh_direction). Writer: kernel. */
 volatile __u32 udp_hand[2];
 
-/* Exchanges that the guard let pass. 65536, the least recently used goes first: its next packet is judged as the first
- * of a new exchange. Writer: kernel. */
+/*
+ * Exchanges that the guard let pass, but those of TCP. None that lives is pushed out: places as above (guard/flows.h).
+ * Writers: kernel; the agent deletes.
+ */
 struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 65536);
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, BH_EXCHANGES + 1024);
     __type(key, struct bh_exchange_key);
     __type(value, struct bh_exchange);
 } bh_exchanges SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, BH_EXCHANGES);
+    __type(key, __u32);
+    __type(value, struct bh_exchange_key);
+} bh_exchange_places SEC(".maps");
+
+volatile __u32 exchange_hand;
+
+/*
+ * Those of TCP, of which nobody sees the end: the least recently used goes first. What its other end sends then is
+ * refused until this end goes on, and repeated. Writer: kernel.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, BH_EXCHANGES);
+    __type(key, struct bh_exchange_key);
+    __type(value, struct bh_exchange);
+} bh_tcp_exchanges SEC(".maps");
 
 /* Packets in pieces whose first was let pass. 16384, the least recently used goes first: its later pieces are judged by
  * what is said of all ports. Writer: kernel. */

@@ -78,7 +78,8 @@ void Agent::report_flows()
         return; // an empty list would end every conversation
     const auto counters = datapath_->counters();
     events_->with([&](FlowAssembler& assembler) { assembler.tick(counters, *flows); });
-    if (events_->with([](FlowAssembler& assembler) { return assembler.wants_exchanges(); }))
+    if (seconds_since_walk_ == 0 || // so that what is over is forgotten
+        events_->with([](FlowAssembler& assembler) { return assembler.wants_exchanges(); }))
         if (const auto exchanges = datapath_->exchanges())
             events_->with([&](FlowAssembler& assembler) { assembler.on_exchanges(*exchanges); });
     if (const auto kept = losses_->keep(counters); !kept)

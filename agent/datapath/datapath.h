@@ -163,7 +163,7 @@ public:
     using DenialSink = std::function<void(std::span<const bh_denial>)>;
     virtual Status take_denials(const DenialSink& sink) = 0;
 
-    // What passed the guard and is remembered for its answers.
+    // What passed the guard and is remembered for its answers. Forgets what is over.
     virtual Result<KernelExchanges> exchanges() { return KernelExchanges{}; }
 
     // Another version's programs decide, whose maps have another layout (what differs, in words), because it is not

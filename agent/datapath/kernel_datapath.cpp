@@ -305,27 +305,43 @@ Status KernelDatapath::judge_batch(std::span<bh_judge_request> requests)
     return {};
 }
 
+namespace {
+
+// Of each map; forgets what is over.
+template <typename Key, typename Value, typename IsOver>
+std::vector<std::pair<Key, Value>> list_living(std::initializer_list<const bpf_map*> maps, const IsOver& is_over)
+{
+    std::vector<std::pair<Key, Value>> found;
+    for (const bpf_map* map : maps)
+        for_each_entry<Key, Value>(bpf_map__fd(map), [&](const Key& key, const Value& value) {
+            if (is_over(key, value))
+                forget_if_still<Key, Value>(bpf_map__fd(map), key,
+                                            [&](const Value& again) { return is_over(key, again); });
+            else
+                found.emplace_back(key, value);
+        });
+    return found;
+}
+
+} // namespace
+
 Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> KernelDatapath::udp_flows()
 {
-    std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
     const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
-    for (const bpf_map* map : {parts_.skeleton->maps.bh_udp_out, parts_.skeleton->maps.bh_udp_in})
-        for_each_entry<bh_udp_flow_key, bh_udp_flow>(bpf_map__fd(map), [&](const auto& key, const auto& flow) {
-            if (now > flow.last_ns && now - flow.last_ns > BH_UDP_IDLE_NS + refresh_margin)
-                (void)bpf_map_delete_elem(bpf_map__fd(map), &key);
-            else
-                flows.emplace_back(key, flow);
+    const auto& maps = parts_.skeleton->maps;
+    return list_living<bh_udp_flow_key, bh_udp_flow>(
+        {maps.bh_udp_out, maps.bh_udp_in}, [now](const auto&, const bh_udp_flow& flow) {
+            return now > flow.last_ns && now - flow.last_ns > BH_UDP_IDLE_NS + refresh_margin;
         });
-    return flows;
 }
 
 Result<KernelExchanges> KernelDatapath::exchanges()
 {
-    KernelExchanges found;
-    for_each_entry<bh_exchange_key, bh_exchange>(
-        bpf_map__fd(parts_.skeleton->maps.bh_exchanges),
-        [&](const bh_exchange_key& key, const bh_exchange& exchange) { found.emplace_back(key, exchange); });
-    return found;
+    const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
+    const auto& maps = parts_.skeleton->maps;
+    return list_living<bh_exchange_key, bh_exchange>(
+        {maps.bh_exchanges, maps.bh_tcp_exchanges},
+        [now](const auto& key, const auto& exchange) { return is_over(key, exchange, now); });
 }
 
 Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
@@ -337,7 +353,7 @@ Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)
 }
 
 Result<std::size_t> KernelDatapath::consume(const EventSink& sink, const Settle& settle,
-                                             std::chrono::milliseconds timeout)
+                                            std::chrono::milliseconds timeout)
 {
     if (old_rings_) {
         BULKHEAD_TRY(const std::size_t untold, old_rings_->consume(sink, settle, std::chrono::milliseconds(0)));

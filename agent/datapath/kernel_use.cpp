@@ -11,9 +11,10 @@ namespace bulkhead::agent {
 Counters KernelDatapath::counters()
 {
     static constexpr const char* names[] = {
-        "flow_events", "flow_lost",     "deny_events",      "deny_lost",           "allowed_out",    "allowed_in",
-        "denied_out",  "denied_in",     "would_deny_out",   "would_deny_in",       "listeners_full", "udp_flows_full",
-        "malformed",   "guard_packets", "denied_forwarded", "would_deny_forwarded"};
+        "flow_events",          "flow_lost",      "deny_events", "deny_lost",      "allowed_out",
+        "allowed_in",           "denied_out",     "denied_in",   "would_deny_out", "would_deny_in",
+        "listeners_full",       "udp_flows_full", "malformed",   "guard_packets",  "denied_forwarded",
+        "would_deny_forwarded", "exchanges_full"};
     static_assert(std::size(names) == BH_COUNTERS);
     Counters counters;
     std::vector<std::uint64_t> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
@@ -46,13 +47,13 @@ std::vector<MapUse> KernelDatapath::map_use()
     count("listeners", maps.bh_listeners, bh_listener_key{}, bh_listener{});
     count("udp_out", maps.bh_udp_out, bh_udp_flow_key{}, bh_udp_flow{});
     count("udp_in", maps.bh_udp_in, bh_udp_flow_key{}, bh_udp_flow{});
-    // Nobody removes what has ended from these: it makes room when that is needed.
+    // Of these, what has ended makes room when that is needed.
     const auto now = static_cast<__u64>(system_clock().monotonic().count());
-    count_living("exchanges", maps.bh_exchanges, bh_exchange_key{}, bh_exchange{},
-                 [now](const bh_exchange_key& key, const bh_exchange& exchange) {
-                     const auto idle = key.protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
-                     return now < exchange.last_ns + idle;
-                 });
+    const auto lives = [now](const bh_exchange_key& key, const bh_exchange& exchange) {
+        return !is_over(key, exchange, now);
+    };
+    count_living("exchanges", maps.bh_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
+    count_living("tcp_exchanges", maps.bh_tcp_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
     count_living("fragments", maps.bh_fragments, bh_fragment_key{}, __u64{},
                  [now](const bh_fragment_key&, __u64 passed) { return now < passed + BH_FRAGMENTS_LAST_NS; });
     count("own_addresses", maps.bh_own_addresses, bh_address{}, __u8{});

@@ -3,7 +3,10 @@
 
 #include <bpf/bpf.h>
 
+#include "common/abi/bulkhead.h"
+
 #include <cerrno>
+#include <cstdint>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -16,6 +19,11 @@ void for_each_key(int map, const Visit& visit)
         key = next;
         visit(key);
     }
+}
+
+inline bool is_over(const bh_exchange_key& key, const bh_exchange& exchange, std::uint64_t now)
+{
+    return now > exchange.last_ns && now - exchange.last_ns > BH_EXCHANGE_LONGEST_IDLE_NS(key);
 }
 
 // In batches, many entries a system call. What comes and goes meanwhile may be missed or seen twice. False: the kernel
@@ -40,6 +48,14 @@ bool for_each_entry(int map, const Visit& visit)
             return true;
         position = next;
     }
+}
+
+// Of an entry that was over when it was listed: it may have begun anew since.
+template <typename Key, typename Value, typename IsOver>
+void forget_if_still(int map, const Key& key, const IsOver& is_over)
+{
+    if (Value now{}; bpf_map_lookup_elem(map, &key, &now) == 0 && is_over(now))
+        (void)bpf_map_delete_elem(map, &key);
 }
 
 } // namespace bulkhead::agent

@@ -78,13 +78,7 @@ void forget_generation(bh_listener&) {} // has none
 
 void forget_generation(std::uint8_t&) {} // no more has an address
 
-// In a table that drops what was used least it would take the place of one that lives.
-bool is_over(const bh_exchange_key& key, const bh_exchange& exchange, std::uint64_t now)
-{
-    const std::uint64_t longest = key.protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
-    return now > exchange.last_ns && now - exchange.last_ns > longest;
-}
-
+// An exchange that is over would take the place of one that lives (map_entries.h).
 template <typename Key, typename Value>
 bool is_over(const Key&, const Value&, std::uint64_t)
 {
@@ -103,11 +97,12 @@ bool is_newer(const Value&, const Value&)
     return false;
 }
 
-// Whether all are there; also if they were before.
+// Those of the map of this name for which `to_of` has a map. Whether all are there; also if they were before.
 template <typename Key, typename Value>
-bool copy_entries(const std::string& folder, const bpf_map* to, const std::function<void(const Key&)>& on_copy)
+bool copy_entries(const std::string& folder, const char* name, const std::function<const bpf_map*(const Key&)>& to_of,
+                  const std::function<void(const Key&)>& on_copy)
 {
-    const UniqueFd from(bpf_obj_get((folder + "/" + bpf_map__name(to)).c_str()));
+    const UniqueFd from(bpf_obj_get((folder + "/" + name).c_str()));
     if (!from)
         return false;
     const auto info = info_of(from.get());
@@ -118,25 +113,38 @@ bool copy_entries(const std::string& folder, const bpf_map* to, const std::funct
     const bool read = for_each_entry<Key, Value>(from.get(), [&](const Key& key, const Value& value) {
         if (is_over(key, value, now))
             return;
+        const int to = bpf_map__fd(to_of(key));
         Value copy = value;
         forget_generation(copy);
-        if (bpf_map_update_elem(bpf_map__fd(to), &key, &copy, BPF_NOEXIST) == 0) // when full: it is judged as new
+        if (bpf_map_update_elem(to, &key, &copy, BPF_NOEXIST) == 0) // when full: it is judged as new
             on_copy(key);
         else if (errno != EEXIST)
             all = false;
-        else if (Value ours{}; bpf_map_lookup_elem(bpf_map__fd(to), &key, &ours) == 0 && is_newer(value, ours))
-            (void)bpf_map_update_elem(bpf_map__fd(to), &key, &copy, BPF_EXIST);
+        else if (Value ours{}; bpf_map_lookup_elem(to, &key, &ours) == 0 && is_newer(value, ours))
+            (void)bpf_map_update_elem(to, &key, &copy, BPF_EXIST);
     });
     return read && all;
+}
+
+template <typename Key, typename Value>
+bool copy_entries(const std::string& folder, const bpf_map* to, const std::function<void(const Key&)>& on_copy)
+{
+    return copy_entries<Key, Value>(
+        folder, bpf_map__name(to), [to](const Key&) { return to; }, on_copy);
+}
+
+template <typename Key>
+void give_place(const bpf_map* places, __u32& taken, const Key& key)
+{
+    const __u32 at = taken++ * 40503 % bpf_map__max_entries(places); // odd, and that is a power of two
+    (void)bpf_map_update_elem(bpf_map__fd(places), &at, &key, BPF_ANY);
 }
 
 // Each conversation has a place (bpf/udp_flows.h). Scattered, so that whoever looks for one soon meets a free one.
 void copy_conversations(const std::string& folder, const bpf_map* to, const bpf_map* places, __u32& taken)
 {
-    (void)copy_entries<bh_udp_flow_key, bh_udp_flow>(folder, to, [&](const bh_udp_flow_key& key) {
-        const __u32 at = taken++ * 40503 % bpf_map__max_entries(places); // odd, and that is a power of two
-        (void)bpf_map_update_elem(bpf_map__fd(places), &at, &key, BPF_ANY);
-    });
+    (void)copy_entries<bh_udp_flow_key, bh_udp_flow>(
+        folder, to, [&](const bh_udp_flow_key& key) { give_place(places, taken, key); });
 }
 
 } // namespace
@@ -231,10 +239,20 @@ void Predecessor::hand_over_conversations(::datapath& skeleton)
     hand_over_exchanges(skeleton);
 }
 
-void Predecessor::hand_over_exchanges(::datapath& skeleton) const
+// Those of TCP were in one table with the others once.
+void Predecessor::hand_over_exchanges(::datapath& skeleton)
 {
-    if (speaks_our_abi())
-        (void)copy_entries<bh_exchange_key, bh_exchange>(folder_, skeleton.maps.bh_exchanges, [](const auto&) {});
+    if (!speaks_our_abi())
+        return;
+    const auto& maps = skeleton.maps;
+    for (const bpf_map* from : {maps.bh_exchanges, maps.bh_tcp_exchanges})
+        (void)copy_entries<bh_exchange_key, bh_exchange>(
+            folder_, bpf_map__name(from),
+            [&](const auto& key) { return key.protocol == IPPROTO_TCP ? maps.bh_tcp_exchanges : maps.bh_exchanges; },
+            [&](const auto& key) {
+                if (key.protocol != IPPROTO_TCP)
+                    give_place(maps.bh_exchange_places, places_taken_, key);
+            });
 }
 
 int Predecessor::keep(const std::string& map)

@@ -40,7 +40,7 @@ public:
     // Copies the conversations that replies are known by, those that are not known yet.
     void hand_over_conversations(::datapath& skeleton);
     // Of these, what the guard alone asks about; also what was copied before and has been used since.
-    void hand_over_exchanges(::datapath& skeleton) const;
+    void hand_over_exchanges(::datapath& skeleton);
     // What it had not told yet. nullptr: that cannot be read.
     [[nodiscard]] std::unique_ptr<Rings> rings();
     [[nodiscard]] std::optional<DenialTables> denials();

@@ -77,8 +77,7 @@ void Exchanges::note(const KernelExchanges& listed, MonotonicTime now)
     }
     std::erase_if(open_, [&](const auto& entry) {
         const auto& [key, one] = entry;
-        const MonotonicTime idle(one.flow.tuple.protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS
-                                                                        : BH_EXCHANGE_IDLE_NS);
+        const MonotonicTime idle(BH_EXCHANGE_LONGEST_IDLE_NS(one.flow.tuple));
         if (now - one.listed <= unlisted && now - one.last <= idle)
             return false;
         records_.emit(records_.flow(one.flow, v1::Record::CLOSE, one.last));

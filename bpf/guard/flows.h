@@ -3,11 +3,16 @@
  * Exchanges of packets that no socket of this host accounts for: pings, other protocols, forwarded connections. The
  * entry that the first packet made lets the answers pass, and spares later packets the verdict while the policy is the
  * same.
+ *
+ * One that lives is never pushed out by another, but of TCP, whose ends repeat what is refused: as with conversations
+ * of UDP sockets (udp_flows.h) each has a place, and where there is none the first packet is refused, with the reason
+ * FULL, unless its answers would pass anyway. Who begins has a share of the places.
  */
 #ifndef BULKHEAD_BPF_GUARD_FLOWS_H
 #define BULKHEAD_BPF_GUARD_FLOWS_H
 
 #include "bpf/guard/packet.h"
+#include "bpf/shares.h"
 
 #define BH_EXCHANGE_REFRESH_NS (1000ull * 1000 * 1000)
 
@@ -54,18 +59,74 @@ static __always_inline __u8 bh_icmp_answer_to(__u8 type)
     }
 }
 
+static __always_inline struct bh_exchange* bh_exchange_at(const struct bh_exchange_key* key)
+{
+    return key->protocol == IPPROTO_TCP ? bpf_map_lookup_elem(&bh_tcp_exchanges, key)
+                                        : bpf_map_lookup_elem(&bh_exchanges, key);
+}
+
+/* Since the last packet; below 0 when another CPU has seen one since `now`. */
+static __always_inline __s64 bh_exchange_idle_ns(const struct bh_exchange* exchange, __u64 now)
+{
+    return (__s64)(now - exchange->last_ns);
+}
+
+static __always_inline int bh_exchange_lives(const struct bh_exchange_key* key, const struct bh_exchange* exchange,
+                                             __u64 now)
+{
+    return bh_exchange_idle_ns(exchange, now) <= (__s64)BH_EXCHANGE_LONGEST_IDLE_NS(*key);
+}
+
 static __always_inline struct bh_exchange* bh_live_exchange(const struct bh_exchange_key* key, __u64 now)
 {
-    struct bh_exchange* exchange = bpf_map_lookup_elem(&bh_exchanges, key);
-    if (!exchange)
+    struct bh_exchange* exchange = bh_exchange_at(key);
+    if (!exchange || !bh_exchange_lives(key, exchange, now))
         return NULL;
-    __s64 longest = key->protocol == IPPROTO_TCP ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS;
-    __s64 idle = (__s64)(now - exchange->last_ns); /* below 0: another CPU has seen a packet since */
-    if (idle > longest)
-        return NULL;
-    if (idle >= (__s64)BH_EXCHANGE_REFRESH_NS)
+    if (bh_exchange_idle_ns(exchange, now) >= (__s64)BH_EXCHANGE_REFRESH_NS)
         exchange->last_ns = now;
     return exchange;
+}
+
+/* True when the place at `at` was free or could be freed. Not static, as the next: verified once (Linux 5.6). */
+__noinline int bh_free_exchange_place(__u32 at, __u64 now)
+{
+    struct bh_exchange_key* place = bpf_map_lookup_elem(&bh_exchange_places, &at);
+    if (!place)
+        return 0;
+    struct bh_exchange_key holder = *place;
+    struct bh_exchange* exchange = bpf_map_lookup_elem(&bh_exchanges, &holder);
+    if (exchange) {
+        if (bh_exchange_idle_ns(exchange, now) <=
+            (__s64)(exchange->answered ? BH_EXCHANGE_IDLE_NS : BH_UDP_UNANSWERED_NS))
+            return 0;
+        bpf_map_delete_elem(&bh_exchanges, &holder);
+    }
+    return 1;
+}
+
+#define BH_EXCHANGE_HAND_STEPS 16
+
+/* A free place, or BH_EXCHANGES. */
+__noinline int bh_find_exchange_place(__u32 share)
+{
+    __u64 now = bpf_ktime_get_ns();
+    for (int i = 0; i < BH_EXCHANGE_HAND_STEPS; i++) {
+        __u32 at = exchange_hand++ & (BH_EXCHANGES - 1);
+        if (bh_is_in_share(share, at) && bh_free_exchange_place(at, now))
+            return (int)at;
+    }
+    return BH_EXCHANGES;
+}
+
+/* Two CPUs may be at one place at once, as with conversations. */
+static __always_inline int bh_take_exchange_place(const struct bh_exchange_key* key, __u32 share)
+{
+    __u32 at = (__u32)bh_find_exchange_place(share);
+    struct bh_exchange_key* place = bpf_map_lookup_elem(&bh_exchange_places, &at);
+    if (!place)
+        return 0;
+    *place = *key;
+    return 1;
 }
 
 #endif

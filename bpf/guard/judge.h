@@ -219,6 +219,47 @@ static __always_inline void bh_take_as_first(struct bh_guard_work* work)
     work->headless = work->packet.headless;
 }
 
+/*
+ * Whether nobody will miss the entry: no answer comes, or the active plane would let it pass anyway. Not static:
+ * verified once, which with its calls of the verdict counts before 5.12.
+ */
+__noinline int bh_answers_pass_anyway(void)
+{
+    struct bh_guard_work* work = bh_current_work();
+    if (!work)
+        return 0;
+    struct bh_plane_answer answer = {};
+    __u32 slot = work->question.control.active_slot;
+    __u8 answered_by = bh_icmp_answer_to(work->icmp_type);
+    int typed = work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6;
+    if (slot == BH_SLOT_NONE || bh_is_multicast(&work->key.to) || (typed && answered_by == BH_ICMP_NO_ANSWER))
+        return 1;
+    __u8 asked_by = work->icmp_type;
+    work->by_process = 0; /* who answers is not who began */
+    bh_turn_round(&work->key);
+    if (typed)
+        work->icmp_type = answered_by;
+    if (work->direction != BH_OUTBOUND) {
+        bh_ask_about_exchange(work, BH_OUTBOUND);
+        bh_judge_plane(&work->question, slot, &answer);
+    }
+    if (work->direction != BH_INBOUND && answer.verdict == BH_ALLOWED) {
+        bh_ask_about_exchange(work, BH_INBOUND);
+        bh_judge_plane(&work->question, slot, &answer);
+    }
+    bh_turn_round(&work->key);
+    work->icmp_type = asked_by;
+    bh_ask_about_exchange(work, work->direction == BH_INBOUND ? BH_INBOUND : BH_OUTBOUND);
+    return answer.verdict == BH_ALLOWED;
+}
+
+/* Of a user who is known, else of the address. */
+static __always_inline __u32 bh_share_of_beginner(const struct bh_guard_work* work)
+{
+    return work->subject.pid ? bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
+}
+
+/* False: there is no room, and the answer needs it. */
 static __noinline int bh_remember_exchange(struct bh_guard_work* work)
 {
     struct bh_exchange exchange = {.opened_ns = work->now, .last_ns = work->now};
@@ -227,8 +268,26 @@ static __noinline int bh_remember_exchange(struct bh_guard_work* work)
     exchange.icmp_type = work->icmp_type;
     exchange.judged_again =
         (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0);
-    bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY);
+    if (work->key.protocol == IPPROTO_TCP) {
+        bpf_map_update_elem(&bh_tcp_exchanges, &work->key, &exchange, BPF_ANY);
+        return 1;
+    }
+    struct bh_exchange* held = bpf_map_lookup_elem(&bh_exchanges, &work->key);
+    if (held)
+        exchange.answered = held->answered && bh_exchange_lives(&work->key, held, work->now);
+    if ((held || bh_take_exchange_place(&work->key, bh_share_of_beginner(work))) &&
+        bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY) == 0)
+        return 1;
+    bh_count(BH_COUNT_EXCHANGES_FULL);
     return 0;
+}
+
+static __always_inline void bh_forget_exchange(const struct bh_exchange_key* key)
+{
+    if (key->protocol == IPPROTO_TCP)
+        bpf_map_delete_elem(&bh_tcp_exchanges, key);
+    else
+        bpf_map_delete_elem(&bh_exchanges, key);
 }
 
 static __always_inline void bh_fragments_of(const struct bh_packet* packet, struct bh_fragment_key* key)
@@ -280,6 +339,8 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
     bh_turn_round(&work->key);
     exchange = bh_live_exchange(&work->key, work->now);
     if (exchange && (!typed || bh_icmp_answer_to(exchange->icmp_type) == work->icmp_type)) {
+        if (!exchange->answered)
+            exchange->answered = 1;
         work->icmp_type = exchange->icmp_type;
         work->direction = exchange->direction;
         if (exchange->judged_again != BH_AGAIN_ON_TIME && exchange->generation == work->question.control.generation)
@@ -314,12 +375,17 @@ __noinline int bh_judge_packet(__u32 direction)
         bh_tell_packet_denied();
     if (work->answer.verdict == BH_DENIED) {
         if (!work->by_process) /* else it may be another process's */
-            bpf_map_delete_elem(&bh_exchanges, &work->key);
+            bh_forget_exchange(&work->key);
+        return BH_GUARD_DROP;
+    }
+    if (!bh_remember_exchange(work) && !bh_answers_pass_anyway()) {
+        work->answer.verdict = BH_DENIED;
+        work->answer.reason = BH_REASON_FULL;
+        bh_tell_packet_denied();
         return BH_GUARD_DROP;
     }
     if (found == BH_EXCHANGE_NEW)
         bh_tell_exchange(work);
-    bh_remember_exchange(work);
     bh_expect_fragments(work);
     return BH_GUARD_PASS;
 }

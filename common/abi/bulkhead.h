@@ -272,8 +272,8 @@ struct bh_udp_flow {
     __u32 generation; /* of the planes that last let a datagram pass, and BH_UDP_SETTLED: of one store */
     __u8 direction;   /* who began */
     __u8 within;      /* the peer is an address of the namespace's own, or was when a datagram last passed */
-    __u8 answered; /* the other side has sent something, too */
-    __u8 heard;    /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
+    __u8 answered;    /* the other side has sent something, too */
+    __u8 heard;       /* inbound: a process has read a datagram of it (recvmsg(2)); what it sends is an answer then */
     struct bh_subject subject;
 };
 BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
@@ -281,12 +281,12 @@ BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
 #define BH_UDP_FLOWS 65536 /* conversations in each of the two tables; a power of two */
 /* A reply later than this after the last datagram is a new conversation: not below two minutes (RFC 4787, REQ-5). */
 #define BH_UDP_IDLE_NS (120ull * 1000 * 1000 * 1000)
-/* When its place is needed, a conversation that was never answered ends after this. */
+/* When its place is needed, a conversation or an exchange that was never answered ends after this. */
 #define BH_UDP_UNANSWERED_NS (30ull * 1000 * 1000 * 1000)
 
 /*
- * Key of bh_exchanges: packets that no socket of this host accounts for. As the first packet had it. Ports are those of
- * TCP and UDP (forwarded packets only); an ICMP echo has its identifier in from_port.
+ * Key of bh_exchanges and bh_tcp_exchanges: packets that no socket of this host accounts for. As the first packet had
+ * it. Ports are those of TCP and UDP (forwarded packets only); an ICMP echo has its identifier in from_port.
  */
 struct bh_exchange_key {
     struct bh_address from, to;
@@ -308,13 +308,16 @@ struct bh_exchange {
     __u8 direction;    /* enum bh_direction */
     __u8 icmp_type;    /* of the first packet */
     __u8 judged_again; /* each packet is; bits of enum bh_judged_again */
-    __u8 pad;
+    __u8 answered;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 
+#define BH_EXCHANGES 65536 /* places, and as many of TCP */
+
 #define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
-#define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000) /* forwarded connections: 2 h 4 min (RFC 5382, REQ-5)   \
-                                                                */
+/* Forwarded connections: 2 h 4 min (RFC 5382, REQ-5). */
+#define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000)
+#define BH_EXCHANGE_LONGEST_IDLE_NS(key) ((key).protocol == 6 ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS)
 
 /*
  * Key of bh_fragments: a packet in pieces whose first was let pass. The later ones have no ports; their number is the
@@ -497,6 +500,7 @@ enum bh_counter {
     BH_COUNT_GUARD_PACKETS, /* packets that the guard looked at more closely */
     BH_COUNT_DENIED_FORWARDED,
     BH_COUNT_WOULD_DENY_FORWARDED,
+    BH_COUNT_EXCHANGES_FULL,
     BH_COUNTERS
 };
 

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the programs of a version with other maps to ours: no gap.
+#include "agent/datapath/map_entries.h"
+#include "common/core/clock.h"
 #include "tests/bpf/upgrade.h"
 
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <utility>
@@ -83,6 +88,47 @@ TEST_F(Upgrade, OldProgramsGoOnUntilThePolicyIsInForceBesideThem)
     EXPECT_EQ(guarded_error(denied), EPERM);
     enforce(TestPolicy().default_action(outbound, permit));
     EXPECT_EQ(guarded_error(denied), ECONNREFUSED) << "the old programs are gone";
+}
+
+// A version had one table for all exchanges, from which the least recently used went.
+TEST_F(Upgrade, ExchangesComeOutOfOneTable)
+{
+    enforce(policy());
+    datapath_.reset();
+    other_size();
+    const UniqueFd theirs(bpf_map_create(BPF_MAP_TYPE_LRU_HASH, "bh_exchanges", sizeof(bh_exchange_key),
+                                         sizeof(bh_exchange), 65536, nullptr));
+    bh_exchange exchange{};
+    exchange.opened_ns = exchange.last_ns = static_cast<__u64>(system_clock().monotonic().count());
+    for (const std::uint8_t protocol : {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP})
+        for (std::uint16_t port = 1; port <= 100; ++port) {
+            const bh_exchange_key key{abi_address("10.78.0.2"), abi_address("10.77.0.2"), port, 53, protocol, {}};
+            ASSERT_EQ(bpf_map_update_elem(theirs.get(), &key, &exchange, BPF_ANY), 0);
+        }
+    ASSERT_EQ(::unlink(pin("maps/bh_exchanges").c_str()), 0);
+    ASSERT_EQ(bpf_obj_pin(theirs.get(), pin("maps/bh_exchanges").c_str()), 0);
+    reopen();
+    enforce(policy());
+
+    const auto entries = [&](const char* name) {
+        const UniqueFd map(bpf_obj_get(pin(std::string("maps/") + name).c_str()));
+        std::vector<bh_exchange_key> keys;
+        agent::for_each_entry<bh_exchange_key, bh_exchange>(map.get(),
+                                                            [&](const auto& key, const auto&) { keys.push_back(key); });
+        return keys;
+    };
+    const auto others = entries("bh_exchanges");
+    EXPECT_EQ(others.size(), 200U);
+    EXPECT_EQ(entries("bh_tcp_exchanges").size(), 100U);
+    const UniqueFd places(bpf_obj_get(pin("maps/bh_exchange_places").c_str()));
+    std::size_t placed = 0;
+    for (__u32 at = 0; at < BH_EXCHANGES; ++at) {
+        bh_exchange_key key{};
+        ASSERT_EQ(bpf_map_lookup_elem(places.get(), &at, &key), 0);
+        placed += std::any_of(others.begin(), others.end(),
+                              [&](const auto& other) { return std::memcmp(&other, &key, sizeof(key)) == 0; });
+    }
+    EXPECT_EQ(placed, others.size());
 }
 
 TEST_F(Upgrade, WithoutAPolicyTheOldOneStays)

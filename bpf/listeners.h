@@ -9,8 +9,8 @@
 #include "bpf/subject.h"
 
 /*
- * Who hears, of two whose addresses fit. A TCP socket that is only bound hears nothing, and while somebody listens it may
- * listen beside him only if both are one user's (SO_REUSEPORT); then it might, at any moment.
+ * Who hears, of two whose addresses fit. A TCP socket that is only bound hears nothing, and while somebody listens it
+ * may listen beside him only if both are one user's (SO_REUSEPORT); then it might, at any moment.
  */
 static __always_inline struct bh_listener* bh_who_hears(struct bh_listener* closer, struct bh_listener* wider,
                                                         __u8 protocol)
@@ -143,8 +143,24 @@ static __always_inline void bh_meet_other_family(struct bh_listener_key* key, st
         met->mixed = 1;
 }
 
+/* Not static, as what calls them: verified once. */
+__noinline int bh_count_held(__u32 holder, int change)
+{
+    __s32* held = holder ? bpf_map_lookup_elem(&bh_listener_holders, &holder) : NULL;
+    if (held)
+        __sync_fetch_and_add(held, change);
+    return 0;
+}
+
+__noinline int bh_holds_enough(__u32 holder)
+{
+    const __s32* held = holder ? bpf_map_lookup_elem(&bh_listener_holders, &holder) : NULL;
+    return held && *(const volatile __s32*)held >= BH_LISTENERS_OF_ONE;
+}
+
 /*
- * Takes the key for this socket. Negative: the table is full, and the socket is not in it. Not static: verified once.
+ * Takes the key for this socket. Negative: the table is full, or its user has his share of it, and the socket is not in
+ * it. Not static: verified once.
  * Its own copy is the key, since nothing but memory of the stack may be one before Linux 6.2.
  */
 __noinline int bh_enter_listener(const struct bh_listener_key* wanted, __u64 cookie, __u8 state, __u8 v6only)
@@ -157,7 +173,13 @@ __noinline int bh_enter_listener(const struct bh_listener_key* wanted, __u64 coo
     BH_KEEP_COPY(&entry); /* so that no argument is kept beside it on the stack */
 
     bh_read_current(&entry.owner);
+    entry.holder = (__u8)bh_holder_of(entry.owner.uid);
     struct bh_listener* held = bpf_map_lookup_elem(&bh_listeners, key);
+    __u32 holder_before = held ? held->holder : 0;
+    if (!held && bh_holds_enough(entry.holder)) {
+        bh_count_no_room();
+        return -1;
+    }
     if (held)
         bh_share_listener(&entry, held);
     bh_meet_other_family(key, &entry);
@@ -170,6 +192,10 @@ __noinline int bh_enter_listener(const struct bh_listener_key* wanted, __u64 coo
     if (bpf_map_update_elem(&bh_listeners, key, &entry, BPF_ANY)) {
         bh_count_no_room();
         return -1;
+    }
+    if (holder_before != entry.holder) {
+        bh_count_held(holder_before, -1);
+        bh_count_held(entry.holder, 1);
     }
     if (entry.state == BH_LISTENER_LISTENING)
         bh_tell_listener(BH_EVENT_LISTEN, key, entry.cookie, &entry.owner);
@@ -187,8 +213,10 @@ static __always_inline int bh_leave_listener(const struct bh_listener_key* key, 
     if (!held || (held->cookie != cookie && held->sharers == 0))
         return 0;
     int told = held->state == BH_LISTENER_LISTENING || held->sharers > 0;
-    if (held->sharers == 0)
+    if (held->sharers == 0) {
+        bh_count_held(held->holder, -1);
         bpf_map_delete_elem(&bh_listeners, key);
+    }
     if (told)
         bh_tell_listener(BH_EVENT_UNLISTEN, key, cookie, NULL);
     return 1;

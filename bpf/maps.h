@@ -195,10 +195,18 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 16384);
+    __uint(max_entries, BH_LISTENERS);
     __type(key, struct bh_listener_key);
     __type(value, struct bh_listener);
 } bh_listeners SEC(".maps");
+
+/* How many of these rows are counted for whom (bh_holder_of). Writers: kernel; the agent corrects it at each walk. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, BH_HOLDERS);
+    __type(key, __u32);
+    __type(value, __s32);
+} bh_listener_holders SEC(".maps");
 
 /*
  * Conversations of unconnected UDP sockets, those that this host began and those that others did. A new one takes the

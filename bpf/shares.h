@@ -23,12 +23,6 @@ static __always_inline __u32 bh_scatter(__u32 word)
     return (word * 0x9e3779b1u) >> 24;
 }
 
-/* The kernel's users for services, of packages (login.defs(5), SYS_UID_MAX) and of systemd (DynamicUser). */
-static __always_inline int bh_is_service(__u32 uid)
-{
-    return uid < 1000 || uid - 61184 <= 65519 - 61184;
-}
-
 /*
  * Who logs in may have many users (subuid(5)), so what is kept for services does not depend on which. They have every
  * third of four, and root has all.

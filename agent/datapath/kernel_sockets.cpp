@@ -106,8 +106,8 @@ SockDiag* KernelDatapath::sock_diag_of(std::uint32_t netns)
 Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
 {
     return adopt_walked_listeners(
-        bpf_map__fd(parts_.skeleton->maps.bh_listeners), sockets, parts_.cgroups,
-        [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walked_, walk_began_);
+        {bpf_map__fd(parts_.skeleton->maps.bh_listeners), bpf_map__fd(parts_.skeleton->maps.bh_listener_holders)},
+        sockets, parts_.cgroups, [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walked_, walk_began_);
 }
 
 NamespaceChange KernelDatapath::follow_namespaces()

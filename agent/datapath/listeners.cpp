@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/listeners.h"
 
+#include "agent/datapath/map_entries.h"
+
 #include <bpf/bpf.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -45,6 +48,7 @@ void add(Listeners& listeners, const WalkedSocket& walked, CgroupTree& cgroups, 
     listener.state = BH_LISTENER_LISTENING;
     listener.v6only = walked.socket.v6only;
     listener.owner = walked.owner;
+    listener.holder = static_cast<__u8>(bh_holder_of(walked.socket.uid));
     listener.cgroups = cgroups.enclosing(walked.owner.pid != 0 ? walked.owner.cgroup_id : walked.socket.cgroup_id);
     const auto [found, inserted] = listeners.emplace(key, listener);
     if (inserted)
@@ -113,29 +117,65 @@ void meet_other_families(int table, Listeners& listeners)
     }
 }
 
+// How many rows are counted for whom.
+using Held = std::array<__s32, BH_HOLDERS>;
+
+Held count_held(int table)
+{
+    Held held{};
+    for_each_entry<bh_listener_key, bh_listener>(table, [&](const auto&, const auto& row) { ++held[row.holder]; });
+    return held;
+}
+
+// A row too many is one that the table has not yet, of whom has his share.
+bool write_row(int table, const bh_listener_key& key, const bh_listener& row, Held& held)
+{
+    if (bpf_map_update_elem(table, &key, &row, BPF_EXIST) == 0)
+        return true;
+    if (errno == ENOENT && row.holder != 0 && held[row.holder] >= BH_LISTENERS_OF_ONE) {
+        errno = E2BIG;
+        return false;
+    }
+    if (bpf_map_update_elem(table, &key, &row, BPF_ANY) != 0)
+        return false;
+    ++held[row.holder];
+    return true;
+}
+
 Status write(int table, const Listeners& listeners, const std::set<bh_listener_key, KeyLess>& newer)
 {
     Status first_failure; // the others are written all the same
+    Held held = count_held(table);
     for (const auto& [key, walked] : listeners) {
         if (newer.contains(key))
             continue;
-        if (bpf_map_update_elem(table, &key, &walked, BPF_ANY) != 0 && first_failure) {
+        if (!write_row(table, key, walked, held) && first_failure) {
             auto error = fail_errno(errno, "write the listener table");
             if (errno == E2BIG)
                 error.value().mend =
-                    "more ports are bound than the table holds; what is missing in it is judged without its process";
+                    "more ports are bound than the table holds, or than the share of one user in it; what is missing "
+                    "in it is judged without its process";
             first_failure = std::move(error);
         }
     }
     return first_failure;
 }
 
+// What the kernel has counted since is lost until the next walk: a moment's.
+void correct_holders(const ListenerMaps& maps)
+{
+    const Held held = count_held(maps.table);
+    for (__u32 holder = 1; holder < BH_HOLDERS; ++holder)
+        (void)bpf_map_update_elem(maps.holders, &holder, &held[holder], BPF_ANY);
+}
+
 } // namespace
 
-Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
+Status adopt_walked_listeners(const ListenerMaps& maps, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
                               const std::function<bool(std::uint64_t)>& in_scope,
                               const std::set<std::uint32_t>& namespaces, std::chrono::nanoseconds walk_began)
 {
+    const int table = maps.table;
     Listeners listeners;
     for (const WalkedSocket& walked : sockets)
         if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
@@ -159,7 +199,9 @@ Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, 
     }
     const auto newer = take_newer(table, listeners, walk_began);
     meet_other_families(table, listeners);
-    BULKHEAD_CHECK(write(table, listeners, newer)); // whatever could not be cleaned
+    const auto written = write(table, listeners, newer); // whatever could not be cleaned
+    correct_holders(maps);
+    BULKHEAD_CHECK(written);
     return cleaned;
 }
 

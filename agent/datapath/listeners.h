@@ -14,11 +14,18 @@ namespace bulkhead::agent {
 inline constexpr bh_address any_v6{};
 inline constexpr bh_address any_v4{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}};
 
+// Descriptors of bh_listeners and bh_listener_holders, not owned.
+struct ListenerMaps {
+    int table;
+    int holders;
+};
+
 // Makes bh_listeners say what a walk found, for the sockets that `in_scope` holds of. `namespaces`: the inode
 // numbers of the network namespaces that the walk was in. Entries that the kernel made since `walk_began`
-// (CLOCK_MONOTONIC) are newer than the walk and stay.
-[[nodiscard]] Status adopt_walked_listeners(int table, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
-                                            const std::function<bool(std::uint64_t)>& in_scope,
+// (CLOCK_MONOTONIC) are newer than the walk and stay. Nobody is given more than his share of the table, and what each
+// has is counted anew.
+[[nodiscard]] Status adopt_walked_listeners(const ListenerMaps& maps, std::span<const WalkedSocket> sockets,
+                                            CgroupTree& cgroups, const std::function<bool(std::uint64_t)>& in_scope,
                                             const std::set<std::uint32_t>& namespaces,
                                             std::chrono::nanoseconds walk_began);
 

@@ -245,12 +245,32 @@ struct bh_listener {
     __u32 sharers;  /* how often others took the same key (SO_REUSEPORT) since the agent last walked the sockets */
     __u8 state;     /* enum bh_listener_state */
     __u8 v6only;
-    __u8 mixed; /* sockets of another unit, program or user hear at the same key; owner is one of them */
-    __u8 pad;
+    __u8 mixed;  /* sockets of another unit, program or user hear at the same key; owner is one of them */
+    __u8 holder; /* whom the row is counted for (bh_holder_of) */
     struct bh_subject owner;
     struct bh_cgroup_path cgroups; /* of the owner; the kernel cannot walk up from a bare id */
 };
 BH_ASSERT(sizeof(struct bh_listener) == 200, "layout");
+
+#define BH_LISTENERS 16384
+#define BH_LISTENERS_OF_ONE (BH_LISTENERS / 4 * 3)
+
+/* The kernel's users for services: of packages (login.defs(5), SYS_UID_MAX) and of systemd (systemd.exec(5),
+ * DynamicUser). */
+static inline int bh_is_service(__u32 uid)
+{
+    return uid < 1000 || (uid >= 61184 && uid <= 65519);
+}
+
+#define BH_HOLDERS 256
+
+/* 0: root, who is not counted. Who logs in may have many users (subuid(5)), so all of them are one. */
+static inline __u32 bh_holder_of(__u32 uid)
+{
+    if (uid == 0)
+        return 0;
+    return bh_is_service(uid) ? 1 + uid % (BH_HOLDERS - 2) : BH_HOLDERS - 1;
+}
 
 /* Key of bh_udp_out and bh_udp_in (by who began): UDP conversations of unconnected sockets. */
 struct bh_udp_flow_key {

@@ -9,6 +9,9 @@
 
 #include <cerrno>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace bulkhead::test {
 namespace {
@@ -55,6 +58,70 @@ TEST_F(ListenerTable, RefusedConnectsOfASharerDoNotHideTheListener)
             EXPECT_EQ(connect_error(sharer, {"10.77.0.2", 9}), EPERM);
     });
     expect_refused({"10.77.0.1", 80});
+}
+
+class ListenerShares : public ListenerTable {
+protected:
+    // The sockets that get a place, until one does not.
+    static std::vector<UniqueFd> take(std::size_t at_most)
+    {
+        std::vector<UniqueFd> taken;
+        for (; taken.size() < at_most; ++next_) {
+            UniqueFd socket = make_socket(AF_INET, SOCK_DGRAM);
+            const Address to("127.0.0." + std::to_string(1 + next_ / 50'000 % 250),
+                             static_cast<std::uint16_t>(1024 + next_ % 50'000));
+            if (::bind(socket.get(), to.get(), to.size) != 0)
+                break;
+            taken.push_back(std::move(socket));
+        }
+        return taken;
+    }
+    [[nodiscard]] std::size_t taken_by(uid_t user, std::size_t at_most) const
+    {
+        std::size_t taken = 0;
+        guarded([&] { as_user(user, [&] { taken = take(at_most).size(); }); });
+        return taken;
+    }
+    static inline std::size_t next_ = 0;
+};
+
+TEST_F(ListenerShares, NobodyTakesTheWholeTable)
+{
+    std::vector<UniqueFd> held, more;
+    guarded([&] {
+        as_user(1000, [&] { held = take(BH_LISTENERS); });
+        as_user(100'001, [&] { more = take(10); }); // whose subuid that may be
+    });
+    EXPECT_EQ(held.size(), BH_LISTENERS_OF_ONE);
+    EXPECT_EQ(more.size(), 0U);
+    for (const uid_t user : {33U, 101U, 62'000U, 0U})
+        EXPECT_EQ(taken_by(user, 100), 100U) << user;
+    held.clear();
+    EXPECT_EQ(taken_by(1001, BH_LISTENERS), BH_LISTENERS_OF_ONE) << "what is closed is not counted";
+    EXPECT_EQ(taken_by(1001, 100), 100U);
+}
+
+// Whatever the kernel has lost count of: rows that the agent has removed, or found.
+TEST_F(ListenerShares, AWalkCountsAnew)
+{
+    const UniqueFd holders(bpf_obj_get((options().pin_dir + "/test/maps/bh_listener_holders").c_str()));
+    const __u32 holder = bh_holder_of(1000);
+    std::vector<UniqueFd> held;
+    guarded([&] { as_user(1000, [&] { held = take(10); }); });
+    __s32 count = 0;
+    ASSERT_EQ(bpf_map_lookup_elem(holders.get(), &holder, &count), 0);
+    EXPECT_EQ(count, 10);
+    count = 1'000'000;
+    ASSERT_EQ(bpf_map_update_elem(holders.get(), &holder, &count, BPF_ANY), 0);
+    EXPECT_EQ(taken_by(1000, 1), 0U);
+    outsider([&] {
+        const auto sockets = datapath_->walk_sockets();
+        ASSERT_TRUE(sockets);
+        EXPECT_TRUE(datapath_->adopt_listeners(*sockets));
+    });
+    ASSERT_EQ(bpf_map_lookup_elem(holders.get(), &holder, &count), 0);
+    EXPECT_EQ(count, 10);
+    EXPECT_EQ(taken_by(1000, 1), 1U);
 }
 
 TEST_F(ListenerTable, ClientsThatBindTheListenersPortDoNotHideIt)

@@ -6,12 +6,15 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 
 namespace bulkhead::test {
 
@@ -118,6 +121,19 @@ void run_in(const Netns& netns, const Cgroup& cgroup, const std::function<void()
     enter(netns.fd());
     move_process(cgroup.path(), std::to_string(::getpid()));
     work();
+}
+
+void as_user(uid_t user, const std::function<void()>& work)
+{
+    int error = 0;
+    std::thread([&] {
+        if (::syscall(SYS_setresuid, user, user, user) != 0)
+            error = errno;
+        else
+            work();
+    }).join();
+    if (error != 0)
+        throw std::system_error(error, std::generic_category(), "become another user");
 }
 
 void ip(const Netns& netns, const std::string& arguments)

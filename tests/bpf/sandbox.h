@@ -36,6 +36,8 @@ private:
 
 // Runs `work` in a namespace and a cgroup, and comes back. Sockets stay where they were made.
 void run_in(const Netns& netns, const Cgroup& cgroup, const std::function<void()>& work);
+// On a thread of its own, which alone is another user's: the C library's setresuid() changes all of them.
+void as_user(uid_t user, const std::function<void()>& work);
 
 // In the namespace: ip(8). Throws when it fails.
 void ip(const Netns& netns, const std::string& arguments);

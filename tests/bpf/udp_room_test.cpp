@@ -2,13 +2,8 @@
 // The places of UDP conversations when somebody wants them all.
 #include "tests/bpf/fixture.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <functional>
-#include <thread>
 
 namespace bulkhead::test {
 namespace {
@@ -23,15 +18,6 @@ protected:
             .allow(outbound, "10.77.0.2", "udp/53");
     }
 };
-
-// On a thread of its own, which alone is another user's: the C library's setresuid() changes all of them.
-void as_user(uid_t user, const std::function<void()>& work)
-{
-    std::thread([&] {
-        ASSERT_EQ(::syscall(SYS_setresuid, user, user, user), 0);
-        work();
-    }).join();
-}
 
 // As many new conversations as there are places, of one port with every port of two addresses. Stops at a refusal.
 std::size_t flood(const UniqueFd& from, const char* first, const char* second)

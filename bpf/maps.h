@@ -234,12 +234,11 @@ BH_UDP_TABLE(bh_udp_in);
 volatile __u32 udp_hand[2];
 
 /*
- * Exchanges that the guard let pass, but those of TCP. None that lives is pushed out: places as above (guard/flows.h).
- * Writers: kernel; the agent deletes.
+ * Exchanges that the guard let pass, and whose answers need that known. None that lives is pushed out: places as above
+ * (guard/flows.h). Writers: kernel; the agent deletes.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
     __uint(max_entries, BH_EXCHANGES + 1024);
     __type(key, struct bh_exchange_key);
     __type(value, struct bh_exchange);
@@ -254,15 +253,16 @@ struct {
 volatile __u32 exchange_hand;
 
 /*
- * Those of TCP, of which nobody sees the end: the least recently used goes first. What its other end sends then is
- * refused until this end goes on, and repeated. Writer: kernel.
+ * Those whose answers pass without, and of TCP, of which nobody sees the end: the least recently used goes first. What
+ * the other end of a connection sends then is refused until this end goes on, and repeated. Writers: kernel; the agent
+ * deletes.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, BH_EXCHANGES);
+    __uint(max_entries, BH_SPARE_EXCHANGES);
     __type(key, struct bh_exchange_key);
     __type(value, struct bh_exchange);
-} bh_tcp_exchanges SEC(".maps");
+} bh_spare_exchanges SEC(".maps");
 
 /* Packets in pieces whose first was let pass. 16384, the least recently used goes first: its later pieces are judged by
  * what is said of all ports. Writer: kernel. */

@@ -20,7 +20,6 @@
 
 /* Timer interrupts (CONFIG_HZ: 100 to 1000 a second). To read their number is one load, to read a clock is not. */
 #define BH_UDP_REFRESH_TICKS 64
-#define BH_UDP_HAND_STEPS 16
 
 /*
  * A key that is made just before it is looked up. The table reads eight bytes at a time, and what was stored in smaller
@@ -137,11 +136,10 @@ static __always_inline int bh_udp_flow_is_under_way(const struct bh_udp_flow* fl
     return bh_udp_flow_settled(flow, control) && bh_udp_flow_was_touched(flow);
 }
 
-/* One that nobody answers may go earlier when its place is needed, as conntrack has it (nf_conntrack_udp_timeout). */
 static __always_inline int bh_udp_flow_may_go(const struct bh_udp_flow* flow, __u64 now)
 {
-    __s64 idle = bh_udp_idle_ns(flow, now);
-    return idle > (__s64)BH_UDP_IDLE_NS || (!flow->answered && idle > (__s64)BH_UDP_UNANSWERED_NS);
+    return bh_may_go(flow->answered && flow->last_ns - flow->opened_ns > BH_SHORT_NS, bh_udp_idle_ns(flow, now),
+                     BH_UDP_IDLE_NS);
 }
 
 static __always_inline void bh_forget_udp_flow(const struct bh_udp_flow_key* key, __u8 direction)
@@ -177,13 +175,12 @@ __noinline int bh_free_udp_place(__u8 direction, __u32 at, __u64 now)
 #define BH_NO_PLACE BH_UDP_FLOWS
 
 /* A free place, or BH_NO_PLACE. Not static: verified once, not for every way that leads here (Linux 5.6). */
-__noinline int bh_find_udp_place(__u32 direction, __u32 within, __u32 share)
+__noinline int bh_find_udp_place(__u32 direction, __u32 share)
 {
     __u64 now = bpf_ktime_get_ns();
-    for (int i = 0; i < BH_UDP_HAND_STEPS; i++) {
-        __u32 at = udp_hand[direction & 1]++ & (BH_UDP_FLOWS - 1);
-        if (within)
-            at &= ~1u;
+    __u32 run = 0;
+    for (__u32 step = 0; step < BH_PLACES_TRIED; step++) {
+        __u32 at = bh_place_to_try(&udp_hand[direction & 1], &run, step, BH_UDP_FLOWS);
         if (bh_is_in_share(share, at) && bh_free_udp_place((__u8)direction, at, now))
             return (int)at;
     }
@@ -191,10 +188,9 @@ __noinline int bh_find_udp_place(__u32 direction, __u32 within, __u32 share)
 }
 
 /* Two CPUs may be at one place at once; what then has no place is removed by the agent when it has ended. */
-static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 within,
-                                             __u32 share)
+static __always_inline int bh_take_udp_place(const struct bh_udp_flow_key* key, __u8 direction, __u32 share)
 {
-    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction, within, share));
+    struct bh_udp_flow_key* place = bh_udp_place(direction, (__u32)bh_find_udp_place(direction, share));
     if (!place)
         return 0;
     *place = *key;
@@ -209,13 +205,15 @@ static __noinline int bh_begin_udp_flow(const struct bh_udp_flow_key* key, __u64
     __u8 direction = question->direction;
     struct bh_udp_flow* ended = bh_find_udp_flow(key, direction);
     __u32 share = direction == BH_INBOUND ? bh_share_of_peer(&key->remote)
-                  : subject               ? bh_share_of_user(subject->uid)
+                  : subject               ? (__u32)bh_share_of_user(subject->uid)
                                           : BH_WHOLE_SHARE;
     flow.generation = question->control.generation;
     flow.direction = direction;
     if (subject)
         flow.subject = *subject;
-    if (!ended && !bh_take_udp_place(key, direction, question->loopback != BH_LOOPBACK_NONE, share)) {
+    if (question->loopback != BH_LOOPBACK_NONE)
+        share |= BH_EVERY_OTHER;
+    if (!ended && !bh_take_udp_place(key, direction, share)) {
         bh_count(BH_COUNT_UDP_FLOWS_FULL);
         return 0;
     }

@@ -340,7 +340,7 @@ Result<KernelExchanges> KernelDatapath::exchanges()
     const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
     const auto& maps = parts_.skeleton->maps;
     return list_living<bh_exchange_key, bh_exchange>(
-        {maps.bh_exchanges, maps.bh_tcp_exchanges},
+        {maps.bh_exchanges, maps.bh_spare_exchanges},
         [now](const auto& key, const auto& exchange) { return is_over(key, exchange, now); });
 }
 

@@ -53,7 +53,7 @@ std::vector<MapUse> KernelDatapath::map_use()
         return !is_over(key, exchange, now);
     };
     count_living("exchanges", maps.bh_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
-    count_living("tcp_exchanges", maps.bh_tcp_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
+    count_living("spare_exchanges", maps.bh_spare_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
     count_living("fragments", maps.bh_fragments, bh_fragment_key{}, __u64{},
                  [now](const bh_fragment_key&, __u64 passed) { return now < passed + BH_FRAGMENTS_LAST_NS; });
     count("own_addresses", maps.bh_own_addresses, bh_address{}, __u8{});

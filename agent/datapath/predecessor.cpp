@@ -133,18 +133,27 @@ bool copy_entries(const std::string& folder, const bpf_map* to, const std::funct
         folder, bpf_map__name(to), [to](const Key&) { return to; }, on_copy);
 }
 
-template <typename Key>
-void give_place(const bpf_map* places, __u32& taken, const Key& key)
+// Our programs may be giving places already: what holds one keeps it.
+template <typename Key, typename Value>
+void give_place(const bpf_map* places, const bpf_map* held_by, __u32& taken, const Key& key)
 {
-    const __u32 at = taken++ * 40503 % bpf_map__max_entries(places); // odd, and that is a power of two
-    (void)bpf_map_update_elem(bpf_map__fd(places), &at, &key, BPF_ANY);
+    for (int tries = 0; tries < 64; ++tries) {
+        const __u32 at = taken++ * 40503 % bpf_map__max_entries(places); // odd, and that is a power of two
+        Key holder{};
+        if (Value value{}; bpf_map_lookup_elem(bpf_map__fd(places), &at, &holder) == 0 &&
+                           bpf_map_lookup_elem(bpf_map__fd(held_by), &holder, &value) == 0)
+            continue;
+        (void)bpf_map_update_elem(bpf_map__fd(places), &at, &key, BPF_ANY);
+        return;
+    }
 }
 
 // Each conversation has a place (bpf/udp_flows.h). Scattered, so that whoever looks for one soon meets a free one.
 void copy_conversations(const std::string& folder, const bpf_map* to, const bpf_map* places, __u32& taken)
 {
-    (void)copy_entries<bh_udp_flow_key, bh_udp_flow>(
-        folder, to, [&](const bh_udp_flow_key& key) { give_place(places, taken, key); });
+    (void)copy_entries<bh_udp_flow_key, bh_udp_flow>(folder, to, [&](const bh_udp_flow_key& key) {
+        give_place<bh_udp_flow_key, bh_udp_flow>(places, to, taken, key);
+    });
 }
 
 } // namespace
@@ -239,19 +248,23 @@ void Predecessor::hand_over_conversations(::datapath& skeleton)
     hand_over_exchanges(skeleton);
 }
 
-// Those of TCP were in one table with the others once.
+// All were in one table once. Which need a place only policy knows; those of TCP do not.
 void Predecessor::hand_over_exchanges(::datapath& skeleton)
 {
     if (!speaks_our_abi())
         return;
     const auto& maps = skeleton.maps;
-    for (const bpf_map* from : {maps.bh_exchanges, maps.bh_tcp_exchanges})
+    for (const bpf_map* from : {maps.bh_exchanges, maps.bh_spare_exchanges})
         (void)copy_entries<bh_exchange_key, bh_exchange>(
             folder_, bpf_map__name(from),
-            [&](const auto& key) { return key.protocol == IPPROTO_TCP ? maps.bh_tcp_exchanges : maps.bh_exchanges; },
             [&](const auto& key) {
-                if (key.protocol != IPPROTO_TCP)
-                    give_place(maps.bh_exchange_places, places_taken_, key);
+                const bool spare = from == maps.bh_spare_exchanges || key.protocol == IPPROTO_TCP;
+                return spare ? maps.bh_spare_exchanges : maps.bh_exchanges;
+            },
+            [&](const auto& key) {
+                if (from != maps.bh_spare_exchanges && key.protocol != IPPROTO_TCP)
+                    give_place<bh_exchange_key, bh_exchange>(maps.bh_exchange_places, maps.bh_exchanges, places_taken_,
+                                                             key);
             });
 }
 

@@ -4,9 +4,10 @@
  * entry that the first packet made lets the answers pass, and spares later packets the verdict while the policy is the
  * same.
  *
- * One that lives is never pushed out by another, but of TCP, whose ends repeat what is refused: as with conversations
- * of UDP sockets (udp_flows.h) each has a place, and where there is none the first packet is refused, with the reason
- * FULL, unless its answers would pass anyway. Who begins has a share of the places.
+ * One that lives is never pushed out by another: as with conversations of UDP sockets (udp_flows.h) each has a place,
+ * and where there is none the first packet is refused, with the reason FULL. Who begins has a share of the places. What
+ * needs none, since its answers would pass anyway, and TCP, whose ends repeat what is refused, are in another table,
+ * from which the least recently used goes.
  */
 #ifndef BULKHEAD_BPF_GUARD_FLOWS_H
 #define BULKHEAD_BPF_GUARD_FLOWS_H
@@ -59,12 +60,6 @@ static __always_inline __u8 bh_icmp_answer_to(__u8 type)
     }
 }
 
-static __always_inline struct bh_exchange* bh_exchange_at(const struct bh_exchange_key* key)
-{
-    return key->protocol == IPPROTO_TCP ? bpf_map_lookup_elem(&bh_tcp_exchanges, key)
-                                        : bpf_map_lookup_elem(&bh_exchanges, key);
-}
-
 /* Since the last packet; below 0 when another CPU has seen one since `now`. */
 static __always_inline __s64 bh_exchange_idle_ns(const struct bh_exchange* exchange, __u64 now)
 {
@@ -77,9 +72,16 @@ static __always_inline int bh_exchange_lives(const struct bh_exchange_key* key, 
     return bh_exchange_idle_ns(exchange, now) <= (__s64)BH_EXCHANGE_LONGEST_IDLE_NS(*key);
 }
 
-static __always_inline struct bh_exchange* bh_live_exchange(const struct bh_exchange_key* key, __u64 now)
+static __always_inline struct bh_exchange* bh_kept_exchange(const struct bh_exchange_key* key)
 {
-    struct bh_exchange* exchange = bh_exchange_at(key);
+    return key->protocol == IPPROTO_TCP ? NULL : bpf_map_lookup_elem(&bh_exchanges, key);
+}
+
+static __noinline struct bh_exchange* bh_live_exchange(const struct bh_exchange_key* key, __u64 now)
+{
+    struct bh_exchange* exchange = bh_kept_exchange(key);
+    if (!exchange || !bh_exchange_lives(key, exchange, now))
+        exchange = bpf_map_lookup_elem(&bh_spare_exchanges, key);
     if (!exchange || !bh_exchange_lives(key, exchange, now))
         return NULL;
     if (bh_exchange_idle_ns(exchange, now) >= (__s64)BH_EXCHANGE_REFRESH_NS)
@@ -96,22 +98,21 @@ __noinline int bh_free_exchange_place(__u32 at, __u64 now)
     struct bh_exchange_key holder = *place;
     struct bh_exchange* exchange = bpf_map_lookup_elem(&bh_exchanges, &holder);
     if (exchange) {
-        if (bh_exchange_idle_ns(exchange, now) <=
-            (__s64)(exchange->answered ? BH_EXCHANGE_IDLE_NS : BH_UDP_UNANSWERED_NS))
+        int goes_on = exchange->answered && exchange->last_ns - exchange->opened_ns > BH_SHORT_NS;
+        if (!bh_may_go(goes_on, bh_exchange_idle_ns(exchange, now), BH_EXCHANGE_IDLE_NS))
             return 0;
         bpf_map_delete_elem(&bh_exchanges, &holder);
     }
     return 1;
 }
 
-#define BH_EXCHANGE_HAND_STEPS 16
-
 /* A free place, or BH_EXCHANGES. */
 __noinline int bh_find_exchange_place(__u32 share)
 {
     __u64 now = bpf_ktime_get_ns();
-    for (int i = 0; i < BH_EXCHANGE_HAND_STEPS; i++) {
-        __u32 at = exchange_hand++ & (BH_EXCHANGES - 1);
+    __u32 run = 0;
+    for (__u32 step = 0; step < BH_PLACES_TRIED; step++) {
+        __u32 at = bh_place_to_try(&exchange_hand, &run, step, BH_EXCHANGES);
         if (bh_is_in_share(share, at) && bh_free_exchange_place(at, now))
             return (int)at;
     }

@@ -220,7 +220,8 @@ static __always_inline void bh_take_as_first(struct bh_guard_work* work)
 }
 
 /*
- * Whether nobody will miss the entry: no answer comes, or the active plane would let it pass anyway. Not static:
+ * Whether an entry spares a verdict, and no more: no answer comes that asks for it, or the active plane would let it
+ * pass anyway. What comes in by UDP is for many here, and to a ping the kernel's own answer passes. Not static:
  * verified once, which with its calls of the verdict counts before 5.12.
  */
 __noinline int bh_answers_pass_anyway(void)
@@ -229,19 +230,22 @@ __noinline int bh_answers_pass_anyway(void)
     if (!work)
         return 0;
     struct bh_plane_answer answer = {};
-    __u32 slot = work->question.control.active_slot;
-    __u8 answered_by = bh_icmp_answer_to(work->icmp_type);
-    int typed = work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6;
-    if (slot == BH_SLOT_NONE || bh_is_multicast(&work->key.to) || (typed && answered_by == BH_ICMP_NO_ANSWER))
+    __u32 slot = work->question.control.active_slot, on_time = 0;
+    __u8 protocol = work->key.protocol, asked_by = work->icmp_type, by_process = work->by_process;
+    int typed = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+    if (slot == BH_SLOT_NONE || bh_is_multicast(&work->key.to) ||
+        (work->direction == BH_INBOUND && (typed || protocol == IPPROTO_UDP)) ||
+        (typed && bh_icmp_answer_to(asked_by) == BH_ICMP_NO_ANSWER))
         return 1;
-    __u8 asked_by = work->icmp_type;
+    struct bh_class_vector classes = work->question.classes;
     work->by_process = 0; /* who answers is not who began */
     bh_turn_round(&work->key);
     if (typed)
-        work->icmp_type = answered_by;
+        work->icmp_type = bh_icmp_answer_to(asked_by);
     if (work->direction != BH_OUTBOUND) {
         bh_ask_about_exchange(work, BH_OUTBOUND);
         bh_judge_plane(&work->question, slot, &answer);
+        on_time = answer.on_time;
     }
     if (work->direction != BH_INBOUND && answer.verdict == BH_ALLOWED) {
         bh_ask_about_exchange(work, BH_INBOUND);
@@ -249,45 +253,76 @@ __noinline int bh_answers_pass_anyway(void)
     }
     bh_turn_round(&work->key);
     work->icmp_type = asked_by;
+    work->by_process = by_process;
     bh_ask_about_exchange(work, work->direction == BH_INBOUND ? BH_INBOUND : BH_OUTBOUND);
-    return answer.verdict == BH_ALLOWED;
+    work->question.classes = classes;
+    return answer.verdict == BH_ALLOWED && !(on_time | answer.on_time); /* for as long as the entry lasts */
 }
 
 /* Of a user who is known, else of the address. */
 static __always_inline __u32 bh_share_of_beginner(const struct bh_guard_work* work)
 {
-    return work->subject.pid ? bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
+    return work->subject.pid ? (__u32)bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
 }
 
-/* False: there is no room, and the answer needs it. */
-static __noinline int bh_remember_exchange(struct bh_guard_work* work)
+static __always_inline __u8 bh_is_judged_again(const struct bh_guard_work* work)
+{
+    return (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0);
+}
+
+/* One that was let pass again: in place, so that no memory is asked for. False: it has to be entered. */
+static __noinline int bh_renew_exchange(struct bh_guard_work* work)
+{
+    __u32 generation = work->question.control.generation;
+    struct bh_exchange* held = bh_kept_exchange(&work->key);
+    if (!held) {
+        held = bpf_map_lookup_elem(&bh_spare_exchanges, &work->key);
+        if (!held || held->generation != generation)
+            return 0;
+    }
+    if (!bh_exchange_lives(&work->key, held, work->now)) {
+        held->opened_ns = work->now;
+        held->answered = 0;
+    }
+    held->direction = work->direction;
+    held->icmp_type = work->icmp_type;
+    held->judged_again = bh_is_judged_again(work);
+    held->generation = generation;
+    held->last_ns = work->now;
+    return 1;
+}
+
+/* False: there is no room. */
+static __noinline int bh_enter_exchange(struct bh_guard_work* work, int is_spare)
 {
     struct bh_exchange exchange = {.opened_ns = work->now, .last_ns = work->now};
     exchange.generation = work->question.control.generation;
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
-    exchange.judged_again =
-        (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0);
-    if (work->key.protocol == IPPROTO_TCP) {
-        bpf_map_update_elem(&bh_tcp_exchanges, &work->key, &exchange, BPF_ANY);
+    exchange.judged_again = bh_is_judged_again(work);
+    if (is_spare) {
+        bpf_map_update_elem(&bh_spare_exchanges, &work->key, &exchange, BPF_ANY);
         return 1;
     }
-    struct bh_exchange* held = bpf_map_lookup_elem(&bh_exchanges, &work->key);
-    if (held)
-        exchange.answered = held->answered && bh_exchange_lives(&work->key, held, work->now);
-    if ((held || bh_take_exchange_place(&work->key, bh_share_of_beginner(work))) &&
+    if (bh_take_exchange_place(&work->key, bh_share_of_beginner(work)) &&
         bpf_map_update_elem(&bh_exchanges, &work->key, &exchange, BPF_ANY) == 0)
         return 1;
     bh_count(BH_COUNT_EXCHANGES_FULL);
     return 0;
 }
 
+/* False: there is no room, and the answer needs it. */
+static __always_inline int bh_remember_exchange(struct bh_guard_work* work)
+{
+    return bh_renew_exchange(work) ||
+           bh_enter_exchange(work, work->key.protocol == IPPROTO_TCP || bh_answers_pass_anyway());
+}
+
 static __always_inline void bh_forget_exchange(const struct bh_exchange_key* key)
 {
-    if (key->protocol == IPPROTO_TCP)
-        bpf_map_delete_elem(&bh_tcp_exchanges, key);
-    else
+    if (key->protocol != IPPROTO_TCP)
         bpf_map_delete_elem(&bh_exchanges, key);
+    bpf_map_delete_elem(&bh_spare_exchanges, key);
 }
 
 static __always_inline void bh_fragments_of(const struct bh_packet* packet, struct bh_fragment_key* key)
@@ -371,19 +406,16 @@ __noinline int bh_judge_packet(__u32 direction)
         return BH_GUARD_PASS;
     }
     bh_judge_exchange();
-    if (work->answer.verdict == BH_DENIED || work->answer.shadow_verdict == BH_DENIED)
-        bh_tell_packet_denied();
-    if (work->answer.verdict == BH_DENIED) {
-        if (!work->by_process) /* else it may be another process's */
-            bh_forget_exchange(&work->key);
-        return BH_GUARD_DROP;
-    }
-    if (!bh_remember_exchange(work) && !bh_answers_pass_anyway()) {
+    if (work->answer.verdict == BH_DENIED && !work->by_process) /* else it may be another process's */
+        bh_forget_exchange(&work->key);
+    if (work->answer.verdict == BH_ALLOWED && !bh_remember_exchange(work)) {
         work->answer.verdict = BH_DENIED;
         work->answer.reason = BH_REASON_FULL;
-        bh_tell_packet_denied();
-        return BH_GUARD_DROP;
     }
+    if (work->answer.verdict == BH_DENIED || work->answer.shadow_verdict == BH_DENIED)
+        bh_tell_packet_denied();
+    if (work->answer.verdict == BH_DENIED)
+        return BH_GUARD_DROP;
     if (found == BH_EXCHANGE_NEW)
         bh_tell_exchange(work);
     bh_expect_fragments(work);

@@ -255,11 +255,10 @@ BH_ASSERT(sizeof(struct bh_listener) == 200, "layout");
 #define BH_LISTENERS 16384
 #define BH_LISTENERS_OF_ONE (BH_LISTENERS / 4 * 3)
 
-/* The kernel's users for services: of packages (login.defs(5), SYS_UID_MAX) and of systemd (systemd.exec(5),
- * DynamicUser). */
+/* Users for services: of packages (login.defs(5), SYS_UID_MAX), of systemd (systemd.exec(5), DynamicUser), nobody. */
 static inline int bh_is_service(__u32 uid)
 {
-    return uid < 1000 || (uid >= 61184 && uid <= 65519);
+    return uid < 1000 || (uid >= 61184 && uid <= 65534);
 }
 
 #define BH_HOLDERS 256
@@ -301,11 +300,12 @@ BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
 #define BH_UDP_FLOWS 65536 /* conversations in each of the two tables; a power of two */
 /* A reply later than this after the last datagram is a new conversation: not below two minutes (RFC 4787, REQ-5). */
 #define BH_UDP_IDLE_NS (120ull * 1000 * 1000 * 1000)
-/* When its place is needed, a conversation or an exchange that was never answered ends after this. */
-#define BH_UDP_UNANSWERED_NS (30ull * 1000 * 1000 * 1000)
+/* When its place is needed, a conversation or an exchange that was not answered, or was short, ends after this. */
+#define BH_SHORT_IDLE_NS (30ull * 1000 * 1000 * 1000)
+#define BH_SHORT_NS (2ull * 1000 * 1000 * 1000)
 
 /*
- * Key of bh_exchanges and bh_tcp_exchanges: packets that no socket of this host accounts for. As the first packet had
+ * Key of bh_exchanges and bh_spare_exchanges: packets that no socket of this host accounts for. As the first packet had
  * it. Ports are those of TCP and UDP (forwarded packets only); an ICMP echo has its identifier in from_port.
  */
 struct bh_exchange_key {
@@ -332,7 +332,8 @@ struct bh_exchange {
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 
-#define BH_EXCHANGES 65536 /* places, and as many of TCP */
+#define BH_EXCHANGES 131072
+#define BH_SPARE_EXCHANGES 65536
 
 #define BH_EXCHANGE_IDLE_NS (180ull * 1000 * 1000 * 1000)
 /* Forwarded connections: 2 h 4 min (RFC 5382, REQ-5). */

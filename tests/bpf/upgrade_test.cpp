@@ -119,7 +119,7 @@ TEST_F(Upgrade, ExchangesComeOutOfOneTable)
     };
     const auto others = entries("bh_exchanges");
     EXPECT_EQ(others.size(), 200U);
-    EXPECT_EQ(entries("bh_tcp_exchanges").size(), 100U);
+    EXPECT_EQ(entries("bh_spare_exchanges").size(), 100U);
     const UniqueFd places(bpf_obj_get(pin("maps/bh_exchange_places").c_str()));
     std::size_t placed = 0;
     for (__u32 at = 0; at < BH_EXCHANGES; ++at) {

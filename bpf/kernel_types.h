@@ -99,6 +99,7 @@ struct inode {
 
 struct file {
     struct inode* f_inode;
+    void* private_data;
 };
 
 struct mm_struct {
@@ -148,6 +149,7 @@ struct task_struct___arm64 {
 
 struct socket {
     struct file* file;
+    struct sock* sk;
 };
 
 typedef struct {
@@ -178,6 +180,7 @@ struct sock {
     __u8 sk_userlocks : 4;
     __u16 sk_type;
     __u16 sk_protocol;
+    kuid_t sk_uid;
     struct socket* sk_socket;
     struct sock_cgroup_data sk_cgrp_data;
     void* sk_bpf_storage;
@@ -228,6 +231,7 @@ struct seq_file {
 
 struct bpf_iter_meta {
     struct seq_file* seq;
+    __u64 session_id;
 };
 
 struct bpf_iter__tcp {

@@ -114,6 +114,15 @@ static __always_inline int bh_named_its_port(const struct sock* sock)
     return (BPF_CORE_READ_BITFIELD_PROBED(sock, sk_userlocks) & BH_BINDPORT_LOCK) != 0;
 }
 
+/* What the kernel knows of who began. `tcp`: where the verifier knows the type of the pointer. */
+static __always_inline __u8 bh_opened_of(const struct tcp_sock* tcp)
+{
+    const struct inet_connection_sock* connection = (const void*)tcp;
+    if (connection->icsk_bind_hash->fastreuse < 0 || bh_named_its_port((const struct sock*)tcp))
+        return BH_OPENED_BY_CONNECT;
+    return BH_OPENED_UNKNOWN;
+}
+
 /* Whether it may get a port that another socket has (SO_REUSEADDR, SO_REUSEPORT, SO_BINDTODEVICE). */
 static __always_inline int bh_may_share_its_port(const struct sock* sock)
 {

@@ -137,9 +137,10 @@ public:
     // True when the cgroup (by id) is the enforced one or below it.
     virtual bool in_scope(std::uint64_t cgroup_id) = 0;
 
-    // Destroys one socket: both ends are told (sock_diag(7), SOCK_DESTROY). A socket that is already gone is no error.
-    // Where the socket's namespace is not told (0), it is looked for in all.
-    virtual Status destroy_socket(const bh_walked_socket& socket) = 0;
+    // Destroys one socket: both ends are told (sock_diag(7), SOCK_DESTROY). False: it is gone, or another socket with
+    // its addresses and ports (SO_REUSEPORT) hides it until that is destroyed. Where the socket's namespace is not told
+    // (0), it is looked for in all.
+    virtual Result<bool> destroy_socket(const bh_walked_socket& socket) = 0;
 
     // Writes the listeners found by a walk into bh_listeners and removes entries whose sockets are gone.
     virtual Status adopt_listeners(std::span<const WalkedSocket> sockets) = 0;

@@ -68,7 +68,7 @@ bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
     return std::find(std::begin(path.id), std::end(path.id), parts_.enforced_cgroup) != std::end(path.id);
 }
 
-Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
+Result<bool> KernelDatapath::destroy_socket(const bh_walked_socket& socket)
 {
     const std::uint32_t own = namespace_inode(parts_.netns.get());
     if (socket.netns == own)
@@ -78,12 +78,15 @@ Status KernelDatapath::destroy_socket(const bh_walked_socket& socket)
         return diag != nullptr ? diag->destroy(socket)
                                : fail(ErrorKind::failed, "network namespace {} cannot be reached", socket.netns);
     }
-    Status done = parts_.sock_diag.destroy(socket);
+    Result<bool> done = parts_.sock_diag.destroy(socket);
     parts_.namespaces.visit([](std::uint32_t) { return true; },
                             [&](std::uint32_t inode, int) {
-                                if (SockDiag* diag = sock_diag_of(inode); diag != nullptr)
-                                    if (auto tried = diag->destroy(socket); !tried && done)
-                                        done = std::move(tried);
+                                SockDiag* diag = sock_diag_of(inode);
+                                if (diag == nullptr)
+                                    return;
+                                auto tried = diag->destroy(socket);
+                                if (!tried || (done && *tried))
+                                    done = std::move(tried);
                             });
     return done;
 }

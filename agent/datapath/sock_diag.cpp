@@ -54,6 +54,7 @@ Request make_request(const bh_walked_socket& socket)
     id.idiag_dport = htons(socket.remote_port);
     write_address(v4, socket.local, id.idiag_src);
     write_address(v4, socket.remote, id.idiag_dst);
+    id.idiag_if = socket.bound_interface; // or the kernel does not find it (inet_bound_dev_eq)
     const std::uint64_t cookie = socket.cookie != 0 ? socket.cookie : ~std::uint64_t{0}; // INET_DIAG_NOCOOKIE
     id.idiag_cookie[0] = static_cast<__u32>(cookie);
     id.idiag_cookie[1] = static_cast<__u32>(cookie >> 32);
@@ -143,15 +144,17 @@ Status SockDiag::give_cookies()
     return {};
 }
 
-Status SockDiag::destroy(const bh_walked_socket& socket)
+Result<bool> SockDiag::destroy(const bh_walked_socket& socket)
 {
     Request request = make_request(socket);
     request.header.nlmsg_seq = ++sequence_;
     if (::send(fd_.get(), &request, sizeof(request), 0) < 0)
         return fail_errno(errno, "ask sock_diag to destroy a socket");
     BULKHEAD_TRY(const int error, read_acknowledgement(fd_.get(), request.header.nlmsg_seq));
-    if (error == 0 || error == ENOENT || error == ESTALE)
-        return {};
+    if (error == 0)
+        return true;
+    if (error == ENOENT || error == ESTALE)
+        return false;
     auto failure = fail_errno(error, "destroy a socket");
     if (error == EOPNOTSUPP)
         failure.value().mend = "this kernel is built without CONFIG_INET_DIAG_DESTROY";

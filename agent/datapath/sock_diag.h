@@ -11,8 +11,8 @@ namespace bulkhead::agent {
 class SockDiag {
 public:
     static Result<SockDiag> open();
-    // A socket that is gone, or whose addresses now belong to another one (the cookie differs), is no error.
-    [[nodiscard]] Status destroy(const bh_walked_socket& socket);
+    // False: it is gone, or the kernel finds another one by its addresses (the cookie differs), which may hide it.
+    [[nodiscard]] Result<bool> destroy(const bh_walked_socket& socket);
     // The kernel gives a socket its cookie when somebody asks for it: asks for those of all TCP and UDP sockets.
     [[nodiscard]] Status give_cookies();
 

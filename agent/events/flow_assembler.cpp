@@ -11,6 +11,7 @@
 #include "agent/events/violations.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <array>
 #include <unordered_set>
@@ -34,7 +35,7 @@ std::string tcp_state_name(std::uint8_t state)
 
 // A connect() that has passed its door and waits for the peer's answer.
 struct Departure {
-    MonotonicTime at{};
+    MonotonicTime at{}; // or when a walk last showed that it goes on
     SharedProcess process;
     SharedAttribution words;
 };
@@ -43,8 +44,7 @@ class KernelFlowAssembler final : public FlowAssembler {
 public:
     KernelFlowAssembler(const Clock& clock, ProcessTable& processes, Emit emit, std::size_t flow_limit)
         : clock_(clock), limit_(flow_limit), records_(clock, std::move(emit)), names_(processes, clock),
-          flows_(flow_limit), conversations_(flows_, clock.monotonic()),
-          violations_(clock, records_, flows_, strays_),
+          flows_(flow_limit), conversations_(flows_, clock.monotonic()), violations_(clock, records_, flows_, strays_),
           exchanges_(records_, flow_limit)
     {}
 
@@ -325,6 +325,11 @@ void KernelFlowAssembler::on_walk(std::span<const WalkedSocket> sockets)
     for (const auto& walked : sockets)
         by_cookie.emplace(walked.socket.cookie, &walked.socket);
     const auto now = clock_.monotonic();
+    // Calls later than TCP itself would give up: with TCP_FASTOPEN_CONNECT the first write(2) sends the SYN.
+    for (auto& [cookie, departure] : departures_)
+        if (const auto found = by_cookie.find(cookie);
+            found != by_cookie.end() && found->second->protocol == IPPROTO_TCP && found->second->state == TCP_SYN_SENT)
+            departure.at = now;
     flows_.erase_when([&](const FlowKey& key, Flow& flow) {
         if (key.cookie == 0)
             return false;

@@ -46,7 +46,8 @@ struct Opening {
 Opening opening_of(const bh_walked_socket& socket, const WalkedSocket* listener, const DirectionOf& recorded)
 {
     if (socket.protocol == IPPROTO_TCP) {
-        if (socket.state == TCP_SYN_SENT)
+        // By the kernel; what was recorded may be of a simultaneous open, which looks like an accepted one.
+        if (socket.state == TCP_SYN_SENT || socket.opened == BH_OPENED_BY_CONNECT)
             return {policy::Direction::outbound};
         if (socket.state == TCP_SYN_RECV || socket.state == tcp_new_syn_recv)
             return {policy::Direction::inbound};
@@ -232,6 +233,7 @@ Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
             look_again_.reset();
         }
     } else {
+        destroy_calling(forbidden);
         look_again_.reset();
     }
     if (!adopted && !look_again_)
@@ -328,19 +330,50 @@ void SessionKeeper::destroy(ForbiddenSession& session)
 {
     if (on_cut_)
         on_cut_(session);
-    session.destroyed = datapath_.destroy_socket(session.socket.socket).has_value();
+    session.destroyed = datapath_.destroy_socket(session.socket.socket).value_or(false);
+}
+
+// Of sockets that share their addresses and ports the kernel finds one, and the next one when that is gone.
+void SessionKeeper::destroy_hidden(std::vector<ForbiddenSession*> missed)
+{
+    for (std::size_t before = missed.size() + 1; missed.size() < before;) {
+        before = missed.size();
+        std::erase_if(missed, [this](ForbiddenSession* session) {
+            session->destroyed = datapath_.destroy_socket(session->socket.socket).value_or(false);
+            return session->destroyed;
+        });
+    }
+    for (const auto* session : missed)
+        still_denied_.emplace(bytes_of(session->socket.socket.cookie), clock_.monotonic() + retry_after);
 }
 
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)
 {
+    std::vector<ForbiddenSession*> missed;
     for (auto& session : forbidden) {
-        const auto key = bytes_of(session.socket.socket.cookie);
-        if (!is_due(key))
+        if (!is_due(bytes_of(session.socket.socket.cookie)))
             continue;
         destroy(session);
         if (!session.destroyed)
-            still_denied_.emplace(key, clock_.monotonic() + retry_after);
+            missed.push_back(&session);
     }
+    destroy_hidden(std::move(missed));
+}
+
+// What has not been answered is no session yet, and nothing says that it was sent: with TCP_FASTOPEN_CONNECT the SYN
+// leaves at the first write(2), perhaps hours after connect(2).
+void SessionKeeper::destroy_calling(std::vector<ForbiddenSession>& forbidden)
+{
+    std::vector<ForbiddenSession*> missed;
+    for (auto& session : forbidden) {
+        const auto& socket = session.socket.socket;
+        if (socket.protocol != IPPROTO_TCP || socket.state != TCP_SYN_SENT)
+            continue;
+        destroy(session);
+        if (!session.destroyed)
+            missed.push_back(&session);
+    }
+    destroy_hidden(std::move(missed));
 }
 
 Status SessionKeeper::judge_conversations()

@@ -61,6 +61,8 @@ private:
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);
     Status judge_conversations();
     void destroy(ForbiddenSession& session);
+    void destroy_calling(std::vector<ForbiddenSession>& forbidden);
+    void destroy_hidden(std::vector<ForbiddenSession*> missed);
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
     [[nodiscard]] bool is_due(std::string key);
 

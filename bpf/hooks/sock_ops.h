@@ -66,6 +66,10 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
         __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
         if (BH_LIKELY(bh_recall_acceptance(event, netns, question.control)))
             return;
+        if (BH_UNLIKELY(bh_opened_of(tcp) == BH_OPENED_BY_CONNECT)) { /* simultaneous open (RFC 9293, 3.5) */
+            event->direction = BH_OUTBOUND;
+            return;
+        }
         question.loopback = bh_loopback_of(remote, netns);
         listener = bh_find_listener(netns, local, event->local_port, IPPROTO_TCP);
     }

@@ -33,19 +33,11 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->remote_port = bpf_ntohs(common->skc_dport);
     walked->state = common->skc_state;
     walked->v6only = bh_v6only_of(sock);
+    walked->bound_interface = common->skc_bound_dev_if;
     walked->uid = uid;
     walked->netns = bh_netns_of(sock);
     const struct cgroup* cgroup = bh_cgroup_of(sock);
     walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
-}
-
-/* UDP is never accepted; a connected socket has passed connect(2). */
-static __always_inline __u8 bh_opened_of(const struct tcp_sock* tcp)
-{
-    const struct inet_connection_sock* connection = (const void*)tcp;
-    if (connection->icsk_bind_hash->fastreuse < 0 || bh_named_its_port((const struct sock*)tcp))
-        return BH_OPENED_BY_CONNECT;
-    return BH_OPENED_UNKNOWN;
 }
 
 SEC("iter/tcp")
@@ -70,6 +62,7 @@ int bh_walk_tcp(struct bpf_iter__tcp* ctx)
     return 0;
 }
 
+/* UDP is never accepted; a connected socket has passed connect(2). */
 SEC("iter/udp")
 int bh_walk_udp(struct bpf_iter__udp* ctx)
 {

@@ -590,7 +590,8 @@ struct bh_walked_socket {
     __u64 cgroup_id;  /* of the socket (sk_cgrp_data), not of the process */
     __u8 opened;      /* enum bh_opened */
     __u8 transparent; /* IP_TRANSPARENT: may be at an address and port that nobody listens on */
-    __u8 pad[6];
+    __u16 pad;
+    __u32 bound_interface; /* its number; 0: none (SO_BINDTODEVICE, and a link-local address's) */
 };
 BH_ASSERT(sizeof(struct bh_walked_socket) == 96, "layout");
 

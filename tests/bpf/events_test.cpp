@@ -220,5 +220,37 @@ TEST_F(Events, NoEntryStaysBehindInTheListenerTable)
     EXPECT_EQ(datapath_->map_use().front().entries, 0U);
 }
 
+// The peer does not hear our SYN and calls from the port that it went to: both ends have called, and the kernel tells
+// of such a connection as of an accepted one.
+TEST_F(Events, ASimultaneousOpenIsOutbound)
+{
+    realise(TestPolicy()
+                .default_action(outbound, refuse)
+                .default_action(inbound, permit)
+                .allow(outbound, "10.77.0.2", "tcp/80"));
+    peer([&] {
+        ASSERT_EQ(std::system("nft add table ip t && nft 'add chain ip t c { type filter hook input priority 0; }' && "
+                              "nft add rule ip t c 'tcp flags & (syn|ack) == syn drop'"),
+                  0);
+    });
+    UniqueFd client, theirs;
+    guarded([&] {
+        client = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+        const Address from("10.77.0.1", 5000), to("10.77.0.2", 80);
+        ASSERT_EQ(::bind(client.get(), from.get(), from.size), 0);
+        ASSERT_NE(::connect(client.get(), to.get(), to.size), 0);
+    });
+    peer([&] {
+        theirs = make_socket(AF_INET, SOCK_STREAM);
+        const Address from("10.77.0.2", 80);
+        ASSERT_EQ(::bind(theirs.get(), from.get(), from.size), 0);
+        ASSERT_EQ(connect_error(theirs, {"10.77.0.1", 5000}), 0);
+    });
+    const auto established = wait_for(
+        [&](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED && event.cookie == cookie_of(client); });
+    ASSERT_TRUE(established);
+    EXPECT_EQ(established->direction, BH_OUTBOUND);
+}
+
 } // namespace
 } // namespace bulkhead::test

@@ -146,16 +146,17 @@ TEST_F(Walk, DestroyedSocketsAreGoneForBothEnds)
         ASSERT_TRUE(walked) << address;
         auto other = walked->socket;
         other.cookie += 1;
-        EXPECT_TRUE(datapath_->destroy_socket(other));
+        EXPECT_FALSE(datapath_->destroy_socket(other).value());
         EXPECT_EQ(send_error(client), 0) << "another socket's cookie destroys nothing";
         const auto destroyed = datapath_->destroy_socket(walked->socket);
         ASSERT_TRUE(destroyed) << destroyed.error().message;
+        EXPECT_TRUE(*destroyed);
         EXPECT_EQ(send_error(client), ECONNABORTED) << address;
         char byte = 0;
         while (::read(server.get(), &byte, 1) > 0) {
         }
         EXPECT_EQ(errno, ECONNRESET) << address;
-        EXPECT_TRUE(datapath_->destroy_socket(walked->socket)) << "gone already is no error";
+        EXPECT_FALSE(datapath_->destroy_socket(walked->socket).value()) << "gone already is no error";
     }
 }
 
@@ -171,6 +172,32 @@ TEST_F(Walk, ConnectedDatagramSocketsCanBeDestroyed)
     EXPECT_EQ(walked->socket.state, TCP_ESTABLISHED);
     ASSERT_TRUE(datapath_->destroy_socket(walked->socket));
     EXPECT_NE(send_error(client), 0);
+}
+
+// Before or after connect(2), by whoever may connect (Linux 5.7); a link-local address binds by itself.
+TEST_F(Walk, SocketsThatAreBoundToAnInterfaceCanBeDestroyed)
+{
+    for (const char* address : {"10.77.0.2", "fd77::2"})
+        for (const int type : {SOCK_STREAM, SOCK_DGRAM})
+            for (const bool before : {true, false}) {
+                UniqueFd theirs, client;
+                peer([&] { theirs = type == SOCK_STREAM ? listening({address, 80}) : bound(type, {address, 80}); });
+                guarded([&] {
+                    client = make_socket(Address(address, 0).family(), type);
+                    const auto bind = [&] {
+                        ASSERT_EQ(::setsockopt(client.get(), SOL_SOCKET, SO_BINDTODEVICE, "bh0", 4), 0);
+                    };
+                    if (before)
+                        bind();
+                    ASSERT_EQ(connect_error(client, {address, 80}), 0);
+                    if (!before)
+                        bind();
+                });
+                const auto walked = find(cookie_of(client));
+                ASSERT_TRUE(walked) << address;
+                EXPECT_TRUE(datapath_->destroy_socket(walked->socket).value()) << address << " " << type;
+                EXPECT_NE(send_error(client), 0) << address << " " << type;
+            }
 }
 
 TEST_F(Walk, ListenersThatWereThereBeforeAreAdopted)

@@ -4,6 +4,7 @@
 #include "agent/datapath/datapath.h"
 
 #include <algorithm>
+#include <map>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -16,8 +17,9 @@ public:
     std::vector<agent::WalkedSocket> sockets;
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
     std::function<bool(const bh_judge_request&)> denies = [](const auto&) { return false; };
-    std::set<std::uint64_t> outside;       // cgroup ids that are not in scope
-    std::set<std::uint64_t> undestroyable; // cookies
+    std::set<std::uint64_t> outside;                  // cgroup ids that are not in scope
+    std::set<std::uint64_t> undestroyable;            // cookies
+    std::map<std::uint64_t, std::uint64_t> hidden_by; // not found until the other is destroyed
     std::set<std::uint32_t> newcomers_judged;
     agent::Counters counter_values;
     std::vector<bh_event> events;
@@ -89,12 +91,16 @@ public:
         ++scope_questions;
         return !outside.contains(cgroup_id);
     }
-    Status destroy_socket(const bh_walked_socket& socket) override
+    Result<bool> destroy_socket(const bh_walked_socket& socket) override
     {
         if (undestroyable.contains(socket.cookie))
             return fail(ErrorKind::failed, "cannot destroy the socket");
+        if (const auto before = hidden_by.find(socket.cookie);
+            before != hidden_by.end() &&
+            std::find(destroyed.begin(), destroyed.end(), before->second) == destroyed.end())
+            return false;
         destroyed.push_back(socket.cookie);
-        return {};
+        return true;
     }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {

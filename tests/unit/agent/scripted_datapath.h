@@ -118,7 +118,7 @@ public:
     }
     void judged_newcomers(const std::set<std::uint32_t>&) override {}
     bool in_scope(std::uint64_t) override { return true; }
-    Status destroy_socket(const bh_walked_socket&) override { return {}; }
+    Result<bool> destroy_socket(const bh_walked_socket&) override { return true; }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {
         ++adoptions;

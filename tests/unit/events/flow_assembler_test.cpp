@@ -222,6 +222,22 @@ TEST_F(Assembler, TheLastFourGenerationsAreKept)
     EXPECT_EQ(records.at(1).policy_version(), 0U);
 }
 
+// TCP_FASTOPEN_CONNECT: connect(2) sends nothing, and the first write(2) may come hours later.
+TEST_F(Assembler, ACallThatAWalkShowsIsNotForgotten)
+{
+    assembler->on_event(connect());
+    auto calling = walked(77);
+    calling.socket.state = TCP_SYN_SENT;
+    for (int i = 0; i < 10; ++i) {
+        clock.advance(1min);
+        assembler->on_walk(std::vector{calling});
+        tick();
+    }
+    assembler->on_event(established());
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_FALSE(records[0].process().exe().empty());
+}
+
 TEST_F(Assembler, ALongFlowIsUpdatedWithWhatAWalkShows)
 {
     assembler->on_event(connect());

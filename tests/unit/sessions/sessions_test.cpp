@@ -151,6 +151,43 @@ TEST_F(Sessions, TriesAgainWhatCouldNotBeDestroyed)
     EXPECT_EQ(keeper.tick()->size(), 1U);
 }
 
+// A simultaneous open is told of as an accepted connection; the kernel knows that the socket has called.
+TEST_F(Sessions, WhoHasCalledHasBegunWhateverWasRecorded)
+{
+    recorded = {{1, Direction::inbound}};
+    datapath.sockets = {make({}), make({.cookie = 2, .state = TCP_SYN_RECV})};
+    for (const auto& session : after(Kind::keep))
+        EXPECT_EQ(session.direction, Direction::outbound);
+}
+
+TEST_F(Sessions, KeepKeepsNoCallThatNobodyHasAnswered)
+{
+    datapath.sockets = {make({}), make({.cookie = 2, .state = TCP_SYN_SENT}),
+                        make({.cookie = 3, .remote_port = 80, .state = TCP_SYN_SENT})}; // allowed
+    EXPECT_EQ(after(Kind::keep).size(), 2U);
+    EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{2});
+}
+
+// Sockets that share both ends (SO_REUSEPORT): the kernel finds one of them.
+TEST_F(Sessions, DestroysWhatAnotherSocketHides)
+{
+    datapath.sockets = {make({}), make({.cookie = 2}), make({.cookie = 3})};
+    datapath.hidden_by = {{1, 2}, {2, 3}};
+    for (const auto& session : after(Kind::cut))
+        EXPECT_TRUE(session.destroyed);
+    EXPECT_EQ(datapath.destroyed, (std::vector<std::uint64_t>{3, 2, 1}));
+}
+
+TEST_F(Sessions, LooksAgainForWhatWasNotFound)
+{
+    datapath.sockets = {make({})};
+    datapath.hidden_by = {{1, 99}};
+    EXPECT_FALSE(after(Kind::cut).at(0).destroyed);
+    datapath.hidden_by.clear();
+    clock.advance(5s);
+    EXPECT_EQ(keeper.tick()->size(), 1U);
+}
+
 TEST_F(Sessions, JudgesInboundAtTheListenersPortAndOwner)
 {
     datapath.sockets = {
@@ -362,16 +399,18 @@ TEST_F(Sessions, WhatANewNamespaceAcceptedIsCutWhateverIsToBecomeOfOldSessions)
                 {3, Direction::outbound},
                 {4, Direction::inbound},
                 {5, Direction::inbound}};
-    datapath.sockets = {
-        make({.cookie = 1, .local_port = 443, .netns = 8}), make({.cookie = 2, .local_port = 80, .netns = 8}),
-        make({.cookie = 3, .remote_port = 443, .netns = 8}), make({.cookie = 4, .local_port = 443, .netns = 9})};
+    datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 8, .opened = BH_OPENED_UNKNOWN}),
+                        make({.cookie = 2, .local_port = 80, .netns = 8, .opened = BH_OPENED_UNKNOWN}),
+                        make({.cookie = 3, .remote_port = 443, .netns = 8}),
+                        make({.cookie = 4, .local_port = 443, .netns = 9, .opened = BH_OPENED_UNKNOWN})};
     const std::vector<std::uint32_t> namespaces{8};
     const auto ended = keeper.came(namespaces).value();
     ASSERT_EQ(ended.size(), 1U) << "denied, inbound, there";
     EXPECT_EQ(ended[0].socket.socket.cookie, 1U);
     EXPECT_TRUE(ended[0].destroyed);
 
-    datapath.sockets.push_back(make({.cookie = 5, .local_port = 443, .netns = 8})); // its handshake was under way
+    datapath.sockets.push_back(
+        make({.cookie = 5, .local_port = 443, .netns = 8, .opened = BH_OPENED_UNKNOWN})); // its handshake was under way
     datapath.undestroyable = {5};
     clock.advance(1s);
     EXPECT_TRUE(keeper.tick()->empty());
@@ -425,13 +464,13 @@ TEST_F(Sessions, ASessionThatCannotBeDestroyedKeepsNoOtherNamespaceNew)
 {
     EXPECT_TRUE(after(Kind::keep).empty());
     recorded = {{1, Direction::inbound}, {2, Direction::inbound}};
-    datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 8})};
+    datapath.sockets = {make({.cookie = 1, .local_port = 443, .netns = 8, .opened = BH_OPENED_UNKNOWN})};
     datapath.undestroyable = {1};
     EXPECT_TRUE(keeper.came(std::vector<std::uint32_t>{8, 9}).value().empty());
     EXPECT_EQ(datapath.newcomers_judged, std::set<std::uint32_t>{9}) << "the other must be reached again";
     clock.advance(1s);
     EXPECT_TRUE(keeper.tick()->empty());
-    datapath.sockets.push_back(make({.cookie = 2, .local_port = 443, .netns = 9}));
+    datapath.sockets.push_back(make({.cookie = 2, .local_port = 443, .netns = 9, .opened = BH_OPENED_UNKNOWN}));
     clock.advance(1s);
     EXPECT_TRUE(keeper.tick()->empty()) << "it is not new any more";
     datapath.undestroyable.clear();

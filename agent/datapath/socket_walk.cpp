@@ -14,18 +14,17 @@ namespace bulkhead::agent {
 
 namespace {
 
-template <typename Record>
-Result<std::vector<Record>> read_iterator(const Link& link, const char* what)
+// Hands each record on as it is read: how many there are is not ours to say.
+template <typename Record, typename Visit>
+Status read_iterator(const Link& link, const char* what, const Visit& visit)
 {
     const UniqueFd fd(bpf_iter_create(bpf_link__fd(link.get())));
     if (!fd)
         return fail_errno(errno, fmt::format("walk {}", what));
-    std::vector<std::byte> bytes;
+    std::vector<std::byte> bytes(64 * 1024);
     std::size_t used = 0;
     while (true) {
-        constexpr std::size_t chunk = 64 * 1024;
-        bytes.resize(used + chunk);
-        const ssize_t got = ::read(fd.get(), bytes.data() + used, chunk);
+        const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got < 0)
@@ -33,13 +32,18 @@ Result<std::vector<Record>> read_iterator(const Link& link, const char* what)
         if (got == 0)
             break;
         used += static_cast<std::size_t>(got);
+        std::size_t at = 0;
+        for (; used - at >= sizeof(Record); at += sizeof(Record)) {
+            Record record;
+            std::memcpy(&record, bytes.data() + at, sizeof(record));
+            visit(record);
+        }
+        std::memmove(bytes.data(), bytes.data() + at, used - at);
+        used -= at;
     }
-    if (used % sizeof(Record) != 0)
-        return fail(ErrorKind::failed, "walk {}: {} bytes are no whole number of records", what, used);
-    std::vector<Record> records(used / sizeof(Record));
-    if (used > 0)
-        std::memcpy(records.data(), bytes.data(), used);
-    return records;
+    if (used != 0)
+        return fail(ErrorKind::failed, "walk {}: {} bytes are left over", what, used);
+    return {};
 }
 
 // Of several processes that hold a socket: not the one that only keeps it for others (pid 1, socket activation), then
@@ -50,6 +54,8 @@ bool better_owner(const bh_subject& candidate, const bh_subject& current)
         return current.pid == 1;
     return candidate.pid < current.pid;
 }
+
+constexpr std::size_t most_holders = 1024; // of one socket; nobody has a use for more
 
 using Holders = std::unordered_map<std::uint64_t, std::vector<bh_subject>>; // of sockets with several, by inode
 
@@ -110,28 +116,38 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
             BULKHEAD_TRY(SockDiag diag, SockDiag::open());
             BULKHEAD_CHECK(diag.give_cookies());
         }
-        BULKHEAD_TRY(const auto tcp, read_iterator<bh_walked_socket>(tcp_, "TCP sockets"));
-        BULKHEAD_TRY(const auto udp, read_iterator<bh_walked_socket>(udp_, "UDP sockets"));
-        walked.insert(walked.end(), tcp.begin(), tcp.end());
-        walked.insert(walked.end(), udp.begin(), udp.end());
-        return {};
+        const auto add = [&](const bh_walked_socket& socket) { walked.push_back(socket); };
+        BULKHEAD_CHECK(read_iterator<bh_walked_socket>(tcp_, "TCP sockets", add));
+        return read_iterator<bh_walked_socket>(udp_, "UDP sockets", add);
     }));
     if (walked.empty())
         return std::vector<WalkedSocket>{};
-    BULKHEAD_TRY(const auto owners, read_iterator<bh_walked_owner>(owners_, "owners of sockets"));
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
+    by_inode.reserve(walked.size());
+    for (const bh_walked_socket& socket : walked)
+        if (socket.inode != 0)
+            by_inode.emplace(socket.inode, bh_subject{});
     Holders several;
-    by_inode.reserve(owners.size());
-    for (const bh_walked_owner& owner : owners) {
-        const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
-        if (inserted)
-            continue;
-        auto& holders = several.try_emplace(owner.inode, 1, found->second).first->second;
-        holders.push_back(owner.subject);
-        if (better_owner(owner.subject, found->second))
-            found->second = owner.subject;
-    }
+    BULKHEAD_CHECK(read_iterator<bh_walked_owner>(owners_, "owners of sockets", [&](const bh_walked_owner& owner) {
+        const auto found = by_inode.find(owner.inode);
+        if (found == by_inode.end())
+            return; // of another namespace, or no socket that is walked
+        auto& best = found->second;
+        if (best.pid == 0) {
+            best = owner.subject;
+            return;
+        }
+        const auto others = several.find(owner.inode);
+        if ((others == several.end() ? best : others->second.back()).pid == owner.subject.pid)
+            return; // told twice
+        auto& holders =
+            others == several.end() ? several.try_emplace(owner.inode, 1, best).first->second : others->second;
+        if (holders.size() < most_holders)
+            holders.push_back(owner.subject);
+        if (better_owner(owner.subject, best))
+            best = owner.subject;
+    }));
     std::vector<WalkedSocket> sockets;
     sockets.reserve(walked.size());
     for (const bh_walked_socket& socket : walked) {

@@ -6,7 +6,23 @@
 #define BH_S_IFMT 0170000
 #define BH_S_IFSOCK 0140000
 #define BH_STATE_TIME_WAIT 6
+#define BH_AF_SMC 43
+#define BH_TOLD_OWNERS_BITS 14
 #define BH_STATE_NEW_SYN_RECV 12
+
+struct bh_told_owner {
+    __u64 walk; /* the iterator's session */
+    __u64 inode;
+    __u32 tgid;
+    __u32 pad;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1 << BH_TOLD_OWNERS_BITS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct bh_told_owner));
+} bh_told_owners SEC(".maps");
 
 static __always_inline void bh_load_v6(struct bh_address* address, const struct in6_addr* v6)
 {
@@ -76,6 +92,29 @@ int bh_walk_udp(struct bpf_iter__udp* ctx)
     return 0;
 }
 
+/* What an IP socket may be held as; SMC's own socket takes the place of the TCP socket that it falls back to. */
+static __always_inline int bh_may_hold_ip(const struct file* file)
+{
+    const struct socket* socket = file->private_data;
+    __u16 family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
+    return family == BH_AF_INET || family == BH_AF_INET6 || family == BH_AF_SMC;
+}
+
+/* Whoever likes has half a million descriptors of one socket (dup(2)). Forgets some, of which there are two then. */
+static __always_inline int bh_was_just_told(__u64 walk, __u64 inode, __u32 tgid)
+{
+    __u32 at = (__u32)((inode + ((__u64)tgid << 32)) * 0x9e3779b97f4a7c15ull >> (64 - BH_TOLD_OWNERS_BITS));
+    struct bh_told_owner* told = bpf_map_lookup_elem(&bh_told_owners, &at);
+    if (!told)
+        return 0;
+    if (told->walk == walk && told->inode == inode && told->tgid == tgid)
+        return 1;
+    told->walk = walk;
+    told->inode = inode;
+    told->tgid = tgid;
+    return 0;
+}
+
 SEC("iter/task_file")
 int bh_walk_owners(struct bpf_iter__task_file* ctx)
 {
@@ -84,7 +123,8 @@ int bh_walk_owners(struct bpf_iter__task_file* ctx)
     if (!task || !file)
         return 0;
     struct inode* inode = file->f_inode;
-    if (task->tgid != task->pid || (inode->i_mode & BH_S_IFMT) != BH_S_IFSOCK)
+    if (task->tgid != task->pid || (inode->i_mode & BH_S_IFMT) != BH_S_IFSOCK || !bh_may_hold_ip(file) ||
+        bh_was_just_told(ctx->meta->session_id, inode->i_ino, (__u32)task->tgid))
         return 0;
     struct bh_walked_owner owner = {.inode = inode->i_ino};
     BPF_CORE_READ_INTO(&owner.subject.comm, task, comm);

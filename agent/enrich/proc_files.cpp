@@ -19,25 +19,6 @@ constexpr std::size_t max_command_line = 1024;
 constexpr std::uint32_t unset_login_uid = 4294967295; // audit's "nobody logged in": (uid_t)-1
 constexpr std::string_view deleted_mark = " (deleted)";
 
-std::string read_bounded(const std::string& path, std::size_t limit)
-{
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file)
-        return {};
-    std::string text(limit, '\0');
-    std::size_t used = 0;
-    while (used < limit) {
-        const auto got = ::read(file.get(), text.data() + used, limit - used);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        used += static_cast<std::size_t>(got);
-    }
-    text.resize(used);
-    return text;
-}
-
 std::string read_link(const std::string& path)
 {
     std::array<char, PATH_MAX> text{};
@@ -148,9 +129,12 @@ std::string ProcFiles::comm(std::uint32_t pid) const
     return name;
 }
 
-std::string ProcFiles::command_line(std::uint32_t pid) const
+std::string ProcFiles::command_line(std::uint32_t pid, PatientReader& reader) const
 {
-    auto line = read_bounded(path(pid, "cmdline"), max_command_line);
+    struct stat process {}; // whose effective user it is
+    if (::stat((root_ + "/" + std::to_string(pid)).c_str(), &process) != 0)
+        return {};
+    auto line = reader.read(path(pid, "cmdline"), max_command_line, process.st_uid);
     while (!line.empty() && line.back() == '\0')
         line.pop_back();
     for (char& c : line)

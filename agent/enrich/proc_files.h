@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/enrich/file_identity.h"
+#include "agent/enrich/patient_reader.h"
 #include "common/core/unique_fd.h"
 
 #include <cstdint>
@@ -47,8 +48,9 @@ public:
     [[nodiscard]] std::optional<OpenExecutable> open_executable(std::uint32_t pid) const;
     [[nodiscard]] std::string executable_link(std::uint32_t pid) const; // the text of the link alone
     [[nodiscard]] std::string comm(std::uint32_t pid) const;
-    // Arguments joined by spaces, at most 1024 bytes. The process can overwrite them, so they prove nothing.
-    [[nodiscard]] std::string command_line(std::uint32_t pid) const;
+    // Arguments joined by spaces, at most 1024 bytes. The process can overwrite them, so they prove nothing, and hold up
+    // who reads them.
+    [[nodiscard]] std::string command_line(std::uint32_t pid, PatientReader& reader) const;
     [[nodiscard]] std::optional<std::uint32_t> login_uid(std::uint32_t pid) const;
     [[nodiscard]] std::string cgroup(std::uint32_t pid) const; // the cgroup v2 path, begins with '/'
     // "mnt", "user"; equal numbers are the same namespace. nullopt when unknown.

@@ -68,7 +68,7 @@ public:
 
 private:
     const Seen* look(const bh_subject& subject);
-    Seen read(std::uint32_t pid, const ProcStat& stat) const;
+    Seen read(std::uint32_t pid, const ProcStat& stat);
     const Seen& remember(Seen seen);
     void forget(std::uint32_t pid);
     void remember_program(const Seen& seen);
@@ -76,6 +76,7 @@ private:
     std::string cgroup_of(const bh_subject& subject, const Seen* seen);
 
     ProcFiles files_;
+    PatientReader arguments_;
     UserNames users_;
     CgroupIndex cgroups_;
     std::optional<std::uint64_t> own_mounts_;
@@ -85,7 +86,7 @@ private:
     std::unordered_map<std::uint32_t, std::list<Seen>::iterator> by_pid_;
 };
 
-Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat) const
+Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat)
 {
     Seen seen;
     seen.pid = pid;
@@ -93,7 +94,7 @@ Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat) const
     if (auto executable = files_.executable(pid))
         seen.executable = std::move(*executable);
     seen.comm = files_.comm(pid);
-    seen.command_line = files_.command_line(pid);
+    seen.command_line = files_.command_line(pid, arguments_);
     seen.command_line.shrink_to_fit(); // it was read into a buffer of the longest
     seen.cgroup = files_.cgroup(pid);
     seen.login_uid = files_.login_uid(pid);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/enrich/patient_reader.h"
+
+#include "common/core/unique_fd.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace bulkhead::agent {
+
+std::string read_bounded(const std::string& path, std::size_t limit)
+{
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        return {};
+    std::string text(limit, '\0');
+    std::size_t used = 0;
+    while (used < limit) {
+        const auto got = ::read(file.get(), text.data() + used, limit - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        used += static_cast<std::size_t>(got);
+    }
+    text.resize(used);
+    return text;
+}
+
+// How many readers whose files hold up.
+struct PatientReader::HeldUp {
+    std::mutex mutex;
+    std::map<unsigned, std::size_t> by_user;
+
+    std::size_t all() const
+    {
+        return std::accumulate(by_user.begin(), by_user.end(), std::size_t{0},
+                               [](std::size_t sum, const auto& one) { return sum + one.second; });
+    }
+};
+
+// One thread, which reads a file at a time. It outlives this class's owner where it is held up, so it shares all it
+// uses.
+class PatientReader::Reader : public std::enable_shared_from_this<Reader> {
+public:
+    explicit Reader(std::shared_ptr<HeldUp> held_up) : held_up_(std::move(held_up)) {}
+
+    void start()
+    {
+        std::thread([self = shared_from_this()] { self->run(); }).detach();
+    }
+
+    // nullopt: it is held up, and ends by itself if ever it is let go.
+    std::optional<std::string> read(const std::string& path, std::size_t limit, unsigned user,
+                                    std::chrono::milliseconds patience)
+    {
+        std::unique_lock lock(mutex_);
+        path_ = path;
+        limit_ = limit;
+        user_ = user;
+        state_ = State::asked;
+        changed_.notify_all();
+        if (changed_.wait_for(lock, patience, [this] { return state_ == State::done; })) {
+            state_ = State::idle;
+            return std::move(text_);
+        }
+        state_ = State::given_up;
+        const std::lock_guard held(held_up_->mutex);
+        ++held_up_->by_user[user];
+        return std::nullopt;
+    }
+
+    void leave()
+    {
+        const std::lock_guard lock(mutex_);
+        if (state_ == State::idle)
+            state_ = State::left;
+        changed_.notify_all();
+    }
+
+private:
+    enum class State { idle, asked, done, given_up, left };
+
+    void run()
+    {
+        std::unique_lock lock(mutex_);
+        while (true) {
+            changed_.wait(lock, [this] { return state_ == State::asked || state_ == State::left; });
+            if (state_ == State::left)
+                return;
+            const auto path = path_;
+            const auto limit = limit_;
+            lock.unlock();
+            auto text = read_bounded(path, limit);
+            lock.lock();
+            if (state_ == State::given_up)
+                break;
+            text_ = std::move(text);
+            state_ = State::done;
+            changed_.notify_all();
+        }
+        const std::lock_guard held(held_up_->mutex);
+        if (auto& count = held_up_->by_user[user_]; --count == 0)
+            held_up_->by_user.erase(user_);
+    }
+
+    std::shared_ptr<HeldUp> held_up_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    State state_ = State::idle;
+    std::string path_, text_;
+    std::size_t limit_ = 0;
+    unsigned user_ = 0;
+};
+
+PatientReader::PatientReader(std::chrono::milliseconds patience)
+    : patience_(patience), held_up_(std::make_shared<HeldUp>())
+{}
+
+PatientReader::~PatientReader()
+{
+    if (reader_)
+        reader_->leave();
+}
+
+std::size_t PatientReader::held_up() const
+{
+    const std::lock_guard held(held_up_->mutex);
+    return held_up_->all();
+}
+
+std::string PatientReader::read(const std::string& path, std::size_t limit, unsigned user)
+{
+    {
+        const std::lock_guard held(held_up_->mutex);
+        const auto theirs = held_up_->by_user.find(user);
+        if (held_up_->all() >= at_most || (theirs != held_up_->by_user.end() && theirs->second >= of_one_user))
+            return {};
+    }
+    auto reader = std::exchange(reader_, nullptr);
+    if (!reader) {
+        reader = std::make_shared<Reader>(held_up_);
+        reader->start();
+    }
+    auto text = reader->read(path, limit, user, patience_);
+    if (!text)
+        return {};
+    reader_ = std::move(reader);
+    return std::move(*text);
+}
+
+} // namespace bulkhead::agent

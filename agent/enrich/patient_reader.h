@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace bulkhead::agent {
+
+// Reads files whose reading somebody can hold up: for /proc/PID/cmdline the kernel takes the memory lock of the process
+// (mmap_lock), which that process can keep for as long as it likes (a page fault on its own FUSE file, by
+// /proc/self/mem). Whoever waits then cannot be interrupted, so another thread reads, and is given up after a while.
+// Not thread-safe.
+class PatientReader {
+public:
+    explicit PatientReader(std::chrono::milliseconds patience = std::chrono::milliseconds(50));
+    ~PatientReader(); // leaves behind what is held up
+    PatientReader(const PatientReader&) = delete;
+    PatientReader& operator=(const PatientReader&) = delete;
+
+    // At most `limit` bytes from the beginning; empty where it cannot be read, or not in time. `user`: whose file it is.
+    // Nothing is read of a user who holds up `of_one_user` readers, nor anybody's while `at_most` are held up.
+    [[nodiscard]] std::string read(const std::string& path, std::size_t limit, unsigned user);
+    [[nodiscard]] std::size_t held_up() const;
+
+    static constexpr std::size_t of_one_user = 2;
+    static constexpr std::size_t at_most = 32;
+
+private:
+    struct HeldUp;
+    class Reader;
+
+    std::chrono::milliseconds patience_;
+    std::shared_ptr<HeldUp> held_up_;
+    std::shared_ptr<Reader> reader_; // waits for the next file
+};
+
+// At most `limit` bytes from the beginning; empty where it cannot be opened.
+[[nodiscard]] std::string read_bounded(const std::string& path, std::size_t limit);
+
+} // namespace bulkhead::agent

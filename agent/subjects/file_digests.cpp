@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <memory>
@@ -16,22 +18,33 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::uint64_t max_bytes = 1ULL << 30;
+constexpr std::uint64_t max_bytes_a_round = 512ULL << 20; // or one file: whoever may write to a folder that a rule
+                                                          // names makes them by the hundred
 
-std::optional<std::string> sha256_of(const std::string& path)
+// Of a file of this size. What lies at `path` may be another one by now, which its owner chose: a FIFO, or a longer
+// one.
+std::optional<std::string> sha256_of(const std::string& path, std::uint64_t size)
 {
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat status {};
+    if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) ||
+        static_cast<std::uint64_t>(status.st_size) != size)
+        return std::nullopt;
     const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(::EVP_MD_CTX_new(), ::EVP_MD_CTX_free);
-    if (!file || !hash || ::EVP_DigestInit_ex(hash.get(), ::EVP_sha256(), nullptr) != 1)
+    if (!hash || ::EVP_DigestInit_ex(hash.get(), ::EVP_sha256(), nullptr) != 1)
         return std::nullopt;
     std::vector<char> buffer(1U << 17);
-    for (;;) {
-        const auto got = ::read(file.get(), buffer.data(), buffer.size());
+    for (std::uint64_t left = size + 1;;) {
+        const auto got = ::read(file.get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), left));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             return std::nullopt;
         if (got == 0)
             break;
+        left -= static_cast<std::uint64_t>(got);
+        if (left == 0)
+            return std::nullopt;
         if (::EVP_DigestUpdate(hash.get(), buffer.data(), static_cast<std::size_t>(got)) != 1)
             return std::nullopt;
     }
@@ -54,9 +67,10 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
         known->second.used = true;
         return known->second.digest;
     }
-    if (file.size > max_bytes)
+    if (file.size > max_bytes || (hashed_ > 0 && hashed_ + file.size > max_bytes_a_round))
         return std::nullopt;
-    auto digest = sha256_of(path);
+    hashed_ += file.size;
+    auto digest = sha256_of(path, file.size);
     if (!digest || identify_file(path, mountinfo) != file)
         return std::nullopt;
     return known_.emplace(file, Known{std::move(*digest), true}).first->second.digest;
@@ -64,6 +78,7 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
 
 void FileDigests::forget_unused()
 {
+    hashed_ = 0;
     std::erase_if(known_, [](const auto& entry) { return !entry.second.used; });
     for (auto& [file, known] : known_)
         known.used = false;

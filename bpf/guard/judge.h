@@ -262,7 +262,7 @@ __noinline int bh_answers_pass_anyway(void)
 /* Of a user who is known, else of the address. */
 static __always_inline __u32 bh_share_of_beginner(const struct bh_guard_work* work)
 {
-    return work->subject.pid ? (__u32)bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
+    return work->subject.cgroup_id ? (__u32)bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
 }
 
 static __always_inline __u8 bh_is_judged_again(const struct bh_guard_work* work)

@@ -7,6 +7,18 @@
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
 
+/* Of the socket, in the initial user namespace (bpf_get_socket_uid() answers in that of the socket's network
+ * namespace). */
+static __always_inline __u32 bh_user_of_sender(struct __sk_buff* skb)
+{
+    struct bpf_sock* socket = skb->sk;
+    socket = socket ? bpf_sk_fullsock(socket) : NULL;
+    if (!socket)
+        return (__u32)-1;
+    const struct sock* sock = bh_kernel_socket(socket);
+    return BPF_CORE_READ(sock, sk_uid.val);
+}
+
 /*
  * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue is sent by whoever
  * runs then; nobody is named for it, and only what is said of any process holds.
@@ -23,7 +35,7 @@ __noinline int bh_identify_sender(struct __sk_buff* skb)
         subject->exe_inode = 0;
         subject->exe_device = 0;
         subject->comm[0] = 0;
-        subject->uid = bpf_get_socket_uid(skb);
+        subject->uid = bh_user_of_sender(skb);
         subject->cgroup_id = bpf_skb_cgroup_id(skb);
         return 0;
     }

@@ -100,19 +100,11 @@ static __always_inline int bh_may_hold_ip(const struct file* file)
     return family == BH_AF_INET || family == BH_AF_INET6 || family == BH_AF_SMC;
 }
 
-/* Whoever likes has half a million descriptors of one socket (dup(2)). Forgets some, of which there are two then. */
-static __always_inline int bh_was_just_told(__u64 walk, __u64 inode, __u32 tgid)
+/* Whoever likes has half a million descriptors of one socket (dup(2)). Forgets some, which are told of again then. */
+static __always_inline struct bh_told_owner* bh_told_owner_at(__u64 inode, __u32 tgid)
 {
     __u32 at = (__u32)((inode + ((__u64)tgid << 32)) * 0x9e3779b97f4a7c15ull >> (64 - BH_TOLD_OWNERS_BITS));
-    struct bh_told_owner* told = bpf_map_lookup_elem(&bh_told_owners, &at);
-    if (!told)
-        return 0;
-    if (told->walk == walk && told->inode == inode && told->tgid == tgid)
-        return 1;
-    told->walk = walk;
-    told->inode = inode;
-    told->tgid = tgid;
-    return 0;
+    return bpf_map_lookup_elem(&bh_told_owners, &at);
 }
 
 SEC("iter/task_file")
@@ -123,12 +115,21 @@ int bh_walk_owners(struct bpf_iter__task_file* ctx)
     if (!task || !file)
         return 0;
     struct inode* inode = file->f_inode;
-    if (task->tgid != task->pid || (inode->i_mode & BH_S_IFMT) != BH_S_IFSOCK || !bh_may_hold_ip(file) ||
-        bh_was_just_told(ctx->meta->session_id, inode->i_ino, (__u32)task->tgid))
+    if (task->tgid != task->pid || (inode->i_mode & BH_S_IFMT) != BH_S_IFSOCK || !bh_may_hold_ip(file))
+        return 0;
+    __u64 walk = ctx->meta->session_id;
+    __u32 tgid = (__u32)task->tgid;
+    struct bh_told_owner* told = bh_told_owner_at(inode->i_ino, tgid);
+    if (told && told->walk == walk && told->inode == inode->i_ino && told->tgid == tgid)
         return 0;
     struct bh_walked_owner owner = {.inode = inode->i_ino};
     BPF_CORE_READ_INTO(&owner.subject.comm, task, comm);
     bh_load_task(&owner.subject, task);
-    bpf_seq_write(ctx->meta->seq, &owner, sizeof(owner));
+    /* What finds no room is shown again at the next read(2) (bpf_seq_read): it has not been told. */
+    if (bpf_seq_write(ctx->meta->seq, &owner, sizeof(owner)) == 0 && told) {
+        told->walk = walk;
+        told->inode = owner.inode;
+        told->tgid = tgid;
+    }
     return 0;
 }

@@ -174,6 +174,27 @@ TEST_F(Walk, ConnectedDatagramSocketsCanBeDestroyed)
     EXPECT_NE(send_error(client), 0);
 }
 
+// The kernel hands out what fits into a buffer, and shows again what did not.
+TEST_F(Walk, EachOfThousandsOfSocketsHasItsOwner)
+{
+    std::vector<UniqueFd> sockets, doubled;
+    guarded([&] {
+        for (std::uint16_t port = 10'000; port < 15'000; ++port)
+            sockets.push_back(bound(SOCK_DGRAM, {"10.77.0.1", port}));
+    });
+    for (int i = 0; i < 5'000; ++i)
+        doubled.emplace_back(::dup(sockets[0].get()));
+    std::size_t owned = 0;
+    outsider([&] {
+        const auto walked = datapath_->walk_sockets();
+        ASSERT_TRUE(walked);
+        for (const auto& one : *walked)
+            owned += one.socket.local_port >= 10'000 && one.socket.local_port < 15'000 &&
+                     one.owner.pid == static_cast<std::uint32_t>(::getpid());
+    });
+    EXPECT_EQ(owned, sockets.size());
+}
+
 // Before or after connect(2), by whoever may connect (Linux 5.7); a link-local address binds by itself.
 TEST_F(Walk, SocketsThatAreBoundToAnInterfaceCanBeDestroyed)
 {

@@ -118,7 +118,10 @@ static __always_inline int bh_named_its_port(const struct sock* sock)
 static __always_inline __u8 bh_opened_of(const struct tcp_sock* tcp)
 {
     const struct inet_connection_sock* connection = (const void*)tcp;
-    if (connection->icsk_bind_hash->fastreuse < 0 || bh_named_its_port((const struct sock*)tcp))
+    if (bh_named_its_port((const struct sock*)tcp))
+        return BH_OPENED_BY_CONNECT;
+    /* What a transparent proxy accepts is in the called port's bucket, which a connect(2) may have made. */
+    if (connection->icsk_bind_hash->fastreuse < 0 && !bh_is_transparent(tcp))
         return BH_OPENED_BY_CONNECT;
     return BH_OPENED_UNKNOWN;
 }

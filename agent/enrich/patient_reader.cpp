@@ -10,8 +10,10 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -100,7 +102,11 @@ private:
             const auto path = path_;
             const auto limit = limit_;
             lock.unlock();
-            auto text = read_bounded(path, limit);
+            std::string text;
+            try {
+                text = read_bounded(path, limit);
+            } catch (const std::bad_alloc&) { // not read
+            }
             lock.lock();
             if (state_ == State::given_up)
                 break;
@@ -122,8 +128,8 @@ private:
     unsigned user_ = 0;
 };
 
-PatientReader::PatientReader(std::chrono::milliseconds patience)
-    : patience_(patience), held_up_(std::make_shared<HeldUp>())
+PatientReader::PatientReader(const Clock& clock, std::chrono::milliseconds patience)
+    : clock_(clock), patience_(patience), held_up_(std::make_shared<HeldUp>())
 {}
 
 PatientReader::~PatientReader()
@@ -138,20 +144,42 @@ std::size_t PatientReader::held_up() const
     return held_up_->all();
 }
 
+bool PatientReader::may_wait(unsigned user)
+{
+    const auto now = clock_.monotonic();
+    if (now - waited_since_ >= waiting_is_counted_for) {
+        waited_since_ = now;
+        waited_.clear();
+        waited_in_all_ = {};
+    }
+    const auto theirs = waited_.find(user);
+    if (waited_in_all_ >= patience_ * for_all ||
+        (theirs != waited_.end() && theirs->second >= patience_ * for_one_user))
+        return false;
+    const std::lock_guard held(held_up_->mutex);
+    const auto stuck = held_up_->by_user.find(user);
+    return held_up_->all() < at_most && (stuck == held_up_->by_user.end() || stuck->second < of_one_user);
+}
+
 std::string PatientReader::read(const std::string& path, std::size_t limit, unsigned user)
 {
-    {
-        const std::lock_guard held(held_up_->mutex);
-        const auto theirs = held_up_->by_user.find(user);
-        if (held_up_->all() >= at_most || (theirs != held_up_->by_user.end() && theirs->second >= of_one_user))
-            return {};
-    }
+    if (!may_wait(user))
+        return {};
     auto reader = std::exchange(reader_, nullptr);
     if (!reader) {
         reader = std::make_shared<Reader>(held_up_);
-        reader->start();
+        try {
+            reader->start();
+        } catch (const std::system_error&) { // no more threads
+            return {};
+        }
     }
+    const auto begun = clock_.monotonic();
     auto text = reader->read(path, limit, user, patience_);
+    if (const auto took = clock_.monotonic() - begun; took > usual) {
+        waited_[user] += took;
+        waited_in_all_ += took;
+    }
     if (!text)
         return {};
     reader_ = std::move(reader);

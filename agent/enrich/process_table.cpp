@@ -76,7 +76,7 @@ private:
     std::string cgroup_of(const bh_subject& subject, const Seen* seen);
 
     ProcFiles files_;
-    PatientReader arguments_;
+    PatientReader arguments_{system_clock()};
     UserNames users_;
     CgroupIndex cgroups_;
     std::optional<std::uint64_t> own_mounts_;

@@ -70,7 +70,7 @@ TEST(ProcFiles, ParsesHostileText)
     EXPECT_FALSE(ProcFiles(root.path()).login_uid(7));
     EXPECT_EQ(ProcFiles(root.path()).login_uid(8), 1000U);
     root.file("7/cmdline", std::string("a\0b\0\0", 5));
-    agent::PatientReader reader;
+    agent::PatientReader reader(system_clock());
     EXPECT_EQ(ProcFiles(root.path()).command_line(7, reader), "a b");
     root.file("8/cmdline", std::string(5000, 'x'));
     EXPECT_EQ(ProcFiles(root.path()).command_line(8, reader).size(), 1024U);

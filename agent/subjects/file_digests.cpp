@@ -18,8 +18,6 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::uint64_t max_bytes = 1ULL << 30;
-constexpr std::uint64_t max_bytes_a_round = 512ULL << 20; // or one file: whoever may write to a folder that a rule
-                                                          // names makes them by the hundred
 
 // Of a file of this size. What lies at `path` may be another one by now, which its owner chose: a FIFO, or a longer
 // one.
@@ -67,9 +65,8 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
         known->second.used = true;
         return known->second.digest;
     }
-    if (file.size > max_bytes || (hashed_ > 0 && hashed_ + file.size > max_bytes_a_round))
+    if (file.size > max_bytes)
         return std::nullopt;
-    hashed_ += file.size;
     auto digest = sha256_of(path, file.size);
     if (!digest || identify_file(path, mountinfo) != file)
         return std::nullopt;
@@ -78,7 +75,6 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
 
 void FileDigests::forget_unused()
 {
-    hashed_ = 0;
     std::erase_if(known_, [](const auto& entry) { return !entry.second.used; });
     for (auto& [file, known] : known_)
         known.used = false;

@@ -3,7 +3,6 @@
 
 #include "agent/enrich/file_identity.h"
 
-#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -11,12 +10,10 @@
 namespace bulkhead::agent {
 
 // SHA-256 of program files, computed anew when inode, size or a time stamp has changed. ctime cannot be set back, short
-// of writing to the disk behind the file system. Files above one GiB are not read, and of others not more than half a
-// GiB (or one file) between two calls of forget_unused(): what is left is for the next time.
+// of writing to the disk behind the file system. Files above one GiB are not read.
 class FileDigests {
 public:
-    // Lower-case hex; nullopt when the file cannot be read, is too large, changed while it was read, or is left for
-    // later.
+    // Lower-case hex; nullopt when the file cannot be read, is too large, or changed while it was read.
     [[nodiscard]] std::optional<std::string> of(const FileIdentity& file, const std::string& path,
                                                 const std::string& mountinfo);
     void forget_unused(); // digests that nobody asked for since the last call
@@ -27,7 +24,6 @@ private:
         bool used = false;
     };
     std::map<FileIdentity, Known> known_;
-    std::uint64_t hashed_ = 0; // bytes
 };
 
 } // namespace bulkhead::agent

@@ -47,19 +47,5 @@ TEST(FileDigests, AnotherFileInItsPlaceHoldsNobodyUp)
     EXPECT_FALSE(digests.of(*file, path, mountinfo));
 }
 
-TEST(FileDigests, HundredsOfLargeFilesAreReadByAndBy)
-{
-    const TempDir folder;
-    FileDigests digests;
-    constexpr std::int64_t large = 300LL << 20;
-    for (const char* name : {"a", "b"})
-        ASSERT_EQ(::truncate(folder.file(name, "").c_str(), large), 0);
-    EXPECT_TRUE(digest(digests, folder / "a"));
-    EXPECT_FALSE(digest(digests, folder / "b")) << "in this round";
-    EXPECT_TRUE(digest(digests, folder / "a")) << "known";
-    digests.forget_unused();
-    EXPECT_TRUE(digest(digests, folder / "b"));
-}
-
 } // namespace
 } // namespace bulkhead::test

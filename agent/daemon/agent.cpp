@@ -452,14 +452,8 @@ void Agent::cut_late_connection(const bh_event& event)
     const auto destroyed = datapath_->destroy_socket(session.socket.socket);
     if (!destroyed)
         log_warning("a connection that was completed after it was forbidden lives on: {}", destroyed.error().message);
-    if (destroyed && *destroyed)
-        return;
-    const auto sockets = datapath_->walk_sockets(); // one that is bound to an interface is found by its number only
-    if (!sockets)
-        return log_warning("{}", sockets.error().message);
-    for (const auto& walked : *sockets)
-        if (walked.socket.cookie == event.cookie)
-            (void)datapath_->destroy_socket(walked.socket);
+    if (destroyed && !*destroyed)
+        late_missed_.insert(event.cookie);
 }
 
 void Agent::refresh_host()

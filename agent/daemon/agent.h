@@ -108,6 +108,7 @@ private:
     [[nodiscard]] Status remove_programs();
     void refuse(const Error& error, const std::string& object, bool say_again);
     void cut_late_connection(const bh_event& event);
+    void cut_missed();
     void refresh_host();
     void second_passed();
     void on_signal();
@@ -167,6 +168,7 @@ private:
     CapacityWatch capacity_;
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
+    std::set<std::uint64_t> late_missed_; // cookies of late connections that were not found
     bool listeners_doubtful_ = false;
     std::optional<Error> fatal_;
 };

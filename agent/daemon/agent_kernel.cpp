@@ -67,8 +67,23 @@ void Agent::judge_newcomers(const NamespaceChange& change)
     enforcer_->judge_newcomers(change.came);
 }
 
+// They are gone, as a rule; one that is bound to an interface is found only with its number, which a walk shows.
+void Agent::cut_missed()
+{
+    const auto missed = std::exchange(late_missed_, {});
+    if (missed.empty())
+        return;
+    const auto sockets = datapath_->walk_sockets();
+    if (!sockets)
+        return log_warning("cannot walk sockets: {}", sockets.error().message);
+    for (const auto& walked : *sockets)
+        if (missed.contains(walked.socket.cookie))
+            (void)datapath_->destroy_socket(walked.socket);
+}
+
 void Agent::report_flows()
 {
+    cut_missed();
     walk_when_due();
     const auto flows = datapath_->udp_flows();
     if (!flows && flows.error().message != kernel_error_)

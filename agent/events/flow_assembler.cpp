@@ -326,9 +326,11 @@ void KernelFlowAssembler::on_walk(std::span<const WalkedSocket> sockets)
         by_cookie.emplace(walked.socket.cookie, &walked.socket);
     const auto now = clock_.monotonic();
     // Calls later than TCP itself would give up: with TCP_FASTOPEN_CONNECT the first write(2) sends the SYN.
+    // Not where they take others' room.
     for (auto& [cookie, departure] : departures_)
-        if (const auto found = by_cookie.find(cookie);
-            found != by_cookie.end() && found->second->protocol == IPPROTO_TCP && found->second->state == TCP_SYN_SENT)
+        if (const auto found = by_cookie.find(cookie); departures_.size() < limit_ / 2 && found != by_cookie.end() &&
+                                                       found->second->protocol == IPPROTO_TCP &&
+                                                       found->second->state == TCP_SYN_SENT)
             departure.at = now;
     flows_.erase_when([&](const FlowKey& key, Flow& flow) {
         if (key.cookie == 0)

@@ -336,8 +336,10 @@ void SessionKeeper::destroy(ForbiddenSession& session)
 // Of sockets that share their addresses and ports the kernel finds one, and the next one when that is gone.
 void SessionKeeper::destroy_hidden(std::vector<ForbiddenSession*> missed)
 {
-    for (std::size_t before = missed.size() + 1; missed.size() < before;) {
-        before = missed.size();
+    // The walk has the next one first or last, by the kernel; whoever makes thousands must not keep us longer than
+    // this.
+    for (int round = 0; round < 3 && !missed.empty(); ++round) {
+        std::reverse(missed.begin(), missed.end());
         std::erase_if(missed, [this](ForbiddenSession* session) {
             session->destroyed = datapath_.destroy_socket(session->socket.socket).value_or(false);
             return session->destroyed;

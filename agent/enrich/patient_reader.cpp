@@ -4,6 +4,7 @@
 #include "common/core/unique_fd.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -61,9 +62,13 @@ public:
         std::thread([self = shared_from_this()] { self->run(); }).detach();
     }
 
+    struct Answer {
+        std::string text;
+        bool waited = false; // for something but a processor
+    };
     // nullopt: it is held up, and ends by itself if ever it is let go.
-    std::optional<std::string> read(const std::string& path, std::size_t limit, unsigned user,
-                                    std::chrono::milliseconds patience)
+    std::optional<Answer> read(const std::string& path, std::size_t limit, unsigned user,
+                               std::chrono::milliseconds patience)
     {
         std::unique_lock lock(mutex_);
         path_ = path;
@@ -73,7 +78,7 @@ public:
         changed_.notify_all();
         if (changed_.wait_for(lock, patience, [this] { return state_ == State::done; })) {
             state_ = State::idle;
-            return std::move(text_);
+            return std::exchange(answer_, {});
         }
         state_ = State::given_up;
         const std::lock_guard held(held_up_->mutex);
@@ -92,6 +97,13 @@ public:
 private:
     enum class State { idle, asked, done, given_up, left };
 
+    // How often this thread has slept. On a busy machine it waits for a processor, which is nobody's doing.
+    static long waits()
+    {
+        rusage use{};
+        return ::getrusage(RUSAGE_THREAD, &use) == 0 ? use.ru_nvcsw : 0;
+    }
+
     void run()
     {
         std::unique_lock lock(mutex_);
@@ -102,15 +114,17 @@ private:
             const auto path = path_;
             const auto limit = limit_;
             lock.unlock();
-            std::string text;
+            const auto before = waits();
+            Answer answer;
             try {
-                text = read_bounded(path, limit);
+                answer.text = read_bounded(path, limit);
             } catch (const std::bad_alloc&) { // not read
             }
+            answer.waited = waits() != before;
             lock.lock();
             if (state_ == State::given_up)
                 break;
-            text_ = std::move(text);
+            answer_ = std::move(answer);
             state_ = State::done;
             changed_.notify_all();
         }
@@ -123,7 +137,8 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     State state_ = State::idle;
-    std::string path_, text_;
+    std::string path_;
+    Answer answer_;
     std::size_t limit_ = 0;
     unsigned user_ = 0;
 };
@@ -175,15 +190,16 @@ std::string PatientReader::read(const std::string& path, std::size_t limit, unsi
         }
     }
     const auto begun = clock_.monotonic();
-    auto text = reader->read(path, limit, user, patience_);
-    if (const auto took = clock_.monotonic() - begun; took > usual) {
+    auto answer = reader->read(path, limit, user, patience_);
+    if (!answer || answer->waited) {
+        const auto took = clock_.monotonic() - begun;
         waited_[user] += took;
         waited_in_all_ += took;
     }
-    if (!text)
+    if (!answer)
         return {};
     reader_ = std::move(reader);
-    return std::move(*text);
+    return std::move(answer->text);
 }
 
 } // namespace bulkhead::agent

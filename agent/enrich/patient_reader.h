@@ -31,8 +31,8 @@ public:
 
     static constexpr std::size_t of_one_user = 2;
     static constexpr std::size_t at_most = 32;
-    static constexpr int for_one_user = 2;
-    static constexpr int for_all = 10;
+    static constexpr int for_one_user = 10;
+    static constexpr int for_all = 40;
 
 private:
     struct HeldUp;
@@ -41,7 +41,6 @@ private:
     [[nodiscard]] bool may_wait(unsigned user);
 
     static constexpr std::chrono::seconds waiting_is_counted_for{10};
-    static constexpr std::chrono::milliseconds usual{2};
 
     const Clock& clock_;
     std::chrono::milliseconds patience_;

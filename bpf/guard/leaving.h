@@ -61,6 +61,7 @@ struct bh_sender {
     __u32 family, protocol, type, port;
     __u32 is_kernel; /* made by the kernel for itself, and no connection (NFS, MPTCP: for somebody) */
     __u32 binds_anywhere, was_corked;
+    __u32 may_not_begin; /* flags that its segments may not have */
     __u32 netns;
     __u16 remote_port;            /* 0: not connected */
     const struct bh_asked* asked; /* NULL: nothing */
@@ -149,7 +150,8 @@ static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* pac
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
     if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
-        bh_stays_in(&packet->destination, sender->netns) || (!packet->headless && packet->source_port != sender->port))
+        (packet->tcp_flags & sender->may_not_begin) || bh_stays_in(&packet->destination, sender->netns) ||
+        (!packet->headless && packet->source_port != sender->port))
         return 0;
     if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source, sender->netns))
         return 0;
@@ -342,6 +344,7 @@ static __always_inline int bh_leaves(struct __sk_buff* skb, __u32 link)
         bh_remote_address_of(kernel, &sender.remote);
     sender.netns = bh_netns_of(kernel);
     sender.binds_anywhere = bh_source_may_be_forged(socket);
+    sender.may_not_begin = bh_calls_though_closed(socket) >> BH_STATE_CLOSED << 1; /* BH_TCP_SYN */
     sender.was_corked = sender.protocol == IPPROTO_UDP && sender.type == BH_SOCK_DGRAM && bh_was_corked(socket);
     sender.asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
     sender.is_kernel = !(sender.protocol == IPPROTO_TCP && sender.type == BH_SOCK_STREAM) &&

@@ -13,6 +13,7 @@
 #include "bpf/loopback.h"
 #include "bpf/socket.h"
 
+#define BH_STATE_CLOSED 7
 #define BH_IPV4_PLAIN 0x45   /* version 4, no options */
 #define BH_IPV4_LOOPBACK 127 /* the first byte of what is on no wire, but by SO_BINDTODEVICE and route_localnet */
 
@@ -120,6 +121,15 @@ __noinline int bh_goes_to_asked_peer(struct __sk_buff* skb, __u32 link)
     return (void*)(udp + 1) <= end && bh_is_asked_peer(asked, &address, bpf_ntohs(udp->dest));
 }
 
+/*
+ * A call that waits for its first write(2) (TCP_FASTOPEN_CONNECT) is sent, with data, even when the socket has been
+ * destroyed since (tcp_sendmsg_fastopen, tcp_abort).
+ */
+static __always_inline __u32 bh_calls_though_closed(const struct bpf_sock* socket)
+{
+    return 1u << (socket->state & 31) & 1u << BH_STATE_CLOSED;
+}
+
 #define BH_STREAM_OF_TCP (BH_SOCK_STREAM << 16 | IPPROTO_TCP)
 #define BH_DATAGRAM_OF_UDP (BH_SOCK_DGRAM << 16 | IPPROTO_UDP)
 
@@ -190,7 +200,7 @@ static __always_inline int bh_is_own_packet(struct __sk_buff* skb, struct bpf_so
             if (BH_LIKELY(!socket->bound_dev_if))
                 return 1;
         } else if (elsewhere || tcp->dest != peer_port || bh_source_may_be_forged(socket) ||
-                   bh_may_have_asked_peers(socket)) {
+                   bh_may_have_asked_peers(socket) || bh_calls_though_closed(socket)) {
             return 0;
         }
         return bh_is_nobodys(folded) || !bh_is_for_ourselves(skb, link);

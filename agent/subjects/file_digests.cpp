@@ -18,6 +18,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::uint64_t max_bytes = 1ULL << 30;
+constexpr int kept_unused = 4; // calls of forget_unused()
 
 // Of a file of this size. What lies at `path` may be another one by now, which its owner chose: a FIFO, or a longer
 // one.
@@ -62,7 +63,7 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
                                            const std::string& mountinfo)
 {
     if (const auto known = known_.find(file); known != known_.end()) {
-        known->second.used = true;
+        known->second.unused_for = 0;
         return known->second.digest;
     }
     if (file.size > max_bytes)
@@ -70,14 +71,14 @@ std::optional<std::string> FileDigests::of(const FileIdentity& file, const std::
     auto digest = sha256_of(path, file.size);
     if (!digest || identify_file(path, mountinfo) != file)
         return std::nullopt;
-    return known_.emplace(file, Known{std::move(*digest), true}).first->second.digest;
+    return known_.emplace(file, Known{std::move(*digest)}).first->second.digest;
 }
 
 void FileDigests::forget_unused()
 {
-    std::erase_if(known_, [](const auto& entry) { return !entry.second.used; });
     for (auto& [file, known] : known_)
-        known.used = false;
+        ++known.unused_for;
+    std::erase_if(known_, [](const auto& entry) { return entry.second.unused_for > kept_unused; });
 }
 
 } // namespace bulkhead::agent

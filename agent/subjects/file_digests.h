@@ -16,12 +16,13 @@ public:
     // Lower-case hex; nullopt when the file cannot be read, is too large, or changed while it was read.
     [[nodiscard]] std::optional<std::string> of(const FileIdentity& file, const std::string& path,
                                                 const std::string& mountinfo);
-    void forget_unused(); // digests that nobody asked for since the last call
+    // Digests that nobody asked for since some calls: during a trial, two policies are asked about in turn.
+    void forget_unused();
 
 private:
     struct Known {
         std::string digest;
-        bool used = false;
+        int unused_for = 0; // calls of forget_unused()
     };
     std::map<FileIdentity, Known> known_;
 };

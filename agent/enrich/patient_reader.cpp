@@ -74,9 +74,14 @@ public:
         path_ = path;
         limit_ = limit;
         user_ = user;
+        begun_ = false;
         state_ = State::asked;
         changed_.notify_all();
-        if (changed_.wait_for(lock, patience, [this] { return state_ == State::done; })) {
+        // Without a processor for so long the thread has not begun, which is nobody's doing.
+        bool done = changed_.wait_for(lock, patience, [this] { return state_ == State::done; });
+        for (int i = 0; i < 10 && !done && !begun_; ++i)
+            done = changed_.wait_for(lock, patience, [this] { return state_ == State::done; });
+        if (done) {
             state_ = State::idle;
             return std::exchange(answer_, {});
         }
@@ -113,6 +118,7 @@ private:
                 return;
             const auto path = path_;
             const auto limit = limit_;
+            begun_ = true;
             lock.unlock();
             const auto before = waits();
             Answer answer;
@@ -137,6 +143,7 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     State state_ = State::idle;
+    bool begun_ = false; // to read what was asked for
     std::string path_;
     Answer answer_;
     std::size_t limit_ = 0;

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a handshake under way has no full socket yet
 constexpr auto second_look = std::chrono::seconds(1);
+constexpr auto hidden_at_most = std::chrono::milliseconds(200);
 constexpr auto retry_after = std::chrono::seconds(5);
 
 // A byte of it can still reach an application.
@@ -336,9 +337,10 @@ void SessionKeeper::destroy(ForbiddenSession& session)
 // Of sockets that share their addresses and ports the kernel finds one, and the next one when that is gone.
 void SessionKeeper::destroy_hidden(std::vector<ForbiddenSession*> missed)
 {
-    // The walk has the next one first or last, by the kernel; whoever makes thousands must not keep us longer than
-    // this.
-    for (int round = 0; round < 3 && !missed.empty(); ++round) {
+    // Which of them is the next one the walk does not say; whoever makes thousands must not keep us for long.
+    const auto enough = clock_.monotonic() + hidden_at_most;
+    for (std::size_t before = missed.size() + 1; missed.size() < before && clock_.monotonic() < enough;) {
+        before = missed.size();
         std::reverse(missed.begin(), missed.end());
         std::erase_if(missed, [this](ForbiddenSession* session) {
             session->destroyed = datapath_.destroy_socket(session->socket.socket).value_or(false);
@@ -346,7 +348,7 @@ void SessionKeeper::destroy_hidden(std::vector<ForbiddenSession*> missed)
         });
     }
     for (const auto* session : missed)
-        still_denied_.emplace(bytes_of(session->socket.socket.cookie), clock_.monotonic() + retry_after);
+        still_denied_.emplace(bytes_of(session->socket.socket.cookie), clock_.monotonic() + second_look);
 }
 
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)

@@ -7,7 +7,7 @@ from harness.bulkhead import Agent
 from harness.case import LabTest
 from harness.lab import wait_until
 
-CALLED, CALLED_PORT, PROXY_PORT = "203.0.113.5", 80, 15006
+CALLED, CALLED_PORT, OWN_PORT, PROXY_PORT = "203.0.113.5", 80, 50051, 15006
 PROXY = """
 import socket, sys, threading
 listener = socket.socket()
@@ -27,7 +27,7 @@ TO_THE_PROXY = f"""
 table ip proxied {{
   chain prerouting {{
     type filter hook prerouting priority mangle;
-    ip daddr {CALLED} tcp dport {CALLED_PORT} tproxy to :{PROXY_PORT} meta mark set 1 accept
+    ip daddr {CALLED} tcp dport {{ {CALLED_PORT}, {OWN_PORT} }} tproxy to :{PROXY_PORT} meta mark set 1 accept
   }}
 }}
 """
@@ -64,6 +64,22 @@ class TransparentProxy(LabTest):
     def allow(cls, services):
         (cls.policies / "policy.yaml").write_text(POLICY.replace("CALLER", cls.caller.ip4).replace("PORTS", services))
 
+    def test_at_a_port_that_an_own_call_has(self):
+        """What the kernel knows of who has a port is then of the call, not of the connection that came to it."""
+        ports = "net.ipv4.ip_local_port_range"
+        before = self.proxy.run("sysctl", "-n", ports, daemon=True).check().stdout.strip()
+        self.proxy.run("sysctl", "-qw", f"{ports}={OWN_PORT} {OWN_PORT}", daemon=True).check()
+        own = self.proxy.hold("127.0.0.1", PROXY_PORT)
+        self.proxy.run("sysctl", "-qw", f"{ports}={before}", daemon=True).check()
+        self.assertEqual(own.opened["local_port"], OWN_PORT)
+        session = self.caller.hold(CALLED, OWN_PORT)
+        self.assertTrue(session.exchange()["ok"])
+        version = self.agent.status()["policy_version"]
+        self.allow(f"tcp/{PROXY_PORT}, tcp/2")
+        wait_until(lambda: self.agent.status()["policy_version"] > version, 5, "a switch")
+        time.sleep(1.5)
+        self.assertTrue(session.exchange()["ok"])
+
     def test_its_connections_live_while_its_port_is_allowed(self):
         session = self.caller.hold(CALLED, CALLED_PORT)
         self.assertTrue(session.exchange()["ok"])
@@ -73,8 +89,9 @@ class TransparentProxy(LabTest):
         time.sleep(0.3)  # what ends a connection that was completed too late comes at once
         self.assertTrue(session.exchange()["ok"])
 
+        version = self.agent.status()["policy_version"]
         self.allow(f"tcp/{PROXY_PORT}, tcp/1")
-        wait_until(lambda: "policy version 2" in self.agent.log(), 5, "a switch")
+        wait_until(lambda: self.agent.status()["policy_version"] > version, 5, "a switch")
         time.sleep(1.5)  # a walk at the switch, and another one a second later
         self.assertTrue(session.exchange()["ok"])
         self.agent.stop()

@@ -125,19 +125,12 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
 
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
     by_inode.reserve(walked.size());
-    for (const bh_walked_socket& socket : walked)
-        if (socket.inode != 0)
-            by_inode.emplace(socket.inode, bh_subject{});
     Holders several;
     BULKHEAD_CHECK(read_iterator<bh_walked_owner>(owners_, "owners of sockets", [&](const bh_walked_owner& owner) {
-        const auto found = by_inode.find(owner.inode);
-        if (found == by_inode.end())
-            return; // of another namespace, or no socket that is walked
-        auto& best = found->second;
-        if (best.pid == 0) {
-            best = owner.subject;
+        const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
+        if (inserted)
             return;
-        }
+        auto& best = found->second;
         const auto others = several.find(owner.inode);
         if ((others == several.end() ? best : others->second.back()).pid == owner.subject.pid)
             return; // told twice

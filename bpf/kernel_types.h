@@ -43,6 +43,15 @@ struct vlan_info { /* also where no VLAN stands: of VLAN 0, whose frames the har
     struct vlan_group grp;
 };
 
+/* As newer tools describe the same: VLAN_PROTO_NUM by VLAN_GROUP_ARRAY_SPLIT_PARTS. */
+struct vlan_group___in_two {
+    struct net_device** vlan_devices_arrays[2][8];
+};
+
+struct vlan_info___in_two {
+    struct vlan_group___in_two grp;
+};
+
 enum netdev_priv_flags {
     IFF_OVS_DATAPATH = 1 << 10,
     IFF_TEAM_PORT = 1 << 13,

@@ -55,10 +55,18 @@ static __always_inline int bh_is_of_own_vlan(struct __sk_buff* skb, const struct
     __u32 number = skb->vlan_tci & BH_VLAN_NUMBER, of_8021ad = skb->vlan_proto == bpf_htons(BH_ETH_P_8021AD);
     struct net_device** part = NULL;
     const struct net_device* vlan = NULL;
-    if (!skb->vlan_present || !bpf_core_field_exists(info->grp.vlan_devices_arrays) ||
-        bpf_core_field_size(info->grp.vlan_devices_arrays) != sizeof(info->grp.vlan_devices_arrays))
+    const struct vlan_info___in_two* in_two = (const void*)info;
+    __u64 parts = (__u64)info;
+    if (!skb->vlan_present)
         return 0;
-    const __u64 parts = (__u64)info + bpf_core_field_offset(struct vlan_info, grp.vlan_devices_arrays);
+    if (bpf_core_field_exists(info->grp.vlan_devices_arrays) &&
+        bpf_core_field_size(info->grp.vlan_devices_arrays) == sizeof(info->grp.vlan_devices_arrays))
+        parts += bpf_core_field_offset(struct vlan_info, grp.vlan_devices_arrays);
+    else if (bpf_core_field_exists(in_two->grp.vlan_devices_arrays) &&
+             bpf_core_field_size(in_two->grp.vlan_devices_arrays) == sizeof(in_two->grp.vlan_devices_arrays))
+        parts += bpf_core_field_offset(struct vlan_info___in_two, grp.vlan_devices_arrays);
+    else
+        return 0;
     bpf_probe_read_kernel(&part, sizeof(part), (void*)(parts + (of_8021ad * 8 + number / BH_VLANS_IN_A_PART) * 8));
     bpf_probe_read_kernel(&vlan, sizeof(vlan), part + number % BH_VLANS_IN_A_PART);
     return BPF_CORE_READ(vlan, nd_net.net, ns.inum) == guarded_netns;

@@ -65,6 +65,8 @@ v1::LocalStatus Agent::local_status()
         status.add_warnings("the policy in force cannot be saved: a reboot would bring back an older one");
     for (const auto& warning : capacity_.standing())
         status.add_warnings(warning);
+    for (const auto& condition : enforcer_->unmatched())
+        status.add_unmatched(condition);
     status.set_realise_us(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(enforcer_->realise_time()).count()));
     status.set_enforced_since_us(

@@ -11,6 +11,9 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr unsigned save_again_ticks = 5;
+// For digests of programs: a session is not cut because its program is large, and nobody is kept waiting every second.
+constexpr std::chrono::seconds patience_at_switch{5};
+constexpr std::chrono::milliseconds patience_at_tick{200};
 
 bool same_facets(const FacetTable& a, const FacetTable& b)
 {
@@ -105,7 +108,8 @@ Status Enforcer::realise(Standing next)
 // From building the planes to the view of `next`; true when it is prepared on disk, too.
 Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& next)
 {
-    auto facets = subjects_.resolve(view->policy.processes);
+    auto facets = subjects_.resolve(view->policy.processes, patience_at_switch);
+    auto unmatched = subjects_.unmatched();
     view->generation = datapath_.next_generation();
     if (next.until)
         view->fallback = fallback_view();
@@ -132,6 +136,10 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
     else if (!trial_)
         fallback_facets_ = std::move(facets_);
     facets_ = std::move(facets);
+    for (const auto& condition : unmatched)
+        if (std::find(unmatched_.begin(), unmatched_.end(), condition) == unmatched_.end())
+            log_info("the policy names a process that matches nothing at present: {}", condition);
+    unmatched_ = std::move(unmatched);
     next.view = std::move(view);
     return prepared;
 }
@@ -193,16 +201,19 @@ void Enforcer::refresh_facets()
 {
     if (!has_policy() || quarantined_)
         return;
-    if (auto facets = subjects_.resolve(standing()->view->policy.processes); !same_facets(facets, facets_)) {
-        const auto updated = datapath_.update_facets(facets);
+    auto of_now = subjects_.resolve(standing()->view->policy.processes, patience_at_tick);
+    unmatched_ = subjects_.unmatched();
+    if (!same_facets(of_now, facets_)) {
+        const auto updated = datapath_.update_facets(of_now);
         log_once(updated, facet_error_, "cannot update process facets");
         if (updated)
-            facets_ = std::move(facets);
+            facets_ = std::move(of_now);
     }
     if (!trial_ || !confirmed_)
         return;
     // The kernel may go back at any moment, and then it must know the processes of now.
-    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes); !same_facets(facets, fallback_facets_))
+    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes, patience_at_tick);
+        !same_facets(facets, fallback_facets_))
         if (datapath_.update_fallback_facets(facets))
             fallback_facets_ = std::move(facets);
 }

@@ -84,6 +84,9 @@ public:
     // True when a reboot would bring back another policy than the one in force.
     [[nodiscard]] bool unsaved() const { return unsaved_; }
 
+    // Of the policy in force: process conditions that match nothing at present, a line each.
+    [[nodiscard]] const std::vector<std::string>& unmatched() const { return unmatched_; }
+
     void refuse(std::string why) { refusal_ = std::move(why); }
     [[nodiscard]] const std::string& refusal() const { return refusal_; }
     // True when the policy in force is known: given, or read back from disk.
@@ -187,6 +190,7 @@ private:
     std::optional<WallTime> expiry_;                 // when the next rule of the view ends
     std::shared_ptr<const PolicyView> unknown_view_; // of planes that another agent left without words, or of none
     FacetTable facets_, fallback_facets_;
+    std::vector<std::string> unmatched_;
     std::chrono::nanoseconds realise_time_{0};
     WallTime enforced_since_{};
     bool unsaved_ = false; // the confirmed policy is not on disk

@@ -10,6 +10,7 @@
 #include "common/policy/evaluate.h"
 #include "common/policy/glob.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,23 +87,26 @@ public:
           programs_(*options.clock)
     {}
 
-    FacetTable resolve(const Conditions& conditions) override;
+    FacetTable resolve(const Conditions& conditions, std::chrono::milliseconds patience) override;
     [[nodiscard]] std::vector<std::string> unmatched() const override { return {unmatched_.begin(), unmatched_.end()}; }
 
 private:
     static std::string path_below(const std::string& mount, const std::string& folder);
     void resolve_users(const Conditions& conditions, FacetTable& table);
     void resolve_cgroups(const Conditions& conditions, FacetTable& table);
-    void resolve_programs(const Conditions& conditions, FacetTable& table);
+    void resolve_programs(const Conditions& conditions, std::chrono::milliseconds patience, FacetTable& table);
 
     struct Candidate {
         std::string path; // as the glob sees it
         std::string open; // how to open it
         std::string mountinfo;
         FileIdentity file;
+        FileDigests::Of whose = FileDigests::Of::others;
     };
     [[nodiscard]] std::vector<Candidate> candidates(const std::vector<std::string>& patterns);
-    [[nodiscard]] bool runs(const policy::ProcessCondition& condition, const Candidate& candidate);
+    void read_digests(const Conditions& conditions, const std::vector<Candidate>& candidates,
+                      std::chrono::milliseconds patience);
+    [[nodiscard]] bool runs(const policy::ProcessCondition& condition, const Candidate& candidate) const;
 
     std::string mount_, below_;
     ProcFiles proc_;
@@ -121,13 +125,13 @@ std::string HostSubjectResolver::path_below(const std::string& mount, const std:
     return below;
 }
 
-FacetTable HostSubjectResolver::resolve(const Conditions& conditions)
+FacetTable HostSubjectResolver::resolve(const Conditions& conditions, std::chrono::milliseconds patience)
 {
     unmatched_.clear();
     FacetTable table;
     resolve_users(conditions, table);
     resolve_cgroups(conditions, table);
-    resolve_programs(conditions, table);
+    resolve_programs(conditions, patience, table);
     std::sort(table.begin(), table.end(), [](const FacetRow& a, const FacetRow& b) {
         return std::tie(a.key.facet, a.key.device, a.key.value) < std::tie(b.key.facet, b.key.device, b.key.value);
     });
@@ -207,7 +211,8 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
             unmatched_.insert("exe '" + pattern + "': too many files; those that were not reached match no process");
         for (const auto& path : found.paths)
             if (const auto file = identify_file(path, own_mountinfo); file && file->is_program())
-                all.push_back({path, path, own_mountinfo, *file});
+                all.push_back({path, path, own_mountinfo, *file,
+                               file->owner == 0 ? FileDigests::Of::root : FileDigests::Of::others});
     }
     std::map<std::string, bool> asked; // many processes run few programs
     const auto wanted = [&](const std::string& path) {
@@ -220,19 +225,41 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
     std::set<std::pair<std::string, FileIdentity>> seen;
     for (auto& running : running_programs(proc_, below_, wanted))
         if (seen.emplace(running.path, running.file).second)
-            all.push_back(
-                {std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file});
+            all.push_back({std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file,
+                           FileDigests::Of::others}); // a container's root is root, too
     return all;
 }
 
-bool HostSubjectResolver::runs(const policy::ProcessCondition& condition, const Candidate& candidate)
+void HostSubjectResolver::read_digests(const Conditions& conditions, const std::vector<Candidate>& candidates,
+                                       std::chrono::milliseconds patience)
 {
-    return policy::glob_matches(*condition.exe, candidate.path) &&
-           (!condition.sha256 ||
-            same_digest(*condition.sha256, digests_.of(candidate.file, candidate.open, candidate.mountinfo)));
+    std::map<std::string, std::vector<FileIdentity>> wanted; // by pattern
+    for (const auto& condition : conditions)
+        if (condition.exe && condition.sha256)
+            wanted[*condition.exe];
+    for (auto& [pattern, files] : wanted)
+        for (const auto& candidate : candidates)
+            if (policy::glob_matches(pattern, candidate.path)) {
+                digests_.want(candidate.file, candidate.open, candidate.mountinfo, candidate.whose);
+                files.push_back(candidate.file);
+            }
+    digests_.wait(patience);
+    for (const auto& [pattern, files] : wanted)
+        if (const auto unread = std::count_if(files.begin(), files.end(),
+                                              [this](const auto& file) { return digests_.is_unread(file); }))
+            unmatched_.insert(
+                fmt::format("exe '{}': {} of {} programs are not read yet for their sha256, and match none", pattern,
+                            unread, files.size()));
 }
 
-void HostSubjectResolver::resolve_programs(const Conditions& conditions, FacetTable& table)
+bool HostSubjectResolver::runs(const policy::ProcessCondition& condition, const Candidate& candidate) const
+{
+    return policy::glob_matches(*condition.exe, candidate.path) &&
+           (!condition.sha256 || same_digest(*condition.sha256, digests_.of(candidate.file)));
+}
+
+void HostSubjectResolver::resolve_programs(const Conditions& conditions, std::chrono::milliseconds patience,
+                                           FacetTable& table)
 {
     const auto by_default = classes_where(conditions, [](const auto& condition) { return !condition.exe; });
     table.push_back(row(BH_FACET_EXECUTABLE | BH_FACET_DEFAULT, 0, 0, by_default));
@@ -241,18 +268,20 @@ void HostSubjectResolver::resolve_programs(const Conditions& conditions, FacetTa
         if (condition.exe && std::find(patterns.begin(), patterns.end(), *condition.exe) == patterns.end())
             patterns.push_back(*condition.exe);
     programs_.keep_only(patterns);
+    digests_.forget_unwanted();
     if (patterns.empty())
         return;
     std::map<std::pair<std::uint32_t, std::uint64_t>, ClassVector> rows; // by device and inode
     ClassVector matched;
-    for (const auto& candidate : candidates(patterns)) {
+    const auto found = candidates(patterns);
+    read_digests(conditions, found, patience);
+    for (const auto& candidate : found) {
         const auto classes = classes_where(
             conditions, [&](const auto& condition) { return !condition.exe || runs(condition, candidate); });
         matched |= classes;
         if (classes != by_default)
             rows[{candidate.file.device, candidate.file.inode}] |= classes; // one file may have several paths
     }
-    digests_.forget_unused();
     for (const auto& [file, classes] : rows)
         table.push_back(row(BH_FACET_EXECUTABLE, file.first, file.second, classes));
     for (std::size_t i = 0; i < conditions.size() && i + 1 < matched.size(); ++i)

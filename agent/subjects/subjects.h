@@ -5,6 +5,7 @@
 #include "common/core/clock.h"
 #include "common/policy/host_policy.h"
 
+#include <chrono>
 #include <memory>
 
 namespace bulkhead::agent {
@@ -20,7 +21,10 @@ namespace bulkhead::agent {
 class SubjectResolver {
 public:
     virtual ~SubjectResolver() = default;
-    virtual FacetTable resolve(const std::vector<policy::ProcessCondition>& processes) = 0;
+    // Waits at most for `patience` until the digests are known of programs that were not read yet (FileDigests); what
+    // is not known then matches no `sha256`.
+    virtual FacetTable resolve(const std::vector<policy::ProcessCondition>& processes,
+                               std::chrono::milliseconds patience) = 0;
     // Conditions that match nothing at present, one line each, for status and log.
     [[nodiscard]] virtual std::vector<std::string> unmatched() const = 0;
 };

@@ -93,6 +93,8 @@ void print_facts(const v1::LocalStatus& status, Context& context)
         line("refused", status.refusal());
     for (const auto& warning : status.warnings())
         line("WARNING", warning);
+    for (const auto& condition : status.unmatched())
+        line("no process", condition);
     for (const auto& one : status.tampering())
         line("TAMPERING", fmt::format("{} {}: {}", format_rfc3339_micros(one.time_us()), one.what(), one.outcome()));
     line("segments", join({status.segments().begin(), status.segments().end()}, ", "));
@@ -226,6 +228,7 @@ Json status_document(const v1::LocalStatus& status)
                   {"cgroup_ingress", status.guard().cgroup_ingress()}}},
                 {"tampering", tampering},
                 {"warnings", std::vector<std::string>(status.warnings().begin(), status.warnings().end())},
+                {"unmatched", std::vector<std::string>(status.unmatched().begin(), status.unmatched().end())},
                 {"spool",
                  {{"bytes", status.spool_bytes()},
                   {"first_seq", status.spool_first_seq()},

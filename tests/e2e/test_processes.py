@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process conditions at both ends, with real programs: who speaks and who listens decides."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -41,7 +42,7 @@ deny:
 """
 
 
-class Processes(LabTest):
+class ProcessConditions(LabTest):
     @classmethod
     def arrange(cls):
         cls.controller, agents = deploy(cls.lab, {"app": {"role": "app"}})
@@ -160,3 +161,60 @@ class Processes(LabTest):
     def await_violation(self):
         self.app.probe("tcp", self.guest.ip4, 7000, unit="named.service", user="nobody")
         return self.await_record(self.controller.violations, dst__port=7000, process__unit="named.service")
+
+
+class LargePrograms(LabTest):
+    """Somebody lays a hundred gigabytes where a rule with a digest looks. (Holes: they take time to read, and no disk.)"""
+
+    @classmethod
+    def arrange(cls):
+        cls.controller, agents = deploy(cls.lab, {"app": {"role": "app"}})
+        cls.agent, cls.app = agents["app"], agents["app"].host
+        cls.guest = cls.lab.add_host("guest", 50)
+        cls.guest.serve("tcp", 7000)
+        cls.folder = cls.app.dir / "home"
+        cls.folder.mkdir()
+        for name, owner in (("root", 0), ("daemon", 1)):
+            cls.program(name, owner, "/usr/bin/curl")
+        digest = hashlib.sha256((cls.folder / "root").read_bytes()).hexdigest()
+        cls.policy = f"""
+version: 1
+segment: app
+selector: {{role: app}}
+mode: enforce
+inbound: deny
+outbound: deny
+allow:
+  - {{id: tools, to: any, service: [tcp/7000], process: {{exe: {cls.folder}/*, sha256: {digest}}}}}
+"""
+
+    @classmethod
+    def program(cls, name, owner, original=None):
+        path = cls.folder / name
+        if original:
+            shutil.copy(original, path)
+        else:
+            path.touch()
+            os.truncate(path, 1 << 30)
+        path.chmod(0o755)
+        os.chown(path, owner, owner)
+
+    def connects(self, name):
+        return self.app.run(self.folder / name, "-s", "--max-time", "1", "-o", "/dev/null", "-w", "%{num_connects}",
+                            f"http://{self.guest.ip4}:7000/").stdout == "1"
+
+    def test_hold_nobody_up(self):
+        self.controller.apply(self.policy)
+        self.assertTrue(self.connects("root"))
+        for number in range(100):
+            self.program(f"nobody-{number}", 65534)
+        self.agent.stop()
+        self.agent.detach().check()
+        self.agent.start()
+        self.assertTrue(self.connects("root"))
+        wait_until(lambda: self.connects("daemon"), 20, "the program of another user is known")
+        self.assertIn("programs are not read yet", str(self.agent.status()["unmatched"]))
+        self.controller.apply(self.policy.replace("tcp/7000", "tcp/7001"), name="other.yaml")
+        self.assertFalse(self.connects("root"))
+        self.controller.apply(self.policy, name="again.yaml")
+        self.assertTrue(self.connects("root"))

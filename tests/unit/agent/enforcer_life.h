@@ -13,9 +13,13 @@ namespace bulkhead::agent {
 
 class CountingSubjects final : public SubjectResolver {
 public:
-    FacetTable resolve(const std::vector<policy::ProcessCondition>&) override { return table; }
-    [[nodiscard]] std::vector<std::string> unmatched() const override { return {}; }
+    FacetTable resolve(const std::vector<policy::ProcessCondition>&, std::chrono::milliseconds) override
+    {
+        return table;
+    }
+    [[nodiscard]] std::vector<std::string> unmatched() const override { return missing; }
     FacetTable table;
+    std::vector<std::string> missing;
 };
 
 inline wire::HostState state_of(std::uint64_t version, const std::string& rule_id = "web/in")

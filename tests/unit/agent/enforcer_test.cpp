@@ -311,6 +311,18 @@ TEST_F(EnforcerTest, FacetsAreRewrittenOnlyWhenTheyChange)
     EXPECT_EQ(kernel.facet_updates[0][0].key.value, 1000U);
 }
 
+TEST_F(EnforcerTest, TellsOfProcessesThatThePolicyNamesAndTheHostHasNot)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    life.subjects.missing = {"unit 'db.service': no such cgroup"};
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    EXPECT_EQ(life.enforcer.unmatched(), life.subjects.missing);
+    life.subjects.missing.clear();
+    life.enforcer.tick();
+    EXPECT_THAT(life.enforcer.unmatched(), IsEmpty());
+}
+
 TEST(Enforcer, LiveSessionsAreJudgedAgainWhenARuleEnds)
 {
     const test::TempDir dir;

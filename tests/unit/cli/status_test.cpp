@@ -49,12 +49,15 @@ TEST_F(StatusCommand, TellsWhatWasTamperedWithAndWhatIsNotAsItShouldBe)
     tampering.set_what("the program at connect4 was detached");
     tampering.set_outcome("put right");
     agent.status.add_warnings("listeners: 14000 of 16384");
+    agent.status.add_unmatched("user 'backup': no such user on this host");
     const auto outcome = run({"--local", "status"});
     EXPECT_THAT(outcome.out, HasSubstr("connect4 was detached: put right"));
+    EXPECT_THAT(outcome.out, ContainsRegex("no process +user 'backup': no such user on this host"));
     EXPECT_THAT(outcome.out, HasSubstr("14000 of 16384"));
     const auto json = run({"--local", "status", "-o", "json"}).json();
     EXPECT_EQ(json["tampering"][0]["outcome"], "put right");
     EXPECT_EQ(json["warnings"][0], "listeners: 14000 of 16384");
+    EXPECT_EQ(json["unmatched"][0], "user 'backup': no such user on this host");
 }
 
 TEST_F(StatusCommand, TellsWhereTheGuardIs)

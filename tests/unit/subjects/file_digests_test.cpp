@@ -1,50 +1,180 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/subjects/file_digests.h"
 
+#include "common/core/unique_fd.h"
 #include "tests/harness/temp_dir.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdint>
+#include <chrono>
 #include <string>
 
 namespace bulkhead::test {
 namespace {
 
 using agent::FileDigests;
+using agent::FileIdentity;
+using Of = FileDigests::Of;
+using namespace std::chrono_literals;
 
 const std::string mountinfo = "/proc/self/mountinfo";
+constexpr const char* digest_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+constexpr long gibibyte = 1L << 30;
 
-std::optional<std::string> digest(FileDigests& digests, const std::string& path)
-{
-    const auto file = agent::identify_file(path, mountinfo);
-    return file ? digests.of(*file, path, mountinfo) : std::nullopt;
-}
+class Digests : public ::testing::Test {
+protected:
+    FileIdentity want(const std::string& path, Of whose)
+    {
+        const auto file = agent::identify_file(path, mountinfo).value();
+        digests.want(file, path, mountinfo, whose);
+        return file;
+    }
+    // Of nothing, which takes no disk, but time.
+    std::string large(const std::string& name) const
+    {
+        auto path = folder.file(name, "");
+        EXPECT_EQ(::truncate(path.c_str(), gibibyte), 0);
+        return path;
+    }
 
-TEST(FileDigests, AreThoseOfSha256sum)
-{
     const TempDir folder;
     FileDigests digests;
-    EXPECT_EQ(digest(digests, folder.file("a", "abc")),
-              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+};
+
+TEST_F(Digests, AreThoseOfSha256sum)
+{
+    const auto file = want(folder.file("a", "abc"), Of::others);
+    digests.wait(60s);
+    EXPECT_EQ(digests.of(file), digest_of_abc);
+    EXPECT_FALSE(digests.is_unread(file));
+}
+
+TEST_F(Digests, OfMoreThanIsReadInATurn)
+{
+    const auto file = want(folder.file("a", std::string(9'000'000, 'a')), Of::root);
+    digests.wait(60s);
+    // head -c 9000000 /dev/zero | tr '\0' a | sha256sum
+    EXPECT_EQ(digests.of(file), "6a04ab516c166c874f1ed30eecfe2c600147179bb8b192fa9ad6320bff925dc6");
 }
 
 // Whoever may write to the folder puts something else in the file's place after it was looked at.
-TEST(FileDigests, AnotherFileInItsPlaceHoldsNobodyUp)
+TEST_F(Digests, AnotherFileInItsPlaceHoldsNobodyUp)
 {
-    const TempDir folder;
     const auto path = folder.file("a", "abc");
-    const auto file = agent::identify_file(path, mountinfo);
-    ASSERT_TRUE(file);
-    FileDigests digests;
+    const auto file = agent::identify_file(path, mountinfo).value();
     ASSERT_EQ(::unlink(path.c_str()), 0);
     ASSERT_EQ(::mkfifo(path.c_str(), 0700), 0);
-    EXPECT_FALSE(digests.of(*file, path, mountinfo));
+    digests.want(file, path, mountinfo, Of::root);
+    digests.wait(60s);
+    EXPECT_FALSE(digests.of(file));
+    EXPECT_FALSE(digests.is_unread(file));
     ASSERT_EQ(::unlink(path.c_str()), 0);
     (void)folder.file("a", "longer than it was");
-    EXPECT_FALSE(digests.of(*file, path, mountinfo));
+    digests.want(file, path, mountinfo, Of::root);
+    digests.wait(60s);
+    EXPECT_FALSE(digests.of(file));
+}
+
+TEST_F(Digests, WhatCouldNotBeReadIsReadWhenItIsWantedAgain)
+{
+    const auto path = folder.file("a", "abc");
+    const auto file = agent::identify_file(path, mountinfo).value();
+    digests.want(file, folder / "nothing", mountinfo, Of::root);
+    digests.wait(60s);
+    EXPECT_FALSE(digests.of(file));
+    digests.want(file, path, mountinfo, Of::root);
+    digests.wait(60s);
+    EXPECT_EQ(digests.of(file), digest_of_abc);
+}
+
+TEST_F(Digests, LargeFilesOfOthersHoldRootsNotUp)
+{
+    const auto theirs = want(large("theirs"), Of::others);
+    const auto own = want(folder.file("own", "abc"), Of::root);
+    digests.wait(500ms); // of which it waits a tenth for the others
+    EXPECT_EQ(digests.of(own), digest_of_abc);
+    EXPECT_TRUE(digests.is_unread(theirs));
+}
+
+// Whose they are is told by owner and file system; of the second a descriptor of memory has another.
+TEST_F(Digests, LargeFilesOfOneHoldAnothersNotUp)
+{
+    const auto large_one = want(large("a"), Of::others);
+    const UniqueFd memory(::memfd_create("small", MFD_CLOEXEC));
+    ASSERT_EQ(::write(memory.get(), "abc", 3), 3);
+    const auto small = want(fmt::format("/proc/self/fd/{}", memory.get()), Of::others);
+    ASSERT_NE(small.device, large_one.device);
+    for (int i = 0; i < 600 && digests.is_unread(small); ++i)
+        digests.wait(1s);
+    EXPECT_EQ(digests.of(small), digest_of_abc);
+    EXPECT_TRUE(digests.is_unread(large_one));
+}
+
+TEST_F(Digests, WhatTurnsOutToBeRootsIsReadAsRoots)
+{
+    const auto theirs = want(large("theirs"), Of::others);
+    const auto path = folder.file("b", "abc");
+    want(path, Of::others);
+    const auto own = want(path, Of::root);
+    digests.wait(500ms);
+    EXPECT_EQ(digests.of(own), digest_of_abc);
+    EXPECT_TRUE(digests.is_unread(theirs));
+}
+
+TEST_F(Digests, WhatNobodyWantsAnyMoreIsNotReadToItsEnd)
+{
+    const auto file = want(large("a"), Of::others);
+    for (int i = 0; i < 5; ++i) {
+        EXPECT_TRUE(digests.is_unread(file));
+        digests.forget_unwanted();
+    }
+    EXPECT_FALSE(digests.is_unread(file));
+    const auto other = want(folder.file("b", "abc"), Of::others);
+    digests.wait(60s);
+    EXPECT_EQ(digests.of(other), digest_of_abc);
+}
+
+TEST_F(Digests, AreKeptWhileSomebodyWantsThemNowAndThen)
+{
+    const auto path = folder.file("a", "abc");
+    const auto file = want(path, Of::root);
+    digests.wait(60s);
+    for (int i = 0; i < 10; ++i) {
+        digests.forget_unwanted();
+        digests.forget_unwanted();
+        digests.want(file, path, mountinfo, Of::root);
+        EXPECT_EQ(digests.of(file), digest_of_abc);
+    }
+    for (int i = 0; i < 5; ++i)
+        digests.forget_unwanted();
+    EXPECT_FALSE(digests.of(file));
+}
+
+TEST_F(Digests, AFileAboveOneGibibyteIsNotRead)
+{
+    const auto path = large("a");
+    ASSERT_EQ(::truncate(path.c_str(), gibibyte + 1), 0);
+    const auto file = want(path, Of::root);
+    EXPECT_FALSE(digests.is_unread(file));
+    EXPECT_FALSE(digests.of(file));
+}
+
+TEST(FileDigests, EndWhileTheyRead)
+{
+    const TempDir folder;
+    const auto path = folder.file("a", "");
+    ASSERT_EQ(::truncate(path.c_str(), gibibyte), 0);
+    const auto file = agent::identify_file(path, mountinfo).value();
+    for (const auto whose : {Of::root, Of::others}) {
+        FileDigests digests;
+        digests.want(file, path, mountinfo, whose);
+        digests.wait(20ms);
+        EXPECT_TRUE(digests.is_unread(file));
+    }
 }
 
 } // namespace

@@ -5,7 +5,9 @@
 #include "tests/harness/child_process.h"
 #include "tests/harness/temp_dir.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -47,7 +49,7 @@ protected:
     {
         if (!resolver)
             resolver = make_subject_resolver({cgroup, cgroup});
-        return resolver->resolve(conditions);
+        return resolver->resolve(conditions, std::chrono::seconds(60));
     }
     // Class numbers of one row; nullopt when the table has no such row.
     static std::optional<std::set<int>> classes(const FacetTable& table, std::uint32_t facet, std::uint64_t value,
@@ -215,6 +217,20 @@ TEST_F(Subjects, ADigestMayBeWrittenInCapitals)
     EXPECT_EQ(program_classes(resolve({signed_tool}), tool), (Set{0, 1}));
 }
 
+TEST_F(Subjects, ProgramsThatAreNotReadYetMatchNoDigestAndAreNamed)
+{
+    auto signed_tool = exe(root / "bin/*");
+    signed_tool.sha256 = digest_of_one;
+    const auto large = root.file("bin/large", "", 0755);
+    ASSERT_EQ(::truncate(large.c_str(), 1 << 30), 0);
+    const auto tool = root.file("bin/tool", "one\n", 0755);
+    resolver = make_subject_resolver({cgroup, cgroup});
+    (void)resolver->resolve({signed_tool}, std::chrono::milliseconds(0));
+    EXPECT_THAT(resolver->unmatched(),
+                ::testing::Contains(::testing::ContainsRegex("[12] of 2 programs are not read yet for their sha256")));
+    EXPECT_EQ(program_classes(resolve({signed_tool}), tool), (Set{0, 1}));
+}
+
 TEST_F(Subjects, AProgramThatWasReplacedWhileItRunsKeepsItsClass)
 {
     const auto program = root / "sleeper";
@@ -248,7 +264,7 @@ TEST_F(Subjects, TheSameHostGivesTheSameBytes)
     const std::vector conditions{unit("a.service"), unit("b.service"), exe(root / "bin/*"), user("root")};
     const auto first = resolve(conditions);
     const auto second = resolve(conditions);
-    const auto fresh = make_subject_resolver({cgroup, cgroup})->resolve(conditions);
+    const auto fresh = make_subject_resolver({cgroup, cgroup})->resolve(conditions, std::chrono::seconds(60));
     ASSERT_EQ(first.size(), second.size());
     ASSERT_EQ(first.size(), fresh.size());
     EXPECT_EQ(std::memcmp(first.data(), second.data(), first.size() * sizeof(FacetRow)), 0);

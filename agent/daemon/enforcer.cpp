@@ -11,9 +11,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr unsigned save_again_ticks = 5;
-// For digests of programs: a session is not cut because its program is large, and nobody is kept waiting every second.
-constexpr std::chrono::seconds patience_at_switch{5};
-constexpr std::chrono::milliseconds patience_at_tick{200};
+constexpr std::chrono::milliseconds patience_at_tick{200}; // for digests: nobody is kept waiting every second
 
 bool same_facets(const FacetTable& a, const FacetTable& b)
 {
@@ -138,7 +136,7 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
     facets_ = std::move(facets);
     for (const auto& condition : unmatched)
         if (std::find(unmatched_.begin(), unmatched_.end(), condition) == unmatched_.end())
-            log_info("the policy names a process that matches nothing at present: {}", condition);
+            log_info("processes that the policy names: {}", condition);
     unmatched_ = std::move(unmatched);
     next.view = std::move(view);
     return prepared;
@@ -183,7 +181,7 @@ void Enforcer::tick()
     look_at_trial();
     look_at_expiries();
     save_late();
-    refresh_facets();
+    refresh_facets(patience_at_tick);
     if (const auto ended = sessions_.tick(); !ended)
         log_once(tl::unexpected(ended.error()), session_error_, "cannot end drained sessions");
 }
@@ -197,11 +195,11 @@ void Enforcer::judge_newcomers(std::span<const std::uint32_t> namespaces)
                  "sessions of a new network namespace are not judged yet");
 }
 
-void Enforcer::refresh_facets()
+void Enforcer::refresh_facets(std::chrono::milliseconds patience)
 {
     if (!has_policy() || quarantined_)
         return;
-    auto of_now = subjects_.resolve(standing()->view->policy.processes, patience_at_tick);
+    auto of_now = subjects_.resolve(standing()->view->policy.processes, patience);
     unmatched_ = subjects_.unmatched();
     if (!same_facets(of_now, facets_)) {
         const auto updated = datapath_.update_facets(of_now);
@@ -212,7 +210,7 @@ void Enforcer::refresh_facets()
     if (!trial_ || !confirmed_)
         return;
     // The kernel may go back at any moment, and then it must know the processes of now.
-    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes, patience_at_tick);
+    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes, patience);
         !same_facets(facets, fallback_facets_))
         if (datapath_.update_fallback_facets(facets))
             fallback_facets_ = std::move(facets);

@@ -84,7 +84,7 @@ public:
     // True when a reboot would bring back another policy than the one in force.
     [[nodiscard]] bool unsaved() const { return unsaved_; }
 
-    // Of the policy in force: process conditions that match nothing at present, a line each.
+    // Of the policy in force: process conditions that match nothing at present, or less than they may, a line each.
     [[nodiscard]] const std::vector<std::string>& unmatched() const { return unmatched_; }
 
     void refuse(std::string why) { refusal_ = std::move(why); }
@@ -118,6 +118,9 @@ private:
         std::optional<MonotonicTime> until;      // of a trial
         std::shared_ptr<const PolicyView> view{};
     };
+    // For digests of programs, before sessions are judged: none is cut because its program is large.
+    static constexpr std::chrono::seconds patience_at_switch{5};
+
     [[nodiscard]] const Standing* standing() const { return trial_ ? &*trial_ : confirmed_ ? &*confirmed_ : nullptr; }
 
     // enforcer.cpp
@@ -137,7 +140,7 @@ private:
     void judge_sessions();
     void look_at_expiries();
     [[nodiscard]] std::optional<WallTime> next_expiry() const;
-    void refresh_facets();
+    void refresh_facets(std::chrono::milliseconds patience);
 
     // enforcer_trial.cpp
     Status begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,

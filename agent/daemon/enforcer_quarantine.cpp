@@ -61,6 +61,7 @@ Status Enforcer::engage()
     quarantined_ = true;
     facets_.clear();
     fallback_facets_.clear();
+    unmatched_.clear();
     unknown_view_ = empty_view(0); // planes without words are gone
     judge_sessions();
     return {};

@@ -183,7 +183,7 @@ Status Enforcer::resume_pinned(PolicyState::Loaded& loaded, Inheritance inherita
     log_info("the kernel goes on enforcing policy version {} (generation {})", state().policy_version,
              view_->generation);
     failsafes_ = standing()->failsafes;
-    refresh_facets();
+    refresh_facets(patience_at_switch);
     judge_sessions(); // a drain that was under way when the last agent ended
     inherit(inheritance.failsafes, failsafes_, inheritance.inherited);
     return set_failsafes(std::move(inheritance.failsafes));

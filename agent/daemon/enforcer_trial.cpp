@@ -83,7 +83,7 @@ Status Enforcer::end_trial()
             log_error("the failsafes cannot be changed: {}", done.error().message);
         return {};
     }
-    refresh_facets();
+    refresh_facets(patience_at_switch);
     judge_sessions();
     return {};
 }

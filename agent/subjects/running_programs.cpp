@@ -35,7 +35,8 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
         if (!open || !wanted(open->executable.path) || !is_at_or_below(proc.cgroup(pid), cgroup))
             continue;
         const auto& executable = open->executable;
-        RunningProgram program{executable.path, proc.path(pid, "exe"), proc.path(pid, "mountinfo"), executable.file};
+        RunningProgram program{executable.path, proc.path(pid, "exe"), proc.path(pid, "mountinfo"), executable.file,
+                               proc.name_space(pid, "mnt").value_or(0)};
         if (!is_found_here(executable)) {
             const auto mount = open->shown.mount ? mounts.find(*open->shown.mount, pid, executable.path) : std::nullopt;
             if (!mount)

@@ -17,6 +17,7 @@ struct RunningProgram {
     std::string link; // /proc/PID/exe, which opens the file itself
     std::string mountinfo;
     FileIdentity file;
+    std::uint64_t mount_namespace = 0; // of the process; 0: it is gone
 };
 
 // Of processes in cgroups at or below `cgroup` (a path below the mount). The path counts if the agent finds the file by

@@ -10,6 +10,7 @@
 #include "common/policy/evaluate.h"
 #include "common/policy/glob.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -79,6 +80,34 @@ bool same_digest(const std::string& wanted, const std::optional<std::string>& ac
            });
 }
 
+// Who has laid what is at a path: the owner of the first part of it that is not root's, who can neither give that away
+// nor have another's.
+class PlaceOwners {
+public:
+    // nullopt: all of it is root's.
+    std::optional<std::uint32_t> of_place(const std::string& path)
+    {
+        for (auto end = path.find('/', 1);; end = path.find('/', end + 1)) {
+            const auto part = path.substr(0, end);
+            const auto known = owners_.find(part);
+            const auto owner = known != owners_.end() ? known->second : owner_of(part);
+            if (end != std::string::npos)
+                owners_[part] = owner;
+            if (owner != 0 || end == std::string::npos)
+                return owner != 0 ? std::optional(owner) : std::nullopt;
+        }
+    }
+
+private:
+    static std::uint32_t owner_of(const std::string& path)
+    {
+        const auto shown = show_file(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+        return shown ? shown->file.owner : 0;
+    }
+
+    std::map<std::string, std::uint32_t> owners_; // of folders
+};
+
 class HostSubjectResolver final : public SubjectResolver {
 public:
     explicit HostSubjectResolver(const SubjectResolverOptions& options)
@@ -101,11 +130,12 @@ private:
         std::string open; // how to open it
         std::string mountinfo;
         FileIdentity file;
-        FileDigests::Of whose = FileDigests::Of::others;
+        FileDigests::Party whose;
     };
     [[nodiscard]] std::vector<Candidate> candidates(const std::vector<std::string>& patterns);
-    void read_digests(const Conditions& conditions, const std::vector<Candidate>& candidates,
-                      std::chrono::milliseconds patience);
+    // Patterns of which some are not read yet.
+    std::set<std::string> read_digests(const Conditions& conditions, const std::vector<Candidate>& candidates,
+                                       std::chrono::milliseconds patience);
     [[nodiscard]] bool runs(const policy::ProcessCondition& condition, const Candidate& candidate) const;
 
     std::string mount_, below_;
@@ -204,6 +234,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
 std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(const std::vector<std::string>& patterns)
 {
     std::vector<Candidate> all;
+    PlaceOwners owners;
     const auto own_mountinfo = proc_.path(static_cast<std::uint32_t>(::getpid()), "mountinfo");
     for (const auto& pattern : patterns) {
         const auto& found = programs_.find(pattern);
@@ -211,8 +242,7 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
             unmatched_.insert("exe '" + pattern + "': too many files; those that were not reached match no process");
         for (const auto& path : found.paths)
             if (const auto file = identify_file(path, own_mountinfo); file && file->is_program())
-                all.push_back({path, path, own_mountinfo, *file,
-                               file->owner == 0 ? FileDigests::Of::root : FileDigests::Of::others});
+                all.push_back({path, path, own_mountinfo, *file, {0, owners.of_place(path).value_or(file->owner)}});
     }
     std::map<std::string, bool> asked; // many processes run few programs
     const auto wanted = [&](const std::string& path) {
@@ -222,18 +252,24 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
                                          [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
         return answer->second;
     };
+    // Users of the host are told apart. Of a container, whose root may give files away (CAP_CHOWN), all is one's.
+    const auto of_host = proc_.name_space(1, "mnt");
     std::set<std::pair<std::string, FileIdentity>> seen;
     for (auto& running : running_programs(proc_, below_, wanted))
         if (seen.emplace(running.path, running.file).second)
-            all.push_back({std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file,
-                           FileDigests::Of::others}); // a container's root is root, too
+            all.push_back({std::move(running.path),
+                           std::move(running.link),
+                           std::move(running.mountinfo),
+                           running.file,
+                           {running.mount_namespace, running.mount_namespace == of_host ? running.file.owner : 0}});
     return all;
 }
 
-void HostSubjectResolver::read_digests(const Conditions& conditions, const std::vector<Candidate>& candidates,
-                                       std::chrono::milliseconds patience)
+std::set<std::string> HostSubjectResolver::read_digests(const Conditions& conditions,
+                                                        const std::vector<Candidate>& candidates,
+                                                        std::chrono::milliseconds patience)
 {
-    std::map<std::string, std::vector<FileIdentity>> wanted; // by pattern
+    std::map<std::string, std::set<FileIdentity>> wanted; // by pattern
     for (const auto& condition : conditions)
         if (condition.exe && condition.sha256)
             wanted[*condition.exe];
@@ -241,15 +277,19 @@ void HostSubjectResolver::read_digests(const Conditions& conditions, const std::
         for (const auto& candidate : candidates)
             if (policy::glob_matches(pattern, candidate.path)) {
                 digests_.want(candidate.file, candidate.open, candidate.mountinfo, candidate.whose);
-                files.push_back(candidate.file);
+                files.insert(candidate.file);
             }
     digests_.wait(patience);
+    std::set<std::string> unread_of;
     for (const auto& [pattern, files] : wanted)
         if (const auto unread = std::count_if(files.begin(), files.end(),
-                                              [this](const auto& file) { return digests_.is_unread(file); }))
+                                              [this](const auto& file) { return digests_.is_unread(file); })) {
+            unread_of.insert(pattern);
             unmatched_.insert(
                 fmt::format("exe '{}': {} of {} programs are not read yet for their sha256, and match none", pattern,
                             unread, files.size()));
+        }
+    return unread_of;
 }
 
 bool HostSubjectResolver::runs(const policy::ProcessCondition& condition, const Candidate& candidate) const
@@ -274,7 +314,7 @@ void HostSubjectResolver::resolve_programs(const Conditions& conditions, std::ch
     std::map<std::pair<std::uint32_t, std::uint64_t>, ClassVector> rows; // by device and inode
     ClassVector matched;
     const auto found = candidates(patterns);
-    read_digests(conditions, found, patience);
+    const auto unread_of = read_digests(conditions, found, patience);
     for (const auto& candidate : found) {
         const auto classes = classes_where(
             conditions, [&](const auto& condition) { return !condition.exe || runs(condition, candidate); });
@@ -285,7 +325,7 @@ void HostSubjectResolver::resolve_programs(const Conditions& conditions, std::ch
     for (const auto& [file, classes] : rows)
         table.push_back(row(BH_FACET_EXECUTABLE, file.first, file.second, classes));
     for (std::size_t i = 0; i < conditions.size() && i + 1 < matched.size(); ++i)
-        if (conditions[i].exe && !matched[i + 1])
+        if (conditions[i].exe && !matched[i + 1] && !(conditions[i].sha256 && unread_of.contains(*conditions[i].exe)))
             unmatched_.insert("exe '" + *conditions[i].exe +
                               (conditions[i].sha256 ? "': no such program with this sha256" : "': no such program"));
 }

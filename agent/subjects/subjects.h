@@ -25,7 +25,7 @@ public:
     // is not known then matches no `sha256`.
     virtual FacetTable resolve(const std::vector<policy::ProcessCondition>& processes,
                                std::chrono::milliseconds patience) = 0;
-    // Conditions that match nothing at present, one line each, for status and log.
+    // Conditions that match nothing at present, or less than they may: one line each, for status and log.
     [[nodiscard]] virtual std::vector<std::string> unmatched() const = 0;
 };
 

@@ -21,6 +21,18 @@ for _ in sys.stdin:
         print(error.strerror, flush=True)
 """
 
+# Says what the server echoes.
+SESSION = """
+import socket, sys
+session = socket.create_connection((sys.argv[1], 7000), 2)
+try:
+    for line in sys.stdin:
+        session.sendall(line.encode())
+        print(session.recv(100).decode().strip(), flush=True)
+except OSError as error:
+    print(error.strerror, flush=True)
+"""
+
 POLICY = """
 version: 1
 segment: app
@@ -202,6 +214,30 @@ allow:
     def connects(self, name):
         return self.app.run(self.folder / name, "-s", "--max-time", "1", "-o", "/dev/null", "-w", "%{num_connects}",
                             f"http://{self.guest.ip4}:7000/").stdout == "1"
+
+    def test_own_sessions_are_not_cut_by_a_restart(self):
+        """Holes make a program large, too."""
+        tool = self.folder / "root-tool"
+        shutil.copy(os.path.realpath(PYTHON), tool)
+        os.truncate(tool, 400 << 20)
+        digest = hashlib.sha256(tool.read_bytes()).hexdigest()
+        self.controller.apply(self.policy.replace("allow:", f"""sessions: cut
+allow:
+  - {{id: large, to: any, service: [tcp/7000], process: {{exe: {tool}, sha256: {digest}}}}}"""), name="large.yaml")
+        session = self.app.pipe(tool, "-I", "-c", SESSION, self.guest.ip4)
+        for _ in range(3):
+            self.assertEqual(self.says(session), "hello")
+            self.agent.stop()
+            self.agent.start()
+        time.sleep(1.5)
+        self.assertEqual(self.says(session), "hello")
+        tool.unlink()
+
+    @staticmethod
+    def says(session):
+        session.stdin.write("hello\n")
+        session.stdin.flush()
+        return session.stdout.readline().strip()
 
     def test_hold_nobody_up(self):
         self.controller.apply(self.policy)

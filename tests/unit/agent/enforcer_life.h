@@ -13,13 +13,15 @@ namespace bulkhead::agent {
 
 class CountingSubjects final : public SubjectResolver {
 public:
-    FacetTable resolve(const std::vector<policy::ProcessCondition>&, std::chrono::milliseconds) override
+    FacetTable resolve(const std::vector<policy::ProcessCondition>&, std::chrono::milliseconds patience) override
     {
+        last_patience = patience;
         return table;
     }
     [[nodiscard]] std::vector<std::string> unmatched() const override { return missing; }
     FacetTable table;
     std::vector<std::string> missing;
+    std::chrono::milliseconds last_patience{};
 };
 
 inline wire::HostState state_of(std::uint64_t version, const std::string& rule_id = "web/in")

@@ -323,6 +323,37 @@ TEST_F(EnforcerTest, TellsOfProcessesThatThePolicyNamesAndTheHostHasNot)
     EXPECT_THAT(life.enforcer.unmatched(), IsEmpty());
 }
 
+// Digests of large programs take a while, and without them their sessions would be cut.
+TEST_F(EnforcerTest, ProgramsAreWaitedForBeforeSessionsAreJudged)
+{
+    using std::chrono::seconds;
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+        EXPECT_GE(life.subjects.last_patience, seconds(1));
+        life.enforcer.tick();
+        EXPECT_LT(life.subjects.last_patience, seconds(1));
+    }
+    Life restarted(kernel, dir.path());
+    ASSERT_TRUE(restarted.resume());
+    EXPECT_GE(restarted.subjects.last_patience, seconds(1));
+    ASSERT_TRUE(restarted.enforcer.try_out(state_of(2), PolicySource::controller, seconds(60)));
+    restarted.enforcer.tick();
+    ASSERT_TRUE(restarted.enforcer.roll_back());
+    EXPECT_GE(restarted.subjects.last_patience, seconds(1));
+}
+
+TEST_F(EnforcerTest, InAQuarantineNoProcessIsMissed)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    life.subjects.missing = {"unit 'db.service': no such cgroup"};
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    ASSERT_TRUE(life.enforcer.set_quarantine({QuarantineHold{}, {}}));
+    EXPECT_THAT(life.enforcer.unmatched(), IsEmpty());
+}
+
 TEST(Enforcer, LiveSessionsAreJudgedAgainWhenARuleEnds)
 {
     const test::TempDir dir;

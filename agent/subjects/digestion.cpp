@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/subjects/digestion.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+namespace bulkhead::agent {
+namespace {
+
+constexpr std::uint64_t bytes_in_turn = 4ULL << 20;
+constexpr std::size_t bytes_at_once = 1U << 17;
+constexpr std::int64_t second_ns = 1'000'000'000;
+// Two changes within a tick of the kernel's clock have one time stamp; where a file system keeps seconds, within one.
+constexpr std::int64_t tick_ns = second_ns / 50, coarse_tick_ns = 2 * second_ns;
+
+// That somebody has the file open for writing, or mapped. A file system without leases does not say, and none is taken
+// for an answer.
+bool is_being_written(int file)
+{
+    // For who opens it for writing in between; ignored, unlike SIGIO.
+    (void)::fcntl(file, F_SETSIG, SIGURG);
+    if (::fcntl(file, F_SETLEASE, F_RDLCK) != 0)
+        return errno == EAGAIN;
+    (void)::fcntl(file, F_SETLEASE, F_UNLCK);
+    return false;
+}
+
+std::int64_t age_ns(const FileIdentity& file)
+{
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec * second_ns + now.tv_nsec - file.changed_ns;
+}
+
+} // namespace
+
+Digestion::Digestion(const FileIdentity& file, const DigestWay& way)
+    : file_(file), hash_(::EVP_MD_CTX_new(), ::EVP_MD_CTX_free), buffer_(bytes_at_once), left_(file.size + 1)
+{
+    failed_ = !hash_ || ::EVP_DigestInit_ex(hash_.get(), ::EVP_sha256(), nullptr) != 1 || !open(way) || !is_settled() ||
+              is_being_written(fd_.get());
+}
+
+bool Digestion::open(const DigestWay& way)
+{
+    const UniqueFd place(::open(way.path.c_str(), O_PATH | O_CLOEXEC));
+    const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
+    if (!shown || !S_ISREG(shown->file.mode) || identify_file(*shown, way.mountinfo) != file_)
+        return false;
+    shown_ = shown->file;
+    fd_ = UniqueFd(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    return static_cast<bool>(fd_);
+}
+
+// That a change from now on will show in ctime.
+bool Digestion::is_settled() const
+{
+    const auto age = age_ns(file_);
+    if (age < 0) // by another clock, that of a server
+        return true;
+    if (file_.changed_ns % second_ns == 0)
+        return age > coarse_tick_ns;
+    if (age <= tick_ns)
+        std::this_thread::sleep_for(std::chrono::nanoseconds(tick_ns));
+    return true;
+}
+
+bool Digestion::read_on(const std::atomic<bool>& stop)
+{
+    for (std::uint64_t in_turn = 0; !failed_ && in_turn < bytes_in_turn && !stop;) {
+        const auto got = ::read(fd_.get(), buffer_.data(), std::min<std::uint64_t>(buffer_.size(), left_));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == 0)
+            return true;
+        if (got > 0) {
+            in_turn += static_cast<std::uint64_t>(got);
+            left_ -= static_cast<std::uint64_t>(got);
+        }
+        failed_ = got < 0 || left_ == 0 ||
+                  ::EVP_DigestUpdate(hash_.get(), buffer_.data(), static_cast<std::size_t>(got)) != 1;
+    }
+    return failed_;
+}
+
+std::optional<std::string> Digestion::digest()
+{
+    std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
+    unsigned length = 0;
+    if (failed_ || is_being_written(fd_.get()))
+        return std::nullopt;
+    const auto shown = show_file(fd_.get(), "", AT_EMPTY_PATH);
+    if (!shown || shown->file != shown_ || ::EVP_DigestFinal_ex(hash_.get(), bytes.data(), &length) != 1)
+        return std::nullopt;
+    std::string hex;
+    for (unsigned i = 0; i < length; ++i)
+        hex += fmt::format("{:02x}", bytes[i]);
+    return hex;
+}
+
+} // namespace bulkhead::agent

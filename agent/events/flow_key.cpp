@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 #include <string_view>
 
 namespace bulkhead::agent {
@@ -38,10 +39,38 @@ private:
     std::string bytes_;
 };
 
-std::size_t mix(std::size_t seed, std::size_t value)
-{
-    return seed ^ (value + 0x9e3779b97f4a7c15ULL + (seed << 6) + (seed >> 2));
-}
+// Who chooses peers and ports must not be able to choose those that fall together in a table.
+class SecretHash {
+public:
+    SecretHash& number(std::uint64_t value)
+    {
+        hash_ ^= value; // and then MurmurHash3's finaliser
+        hash_ = (hash_ ^ (hash_ >> 33)) * 0xff51afd7ed558ccdULL;
+        hash_ = (hash_ ^ (hash_ >> 33)) * 0xc4ceb9fe1a85ec53ULL;
+        hash_ ^= hash_ >> 33;
+        return *this;
+    }
+    SecretHash& address(const IpAddress& address)
+    {
+        std::uint64_t halves[2];
+        static_assert(sizeof(halves) == sizeof(address.bytes));
+        std::memcpy(halves, address.bytes.data(), sizeof(halves));
+        return number(halves[0]).number(halves[1]);
+    }
+    SecretHash& ports(std::uint16_t local, std::uint16_t remote, std::uint8_t protocol)
+    {
+        return number((std::uint64_t{local} << 24) | (std::uint64_t{remote} << 8) | protocol);
+    }
+    [[nodiscard]] std::size_t get() const { return hash_; }
+
+private:
+    static std::uint64_t secret()
+    {
+        static const std::uint64_t once = (std::uint64_t{std::random_device{}()} << 32) | std::random_device{}();
+        return once;
+    }
+    std::uint64_t hash_ = secret();
+};
 
 FlowId digest_of(const Bytes& bytes)
 {
@@ -87,15 +116,20 @@ FlowKey FlowKey::udp(std::uint8_t direction, std::uint64_t cookie, const IpAddre
 
 std::size_t FlowHash::operator()(const FlowTuple& tuple) const noexcept
 {
-    const auto ports = (std::size_t{tuple.local_port} << 24) | (std::size_t{tuple.remote_port} << 8) | tuple.protocol;
-    const std::hash<IpAddress> address;
-    return mix(mix(address(tuple.local), address(tuple.remote)), ports);
+    return SecretHash()
+        .address(tuple.local)
+        .address(tuple.remote)
+        .ports(tuple.local_port, tuple.remote_port, tuple.protocol)
+        .get();
 }
 
 std::size_t FlowHash::operator()(const FlowKey& key) const noexcept
 {
-    const auto ports = (std::size_t{key.local_port} << 24) | (std::size_t{key.remote_port} << 8) | key.protocol;
-    return mix(mix(std::hash<IpAddress>{}(key.remote), key.cookie), ports);
+    return SecretHash()
+        .number(key.cookie)
+        .address(key.remote)
+        .ports(key.local_port, key.remote_port, key.protocol)
+        .get();
 }
 
 FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, const FlowKey& key, const FlowTuple& tuple,

@@ -13,7 +13,7 @@ Flow* FlowTable::insert(const FlowKey& key, Flow flow)
     if (key.protocol == IPPROTO_TCP)
         tcp_by_tuple_[flow.tuple] = key;
     else if (key.cookie != 0)
-        udp_by_cookie_.emplace(key.cookie, key);
+        udp_by_cookie_[key.cookie].insert(key);
     return &flows_.emplace(key, std::move(flow)).first->second;
 }
 
@@ -34,12 +34,12 @@ void FlowTable::unindex(const FlowKey& key, const Flow& flow)
             tcp_by_tuple_.erase(found);
         return;
     }
-    const auto [begin, end] = udp_by_cookie_.equal_range(key.cookie);
-    for (auto entry = begin; entry != end; ++entry)
-        if (entry->second == key) {
-            udp_by_cookie_.erase(entry);
-            return;
-        }
+    const auto of_socket = udp_by_cookie_.find(key.cookie);
+    if (of_socket == udp_by_cookie_.end())
+        return;
+    of_socket->second.erase(key);
+    if (of_socket->second.empty())
+        udp_by_cookie_.erase(of_socket);
 }
 
 Flow* FlowTable::find(const FlowKey& key)
@@ -61,16 +61,15 @@ const Flow* FlowTable::any_of(std::uint64_t cookie) const
     if (const auto tcp = flows_.find(FlowKey::tcp(cookie)); tcp != flows_.end())
         return &tcp->second;
     const auto udp = udp_by_cookie_.find(cookie);
-    return udp == udp_by_cookie_.end() ? nullptr : &flows_.at(udp->second);
+    return udp == udp_by_cookie_.end() ? nullptr : &flows_.at(*udp->second.begin());
 }
 
 std::vector<FlowKey> FlowTable::udp_of(std::uint64_t cookie) const
 {
-    std::vector<FlowKey> keys;
-    const auto [begin, end] = udp_by_cookie_.equal_range(cookie);
-    for (auto entry = begin; entry != end; ++entry)
-        keys.push_back(entry->second);
-    return keys;
+    const auto of_socket = udp_by_cookie_.find(cookie);
+    if (of_socket == udp_by_cookie_.end())
+        return {};
+    return {of_socket->second.begin(), of_socket->second.end()};
 }
 
 } // namespace bulkhead::agent

@@ -7,6 +7,8 @@
 
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -67,7 +69,7 @@ private:
     std::size_t limit_;
     std::unordered_map<FlowKey, Flow, FlowHash> flows_;
     std::unordered_map<FlowTuple, FlowKey, FlowHash> tcp_by_tuple_;
-    std::unordered_multimap<std::uint64_t, FlowKey> udp_by_cookie_;
+    std::unordered_map<std::uint64_t, std::unordered_set<FlowKey, FlowHash>> udp_by_cookie_; // one socket may have all
 };
 
 } // namespace bulkhead::agent

@@ -40,6 +40,26 @@ protected:
     }
 };
 
+// Quadratic in any of these, it would take minutes, and the agent would be ended for it.
+TEST_F(UdpConversations, OneSocketMayHaveThemAll)
+{
+    constexpr unsigned peers = 100'000;
+    auto sent = departs();
+    const auto to = [&sent](unsigned peer) {
+        sent.remote = address("2001:db8::1");
+        std::memcpy(sent.remote.byte + 8, &peer, sizeof(peer));
+        return sent;
+    };
+    for (unsigned round = 0; round < 2; ++round)
+        for (unsigned peer = 0; peer < peers; ++peer)
+            assembler->on_event(to(peer));
+    EXPECT_EQ(assembler->open_flows(), peers);
+    sent.type = BH_EVENT_UDP_CLOSE;
+    assembler->on_event(sent);
+    EXPECT_EQ(assembler->open_flows(), 0U);
+    EXPECT_EQ(records.size(), 4 * peers);
+}
+
 TEST_F(UdpConversations, AConnectedSocketLastsUntilItIsReleased)
 {
     auto sent = departs();

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -21,6 +22,14 @@ bool listens(const bh_walked_socket& socket)
 {
     return socket.protocol == IPPROTO_TCP ? socket.state == TCP_LISTEN
                                           : socket.protocol == IPPROTO_UDP && socket.state == TCP_CLOSE;
+}
+
+// As a proxy: a program may have a listener for each of its threads.
+bool is_alike(const WalkedSocket& one, const WalkedSocket& other)
+{
+    return one.socket.local_port == other.socket.local_port && one.socket.uid == other.socket.uid &&
+           one.owner.uid == other.owner.uid && one.owner.exe_device == other.owner.exe_device &&
+           one.owner.exe_inode == other.owner.exe_inode && one.owner.cgroup_id == other.owner.cgroup_id;
 }
 
 } // namespace
@@ -44,9 +53,22 @@ ListenerIndex::ListenerIndex(std::span<const WalkedSocket> sockets)
             continue;
         listeners_.try_emplace(
             {walked.socket.local, walked.socket.local_port, walked.socket.protocol, 0, walked.socket.netns}, &walked);
-        if (walked.socket.protocol == IPPROTO_TCP && walked.socket.transparent != 0)
-            proxies_.push_back(&walked);
+        if (walked.socket.protocol != IPPROTO_TCP || walked.socket.transparent == 0)
+            continue;
+        auto& proxies = proxies_[{walked.socket.netns, walked.socket.cgroup_id}];
+        const bool known = std::any_of(proxies.begin(), proxies.end(),
+                                       [&walked](const auto* other) { return is_alike(*other, walked); });
+        if (!known && proxies.size() < most_proxies)
+            proxies.push_back(&walked);
     }
+}
+
+std::span<const WalkedSocket* const> ListenerIndex::proxies(std::uint32_t netns, std::uint64_t cgroup_id) const
+{
+    const auto found = proxies_.find({netns, cgroup_id});
+    if (found == proxies_.end())
+        return {};
+    return found->second;
 }
 
 const WalkedSocket* ListenerIndex::find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,

@@ -4,8 +4,10 @@
 #include "agent/datapath/datapath.h"
 
 #include <functional>
+#include <map>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -21,8 +23,11 @@ public:
     [[nodiscard]] const WalkedSocket* find(std::uint32_t netns, std::uint8_t protocol, const bh_address& local,
                                            std::uint16_t port) const;
 
-    // Of TCP, those that may accept what was not meant for their address and port (TPROXY).
-    [[nodiscard]] const std::vector<const WalkedSocket*>& proxies() const { return proxies_; }
+    // Of TCP, those of a namespace and cgroup that may accept what was not meant for their address and port (TPROXY).
+    // One for each port and program, and no more than `most_proxies`: anybody can make transparent listeners in a
+    // namespace of his own, and each of his sessions is judged by all of them.
+    static constexpr std::size_t most_proxies = 64;
+    [[nodiscard]] std::span<const WalkedSocket* const> proxies(std::uint32_t netns, std::uint64_t cgroup_id) const;
 
 private:
     struct Hash {
@@ -32,7 +37,7 @@ private:
         bool operator()(const bh_listener_key& a, const bh_listener_key& b) const noexcept;
     };
     std::unordered_map<bh_listener_key, const WalkedSocket*, Hash, Equal> listeners_;
-    std::vector<const WalkedSocket*> proxies_;
+    std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<const WalkedSocket*>> proxies_;
 };
 
 } // namespace bulkhead::agent

@@ -18,6 +18,7 @@ constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a han
 constexpr auto second_look = std::chrono::seconds(1);
 constexpr auto hidden_at_most = std::chrono::milliseconds(200);
 constexpr auto retry_after = std::chrono::seconds(5);
+constexpr std::size_t judged_at_once = 4096;
 
 // A byte of it can still reach an application.
 bool is_session(const bh_walked_socket& socket)
@@ -291,6 +292,17 @@ Status SessionKeeper::judge_other_ways(std::vector<bh_judge_request>& requests,
         other.port = port;
         other.subject = subject;
     };
+    const auto judge = [&]() -> Status {
+        if (others.empty())
+            return {};
+        BULKHEAD_CHECK(datapath_.judge(others));
+        for (std::size_t i = 0; i < others.size(); ++i)
+            if (others[i].verdict == BH_ALLOWED)
+                requests[of[i]] = others[i];
+        of.clear();
+        others.clear();
+        return {};
+    };
     for (std::size_t i = 0; i < requests.size(); ++i) {
         const auto& socket = sockets[i]->socket;
         if (requests[i].verdict != BH_DENIED)
@@ -301,17 +313,12 @@ Status SessionKeeper::judge_other_ways(std::vector<bh_judge_request>& requests,
             add(i, socket.local_port, requests[i].subject);
         if (socket.transparent == 0 || (requests[i].direction == BH_OUTBOUND && !doubtful[i]))
             continue;
-        for (const auto* proxy : listeners.proxies())
-            if (proxy->socket.netns == socket.netns && proxy->socket.cgroup_id == socket.cgroup_id)
-                add(i, proxy->socket.local_port, subject_of(*proxy));
+        for (const auto* proxy : listeners.proxies(socket.netns, socket.cgroup_id))
+            add(i, proxy->socket.local_port, subject_of(*proxy));
+        if (others.size() >= judged_at_once)
+            BULKHEAD_CHECK(judge());
     }
-    if (others.empty())
-        return {};
-    BULKHEAD_CHECK(datapath_.judge(others));
-    for (std::size_t i = 0; i < others.size(); ++i)
-        if (others[i].verdict == BH_ALLOWED)
-            requests[of[i]] = others[i];
-    return {};
+    return judge();
 }
 
 // Whether the time of something that is denied is over; begins its time when it is new.

@@ -317,6 +317,42 @@ TEST_F(Sessions, WhatATransparentProxyAcceptedIsJudgedAtThePortOfTheProxy)
     EXPECT_EQ(after(Kind::cut).size(), 1U);
 }
 
+// Anybody can make them in a namespace of his own: in all ways, these would be nine million.
+TEST_F(Sessions, ManyTransparentListenersAreNotAllAskedForEachSession)
+{
+    datapath.denies = [](const auto&) { return true; };
+    for (unsigned i = 0; i < 3000; ++i) {
+        auto proxy = listener("0.0.0.0", static_cast<std::uint16_t>(10'000 + i), 9);
+        proxy.socket.transparent = 1;
+        datapath.sockets.push_back(proxy);
+        datapath.sockets.push_back(make({.cookie = 5 + i,
+                                         .local = "203.0.113.5",
+                                         .local_port = 80,
+                                         .remote_port = static_cast<std::uint16_t>(20'000 + i),
+                                         .opened = BH_OPENED_UNKNOWN,
+                                         .transparent = 1}));
+    }
+    EXPECT_EQ(after(Kind::cut).size(), 3000U);
+    EXPECT_EQ(datapath.judged.size(), 3000U * (2 + ListenerIndex::most_proxies));
+}
+
+TEST_F(Sessions, AProxysListenersForItsThreadsAreOne)
+{
+    datapath.denies = [](const auto& request) { return request.port != 15006; };
+    auto proxy = listener("0.0.0.0", 15001, 9);
+    proxy.socket.transparent = 1;
+    datapath.sockets.assign(2 * ListenerIndex::most_proxies, proxy);
+    proxy.socket.local_port = 15006;
+    datapath.sockets.push_back(proxy);
+    datapath.sockets.push_back(make({.cookie = 5,
+                                     .local = "203.0.113.5",
+                                     .local_port = 80,
+                                     .remote_port = 50000,
+                                     .opened = BH_OPENED_UNKNOWN,
+                                     .transparent = 1}));
+    EXPECT_TRUE(after(Kind::cut).empty());
+}
+
 TEST(LateSession, IsWhatIsKnownToBeDenied)
 {
     bh_event event{};

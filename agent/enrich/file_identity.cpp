@@ -11,10 +11,15 @@
 namespace bulkhead::agent {
 namespace {
 
+// Anybody may have 100,000 mounts in a namespace of his own, of 4,000 bytes each, and have them read for each of his
+// processes. What comes late in the list has the device that stat(2) shows.
+constexpr std::size_t most_of_mountinfo = 1U << 20;
+
 std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::uint64_t mount_id)
 {
     std::ifstream lines(mountinfo);
-    for (std::string line; std::getline(lines, line);)
+    std::size_t read = 0;
+    for (std::string line; read < most_of_mountinfo && std::getline(lines, line); read += line.size())
         if (const auto mount = parse_mount(line); mount && mount->id == mount_id)
             return mount->device;
     return std::nullopt;

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t max_bytes = 1U << 20; // of processes: some thousand of those that had to do with the network last
 constexpr std::size_t max_programs = 4096;
+constexpr std::size_t most_of_name = 1024; // bytes of a path that are in a record
 
 // A process that was read from /proc. exec() changes the program but neither pid nor start time, so the program belongs
 // to what is remembered, too.
@@ -60,7 +61,8 @@ class ProcProcessTable final : public ProcessTable {
 public:
     explicit ProcProcessTable(const ProcessTableOptions& options)
         : files_(options.proc), users_(system_clock()), cgroups_(cgroup_mount_of(options.cgroup_root), system_clock()),
-          own_mounts_(files_.name_space(static_cast<std::uint32_t>(::getpid()), "mnt"))
+          own_mounts_(files_.name_space(static_cast<std::uint32_t>(::getpid()), "mnt")),
+          own_users_(files_.name_space(static_cast<std::uint32_t>(::getpid()), "user"))
     {}
 
     v1::Process describe(const bh_subject& subject) override;
@@ -79,7 +81,7 @@ private:
     PatientReader arguments_{system_clock()};
     UserNames users_;
     CgroupIndex cgroups_;
-    std::optional<std::uint64_t> own_mounts_;
+    std::optional<std::uint64_t> own_mounts_, own_users_;
     std::map<ProgramKey, Program> programs_;
     std::list<Seen> recent_; // latest first
     std::size_t bytes_ = 0;  // of those
@@ -99,8 +101,8 @@ Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat)
     seen.cgroup = files_.cgroup(pid);
     seen.login_uid = files_.login_uid(pid);
     if (stat.ppid != 0)
-        if (auto parent = files_.executable(stat.ppid))
-            seen.parent_exe = std::move(parent->path);
+        if (auto parent = files_.open_executable(stat.ppid))
+            seen.parent_exe = std::move(parent->executable.path);
     return seen;
 }
 
@@ -129,9 +131,13 @@ void ProcProcessTable::remember_program(const Seen& seen)
 {
     if (seen.executable.file.inode == 0 || seen.executable.deleted)
         return;
+    // Where anybody may mount, anybody may have given the file another name, and others run it, too.
+    const auto mounts = files_.mount_name_space(seen.pid);
+    if (!mounts || mounts->owner != own_users_)
+        return;
     if (programs_.size() >= max_programs)
         programs_.clear();
-    const bool own = own_mounts_ && files_.name_space(seen.pid, "mnt") == own_mounts_;
+    const bool own = mounts->id == own_mounts_;
     programs_[{seen.executable.file.device, seen.executable.file.inode}] = {seen.executable.path, own};
 }
 
@@ -198,17 +204,17 @@ v1::Process ProcProcessTable::describe(const bh_subject& subject)
     process.set_uid(subject.uid);
     process.set_user(as_utf8(users_.name_of(subject.uid)));
     process.set_comm(as_utf8(comm_of(subject)));
-    process.set_exe(as_utf8(program_of(subject, seen)));
+    process.set_exe(end_of(as_utf8(program_of(subject, seen)), most_of_name));
     const auto cgroup = cgroup_of(subject, seen);
     const auto names = parse_cgroup_path(cgroup);
-    process.set_cgroup(as_utf8(cgroup));
+    process.set_cgroup(beginning_of(as_utf8(cgroup), most_of_name));
     process.set_unit(names.unit);
     process.set_container(names.container);
     if (seen == nullptr)
         return process;
     process.set_ppid(seen->stat.ppid);
-    process.set_cmdline(as_utf8(seen->command_line));
-    process.set_parent_exe(as_utf8(seen->parent_exe));
+    process.set_cmdline(beginning_of(as_utf8(seen->command_line), most_of_name));
+    process.set_parent_exe(end_of(as_utf8(seen->parent_exe), most_of_name));
     if (process.comm().empty())
         process.set_comm(as_utf8(seen->comm));
     if (seen->login_uid)

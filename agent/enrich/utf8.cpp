@@ -36,6 +36,13 @@ std::size_t character_length(std::string_view bytes)
     return length;
 }
 
+constexpr const char* ellipsis = "\xe2\x80\xa6";
+
+bool continues(char byte)
+{
+    return (static_cast<std::uint8_t>(byte) & 0xc0) == 0x80;
+}
+
 } // namespace
 
 std::string as_utf8(std::string_view bytes)
@@ -48,6 +55,26 @@ std::string as_utf8(std::string_view bytes)
         bytes.remove_prefix(std::max<std::size_t>(length, 1));
     }
     return text;
+}
+
+std::string beginning_of(std::string text, std::size_t most)
+{
+    if (text.size() <= most)
+        return text;
+    while (most > 0 && continues(text[most]))
+        --most;
+    text.resize(most);
+    return text + ellipsis;
+}
+
+std::string end_of(std::string text, std::size_t most)
+{
+    if (text.size() <= most)
+        return text;
+    auto from = text.size() - most;
+    while (from < text.size() && continues(text[from]))
+        ++from;
+    return ellipsis + text.substr(from);
 }
 
 } // namespace bulkhead::agent

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <thread>
 
 namespace bulkhead::agent {
 namespace {
@@ -134,6 +135,45 @@ TEST(ProcessTable, NamesTheProgramOfAProcessItNeverSaw)
     EXPECT_EQ(process.exe(), std::filesystem::canonical("/bin/sleep").string());
     EXPECT_EQ(process.cmdline(), "");
     EXPECT_EQ(process.ppid(), 0U);
+}
+
+// Anybody may mount in a namespace of his own, and run there what others run, too.
+TEST(ProcessTable, AMountOfSomebodysOwnNamesNoProgramOfOthers)
+{
+    const test::TempDir folder;
+    const auto other_name = folder.file("other-name", "");
+    const test::ChildProcess own({"/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c",
+                                  "mount --bind /bin/sleep " + other_name + " && exec " + other_name + " 1000"});
+    for (int i = 0; i < 1000 && proc.executable_link(own.pid()) != other_name; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (proc.executable_link(own.pid()) != other_name)
+        GTEST_SKIP() << "needs user namespaces";
+    const auto processes = table();
+    EXPECT_EQ(processes->describe(subject_of(own.pid())).exe(), other_name);
+    test::ChildProcess unseen({"/bin/sleep", "2000"});
+    const auto subject = subject_of(unseen.pid());
+    unseen.stop();
+    EXPECT_EQ(processes->describe(subject).exe(), "");
+    const test::ChildProcess seen({"/bin/sleep", "1000"});
+    static_cast<void>(processes->describe(subject_of(seen.pid())));
+    static_cast<void>(processes->describe(subject_of(own.pid())));
+    EXPECT_EQ(processes->describe(subject).exe(), std::filesystem::canonical("/bin/sleep").string());
+}
+
+TEST(ProcessTable, AProgramAtALongPathMakesNoLongRecord)
+{
+    const test::TempDir folder;
+    std::string path = folder.path();
+    for (int i = 0; i < 12; ++i)
+        path += "/" + std::string(250, '\xff');
+    std::filesystem::create_directories(path);
+    path += "/sleep";
+    std::filesystem::copy_file("/bin/sleep", path);
+    const test::ChildProcess child({path, "1000"});
+    const auto process = table()->describe(subject_of(child.pid()));
+    EXPECT_LT(process.ByteSizeLong(), 3 * 1024 + 512U);
+    EXPECT_TRUE(process.exe().ends_with("/sleep")) << process.exe();
+    EXPECT_TRUE(process.exe().starts_with("\xe2\x80\xa6")) << process.exe();
 }
 
 TEST(ProcessTable, GivesNoForeignProgramToAnEvent)

@@ -140,9 +140,10 @@ Status Agent::open_kernel()
     processes_ = make_process_table({"/proc", root});
     assembler_ =
         make_flow_assembler(clock_, *processes_, [this](v1::Record&& record) { records_->collect(std::move(record)); });
+    late_ =
+        std::make_unique<LateConnections>(*loop_, [this](const bh_event& event) { return cut_late_connection(event); });
     events_ = std::make_unique<EventThread>(
-        *datapath_, *assembler_, [this] { records_->flush(); },
-        [this](const bh_event& event) { loop_->post([this, event] { cut_late_connection(event); }); });
+        *datapath_, *assembler_, [this] { records_->flush(); }, [this](const bh_event& event) { late_->add(event); });
     subjects_ = make_subject_resolver({cgroup_});
     sessions_ = std::make_unique<SessionKeeper>(
         *datapath_, clock_,
@@ -445,15 +446,11 @@ void Agent::on_lapse(const Enforcer::Lapse& lapse)
 }
 
 // Whatever `sessions:` says: it is a new connection of the policy in force, not an old one.
-void Agent::cut_late_connection(const bh_event& event)
+Result<bool> Agent::cut_late_connection(const bh_event& event)
 {
     const auto session = late_session(event);
     on_cut(session); // first, as in SessionKeeper
-    const auto destroyed = datapath_->destroy_socket(session.socket.socket);
-    if (!destroyed)
-        log_warning("a connection that was completed after it was forbidden lives on: {}", destroyed.error().message);
-    if (destroyed && !*destroyed)
-        late_missed_.insert(event.cookie);
+    return datapath_->destroy_socket(session.socket.socket);
 }
 
 void Agent::refresh_host()

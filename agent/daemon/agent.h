@@ -10,6 +10,7 @@
 #include "agent/daemon/folder_watch.h"
 #include "agent/daemon/hint_rounds.h"
 #include "agent/daemon/host_watch.h"
+#include "agent/daemon/late_connections.h"
 #include "agent/daemon/record_writer.h"
 #include "agent/enrich/route_source.h"
 #include "agent/local/local_server.h"
@@ -107,7 +108,7 @@ private:
     void walk_when_due();
     [[nodiscard]] Status remove_programs();
     void refuse(const Error& error, const std::string& object, bool say_again);
-    void cut_late_connection(const bh_event& event);
+    Result<bool> cut_late_connection(const bh_event& event);
     void cut_missed();
     void refresh_host();
     void second_passed();
@@ -145,6 +146,7 @@ private:
     RouteSource routes_;                       // used by the assembler alone
     std::unique_ptr<FlowAssembler> assembler_; // only through events_
     std::unique_ptr<HintRounds> hints_;        // thread-safe where it says so
+    std::unique_ptr<LateConnections> late_;    // thread-safe where it says so
     std::unique_ptr<Rounds> looks_;            // for namespaces, when interfaces change
     std::unique_ptr<EventThread> events_;
     std::unique_ptr<SubjectResolver> subjects_;
@@ -168,7 +170,6 @@ private:
     CapacityWatch capacity_;
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
-    std::set<std::uint64_t> late_missed_; // cookies of late connections that were not found
     bool listeners_doubtful_ = false;
     std::optional<Error> fatal_;
 };

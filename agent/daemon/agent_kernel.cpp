@@ -70,17 +70,17 @@ void Agent::judge_newcomers(const NamespaceChange& change)
 // They are gone, as a rule; one that is bound to an interface is found only with its number, which a walk shows.
 void Agent::cut_missed()
 {
-    if (late_missed_.empty())
+    const auto missed = late_->take_missed();
+    if (missed.empty())
         return;
     const auto sockets = datapath_->walk_sockets();
     if (!sockets)
         return log_warning("cannot walk sockets: {}", sockets.error().message);
     for (const auto& walked : *sockets)
-        if (late_missed_.contains(walked.socket.cookie))
+        if (missed.contains(walked.socket.cookie))
             if (const auto destroyed = datapath_->destroy_socket(walked.socket); !destroyed || !*destroyed)
                 log_warning("a connection that was completed after it was forbidden lives on: {}",
                             destroyed ? "it is not found by its ends" : destroyed.error().message);
-    late_missed_.clear();
 }
 
 void Agent::report_flows()

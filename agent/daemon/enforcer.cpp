@@ -11,6 +11,8 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr unsigned save_again_ticks = 5;
+constexpr std::chrono::seconds clock_may_differ{1};
+constexpr std::chrono::seconds clock_again_after{30};
 constexpr std::chrono::milliseconds patience_at_tick{200}; // for digests: nobody is kept waiting every second
 
 bool same_facets(const FacetTable& a, const FacetTable& b)
@@ -115,6 +117,7 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
     const auto before = view_;
     show(view);
     const auto begun = clock_.monotonic();
+    const auto offset = clock_offset();
     const auto switched = datapath_.realise({&view->active, &view->shadow, facets, 0, next.until});
     if (!switched) {
         stores_.policy.discard();
@@ -129,11 +132,16 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
         show(view);
         prepared = save(next, *switched);
     }
-    if (!next.until)
+    if (!next.until) {
         fallback_facets_.clear();
-    else if (!trial_)
+        fallback_offset_.reset();
+    } else if (!trial_) {
         fallback_facets_ = std::move(facets_);
+        fallback_offset_ = realised_offset_;
+    }
     facets_ = std::move(facets);
+    realised_offset_ = offset;
+    expiry_ = next_expiry();
     for (const auto& condition : unmatched)
         if (std::find(unmatched_.begin(), unmatched_.end(), condition) == unmatched_.end())
             log_info("processes that the policy names: {}", condition);
@@ -179,6 +187,7 @@ void Enforcer::tick()
 {
     look_at_quarantine();
     look_at_trial();
+    follow_clock();
     look_at_expiries();
     save_late();
     refresh_facets(patience_at_tick);
@@ -233,15 +242,46 @@ std::optional<WallTime> Enforcer::next_expiry() const
 {
     std::optional<WallTime> next;
     for (const auto& rule : view_->policy.rules)
-        if (rule.expires && *rule.expires > clock_.wall() && (!next || *rule.expires < *next))
+        if (rule.expires && *rule.expires > kernels_wall_time() && (!next || *rule.expires < *next))
             next = rule.expires;
     return next;
+}
+
+std::chrono::nanoseconds Enforcer::clock_offset() const
+{
+    return clock_.wall().time_since_epoch() - clock_.monotonic();
+}
+
+// The kernel's programs know no wall clock: what time it is for the rules in force.
+WallTime Enforcer::kernels_wall_time() const
+{
+    return realised_offset_ ? WallTime(clock_.monotonic() + *realised_offset_) : clock_.wall();
+}
+
+// The time was set, or the host has slept: rules are to end by the time of now. After a start it is not known by which
+// they end.
+void Enforcer::follow_clock()
+{
+    if (!has_policy() || quarantined_ || clock_.monotonic() < clock_again_)
+        return;
+    const auto& rules = view_->policy.rules;
+    if (std::none_of(rules.begin(), rules.end(), [](const auto& rule) { return rule.expires.has_value(); }))
+        return;
+    if (realised_offset_ && std::chrono::abs(clock_offset() - *realised_offset_) <= clock_may_differ)
+        return;
+    if (realised_offset_)
+        log_info("the time has changed by {} s: rules that expire end by it",
+                 std::chrono::round<std::chrono::seconds>(clock_offset() - *realised_offset_).count());
+    const auto done = realise_again(*standing());
+    log_once(done, clock_error_, "rules that expire cannot be told of the time that was set");
+    if (!done)
+        clock_again_ = clock_.monotonic() + clock_again_after;
 }
 
 // The kernel ends rules on time for what is new; what is open is judged as after a change of policy.
 void Enforcer::look_at_expiries()
 {
-    if (!expiry_ || clock_.wall() < *expiry_)
+    if (!expiry_ || kernels_wall_time() < *expiry_)
         return;
     expiry_ = next_expiry();
     judge_sessions();

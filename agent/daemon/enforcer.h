@@ -9,6 +9,7 @@
 #include "agent/subjects/subjects.h"
 #include "common/core/clock.h"
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -139,6 +140,9 @@ private:
     void save_late();
     void judge_sessions();
     void look_at_expiries();
+    void follow_clock();
+    [[nodiscard]] std::chrono::nanoseconds clock_offset() const;
+    [[nodiscard]] WallTime kernels_wall_time() const;
     [[nodiscard]] std::optional<WallTime> next_expiry() const;
     void refresh_facets(std::chrono::milliseconds patience);
 
@@ -190,7 +194,10 @@ private:
     bool quarantined_ = false;
     std::vector<policy::HostRule> failsafes_;
     std::shared_ptr<const PolicyView> view_;
-    std::optional<WallTime> expiry_;                 // when the next rule of the view ends
+    std::optional<WallTime> expiry_; // when the next rule of the view ends
+    // How far the wall clock was ahead of the monotonic one when the kernel was told when rules end.
+    std::optional<std::chrono::nanoseconds> realised_offset_, fallback_offset_;
+    MonotonicTime clock_again_{};
     std::shared_ptr<const PolicyView> unknown_view_; // of planes that another agent left without words, or of none
     FacetTable facets_, fallback_facets_;
     std::vector<std::string> unmatched_;
@@ -201,7 +208,7 @@ private:
     std::vector<std::string> damage_;
     std::string refusal_;
     // The last ones that were logged, so that each is logged once.
-    std::string facet_error_, session_error_, trial_error_, quarantine_error_;
+    std::string facet_error_, session_error_, trial_error_, quarantine_error_, clock_error_;
 };
 
 } // namespace bulkhead::agent

@@ -77,6 +77,7 @@ Status Enforcer::end_trial()
     if (quarantined_)
         return {};
     facets_ = std::exchange(fallback_facets_, {});
+    realised_offset_ = std::exchange(fallback_offset_, {});
     show(fallback_view());
     if (confirmed_ && confirmed_->failsafes != failsafes_) {
         if (const auto done = realise_again(*confirmed_); !done)

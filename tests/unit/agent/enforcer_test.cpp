@@ -354,6 +354,85 @@ TEST_F(EnforcerTest, InAQuarantineNoProcessIsMissed)
     EXPECT_THAT(life.enforcer.unmatched(), IsEmpty());
 }
 
+class ExpiringRule : public ::testing::Test {
+protected:
+    wire::HostState state(Life& life)
+    {
+        auto made = state_of(1);
+        made.policy.rules[0].expires = life.clock.wall() + std::chrono::hours(2);
+        return made;
+    }
+    static void tick(Life& life)
+    {
+        life.clock.advance(std::chrono::seconds(1));
+        life.enforcer.tick();
+    }
+    const test::TempDir dir;
+    test::ScriptedDatapath kernel;
+};
+
+// The kernel's programs have a clock of their own, which nobody sets and which sleeps with the host.
+TEST_F(ExpiringRule, EndsByTheTimeThatWasSet)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state(life), PolicySource::folder));
+    tick(life);
+    const auto before = kernel.switches;
+    tick(life);
+    life.clock.step_wall(std::chrono::milliseconds(900));
+    tick(life);
+    EXPECT_EQ(kernel.switches, before);
+    life.clock.step_wall(std::chrono::hours(1));
+    tick(life);
+    EXPECT_EQ(kernel.switches, before + 1);
+    tick(life);
+    EXPECT_EQ(kernel.switches, before + 1);
+    life.clock.step_wall(-std::chrono::hours(1));
+    tick(life);
+    EXPECT_EQ(kernel.switches, before + 2);
+}
+
+TEST_F(ExpiringRule, EndsByTheTimeOfNowAfterARestart)
+{
+    {
+        Life life(kernel, dir.path());
+        ASSERT_TRUE(life.resume());
+        ASSERT_TRUE(life.enforcer.enforce(state(life), PolicySource::folder));
+    }
+    Life restarted(kernel, dir.path());
+    ASSERT_TRUE(restarted.resume());
+    const auto before = kernel.switches;
+    tick(restarted);
+    tick(restarted);
+    EXPECT_EQ(kernel.switches, before + 1) << "it may have been set meanwhile";
+}
+
+TEST_F(ExpiringRule, OfWhatWasInForceBeforeATrialEndsByTheTimeThatWasSetMeanwhile)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state(life), PolicySource::folder));
+    ASSERT_TRUE(life.enforcer.try_out(state_of(2, "web/other"), PolicySource::folder, std::chrono::seconds(60)));
+    life.clock.step_wall(std::chrono::hours(1));
+    tick(life);
+    ASSERT_TRUE(life.enforcer.roll_back());
+    const auto before = kernel.switches;
+    tick(life);
+    EXPECT_EQ(kernel.switches, before + 1);
+}
+
+TEST_F(ExpiringRule, WithoutOneTheTimeMayBeSetAsOftenAsAnybodyLikes)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::folder));
+    const auto before = kernel.switches;
+    life.clock.step_wall(std::chrono::hours(1));
+    tick(life);
+    EXPECT_EQ(kernel.switches, before);
+}
+
 TEST(Enforcer, LiveSessionsAreJudgedAgainWhenARuleEnds)
 {
     const test::TempDir dir;

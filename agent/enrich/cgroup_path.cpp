@@ -59,6 +59,15 @@ bool is_user_manager(std::string_view unit)
     return unit.starts_with("user@") && unit.ends_with(".service");
 }
 
+// What systemd-machined registers, systemd-nspawn and LXC run: whose root names the folders in it, and is root here
+// where it has no user namespace of its own.
+bool is_machine(std::string_view component)
+{
+    return (component.starts_with("machine-") && component.ends_with(".scope")) ||
+           (component.starts_with("systemd-nspawn@") && component.ends_with(".service")) ||
+           component == "lxc.payload" || component.starts_with("lxc.payload.");
+}
+
 // Calls visit(component, end of the component in path) from the outermost on, until it returns false.
 template <typename Visit>
 void for_each_component(std::string_view path, Visit visit)
@@ -93,7 +102,8 @@ std::string_view administered_part(std::string_view path)
 {
     auto length = path.size();
     for_each_component(path, [&length](std::string_view component, std::size_t end) {
-        const bool boundary = is_user_manager(unit_of(component)) || !container_of(component).empty();
+        const bool boundary =
+            is_user_manager(unit_of(component)) || is_machine(component) || !container_of(component).empty();
         if (boundary)
             length = end;
         return !boundary;

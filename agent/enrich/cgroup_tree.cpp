@@ -36,17 +36,26 @@ std::string joined(const std::string& path, std::string_view name)
     return (path == "/" ? "" : path) + "/" + std::string(name);
 }
 
-std::vector<std::string> subfolders(const std::string& folder)
-{
+struct Subfolders {
     std::vector<std::string> names;
+    bool complete = true;
+};
+
+Subfolders subfolders(const std::string& folder, std::size_t most)
+{
+    Subfolders found;
+    auto& names = found.names;
     const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(folder.c_str()), ::closedir);
     while (const auto* entry = open ? ::readdir(open.get()) : nullptr) {
         const std::string_view name = entry->d_name;
-        if (entry->d_type == DT_DIR && name != "." && name != "..")
-            names.emplace_back(name);
+        if (entry->d_type != DT_DIR || name == "." || name == "..")
+            continue;
+        if (found.complete = names.size() < most; !found.complete)
+            break;
+        names.emplace_back(name);
     }
     std::sort(names.begin(), names.end(), std::greater<>()); // a stack gives them back in name order
-    return names;
+    return found;
 }
 
 struct Opened {
@@ -82,10 +91,11 @@ Opened open_by_id(const std::string& mount, std::uint64_t id)
 } // namespace
 
 bool walk_cgroups(const std::string& mount, const std::string& below, std::size_t limit,
-                  const std::function<void(const CgroupFolder&)>& visit)
+                  const std::function<std::size_t(const CgroupFolder&)>& visit)
 {
     const bool kernel = is_cgroup2(mount);
     std::vector<std::string> waiting{below};
+    bool complete = true;
     for (std::size_t visited = 0; !waiting.empty(); ++visited) {
         if (visited == limit)
             return false;
@@ -95,14 +105,16 @@ bool walk_cgroups(const std::string& mount, const std::string& below, std::size_
         struct stat status {};
         if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
             continue;
-        visit({path, status.st_ino, status.st_uid});
+        const auto most = visit({path, status.st_ino, status.st_uid});
         // A cgroup counts its children in its link count, and most have none: no need to list their fifty files.
         if (kernel && status.st_nlink <= 2)
             continue;
-        for (const auto& name : subfolders(folder))
+        const auto found = subfolders(folder, most);
+        complete = complete && found.complete;
+        for (const auto& name : found.names)
             waiting.push_back(joined(path, name));
     }
-    return true;
+    return complete;
 }
 
 std::string cgroup_mount_of(const std::string& folder)
@@ -153,7 +165,10 @@ void CgroupIndex::walk()
     if (walked_ && now - *walked_ < std::chrono::seconds(1))
         return;
     walked_ = now;
-    walk_cgroups(mount_, "/", max_cgroups, [this](const CgroupFolder& folder) { remember(folder.id, folder.path); });
+    walk_cgroups(mount_, "/", max_cgroups, [this](const CgroupFolder& folder) {
+        remember(folder.id, folder.path);
+        return max_cgroups;
+    });
 }
 
 } // namespace bulkhead::agent

@@ -24,6 +24,7 @@ namespace bulkhead::agent {
 namespace {
 
 constexpr std::size_t max_cgroups = 65536;
+constexpr std::size_t max_cgroups_of_others = 4096; // in what somebody else is in charge of, who can make any number
 
 using Conditions = std::vector<policy::ProcessCondition>;
 using policy::ClassVector;
@@ -198,6 +199,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         return;
     // Below a folder that was given to somebody else (Delegate=, chown), names are his.
     std::map<std::string, std::string> named_by_admin; // of a folder's children: how much of their path counts, if cut
+    std::map<std::string, std::size_t> of_others;      // folders below one that somebody else is in charge of
     std::optional<std::uint32_t> admin;
     const auto parts = cgroup_parts(conditions);
     ClassVector matched;
@@ -208,7 +210,8 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         const std::string counts = cut != named_by_admin.end() ? cut->second : folder.path;
         if (cut != named_by_admin.end() || folder.owner != *admin)
             named_by_admin.emplace(folder.path, counts);
-        auto names = parse_cgroup_path(administered_part(counts));
+        const std::string administered(administered_part(counts));
+        auto names = parse_cgroup_path(administered);
         policy::ProcessFacts facts;
         facts.units = std::move(names.units);
         facts.container = std::move(names.container);
@@ -216,10 +219,17 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         matched |= classes;
         if (classes != by_default)
             table.push_back(row(BH_FACET_CGROUP, 0, folder.id, classes));
+        const bool is_boundary = folder.owner != *admin || administered_part(folder.path + "/x") == folder.path;
+        if (administered == folder.path && !is_boundary)
+            return max_cgroups;
+        const auto made = ++of_others[administered];
+        return made < max_cgroups_of_others ? max_cgroups_of_others - made : 0;
     });
     if (!complete)
-        unmatched_.insert("more than " + std::to_string(max_cgroups) + " cgroups below " + mount_ + below_ +
-                          ": the others match no unit and no container");
+        unmatched_.insert(
+            fmt::format("too many cgroups below {}{} (more than {}, or {} in one container or of one user): "
+                        "the others match no unit and no container",
+                        mount_, below_, max_cgroups, max_cgroups_of_others));
     for (std::size_t i = 0; i < conditions.size() && i + 1 < matched.size(); ++i) {
         const auto& condition = conditions[i];
         if (matched[i + 1])

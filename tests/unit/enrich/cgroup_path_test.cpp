@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/enrich/enrich.h"
-#include "agent/enrich/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -93,21 +92,15 @@ TEST(CgroupPath, WhatAUserOrAContainerNamesIsNotTheAdministrators)
     EXPECT_EQ(administered_part("/docker/" + id + "/system.slice/postgresql.service"), "/docker/" + id);
     EXPECT_EQ(administered_part("/system.slice/postgresql.service/child"), "/system.slice/postgresql.service/child");
     EXPECT_EQ(administered_part("/system.slice/user@.slice/x.service"), "/system.slice/user@.slice/x.service");
+    EXPECT_EQ(administered_part("/machine.slice/machine-c1.scope/payload/db.service"),
+              "/machine.slice/machine-c1.scope");
+    EXPECT_EQ(administered_part("/machine.slice/systemd-nspawn@c2.service/payload/db.service"),
+              "/machine.slice/systemd-nspawn@c2.service");
+    EXPECT_EQ(administered_part("/lxc.payload.c3/system.slice/db.service"), "/lxc.payload.c3");
+    EXPECT_EQ(administered_part("/lxc.payload.c3"), "/lxc.payload.c3");
+    EXPECT_EQ(administered_part("/system.slice/machine-id.service/x"), "/system.slice/machine-id.service/x");
+    EXPECT_EQ(administered_part("/lxc.monitor.c3/x"), "/lxc.monitor.c3/x");
     EXPECT_EQ(administered_part(""), "");
-}
-
-TEST(Utf8, ReplacesWhatIsNone)
-{
-    const std::string replaced = "\xef\xbf\xbd";
-    EXPECT_EQ(as_utf8("gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n"),
-              "gr\xc3\xbc\xc3\x9f\xe2\x82\xac\xf0\x9f\x98\x80\n");
-    EXPECT_EQ(as_utf8("a\xff"
-                      "b"),
-              "a" + replaced + "b");
-    EXPECT_EQ(as_utf8("\xc0\xaf"), replaced + replaced);                // overlong '/'
-    EXPECT_EQ(as_utf8("\xed\xa0\x80"), replaced + replaced + replaced); // surrogate
-    EXPECT_EQ(as_utf8("x\xe2\x82"), "x" + replaced + replaced);         // cut short
-    EXPECT_EQ(as_utf8(""), "");
 }
 
 } // namespace

@@ -138,6 +138,30 @@ TEST_F(Subjects, NamesBelowADelegatedCgroupDoNotCount)
     EXPECT_EQ(cgroup_classes(table, "/system.slice/app.service"), (Set{0, 2}));
 }
 
+TEST_F(Subjects, RootOfAMachineCannotNameHisCgroupLikeAService)
+{
+    for (const std::string machine : {"/machine.slice/machine-c1.scope", "/machine.slice/systemd-nspawn@c2.service",
+                                      "/lxc.payload.c3", "/lxc/lxc.payload"}) {
+        root.folder("cgroup" + machine + "/payload/db.service");
+        EXPECT_EQ(cgroup_classes(resolve({unit("db.service")}), machine + "/payload/db.service"), std::nullopt)
+            << machine;
+    }
+}
+
+TEST_F(Subjects, WhoeverMakesVeryManyCgroupsKeepsNoOthersFromBeingFound)
+{
+    const auto container = root.folder("cgroup/docker/" + std::string(64, 'c')); // comes before system.slice
+    for (int i = 0; i < 66'000; ++i)
+        ASSERT_EQ(::mkdir((container + "/" + std::to_string(i)).c_str(), 0755), 0);
+    root.folder("cgroup/system.slice/db.service");
+    ProcessCondition in_container;
+    in_container.container = std::string(64, 'c');
+    const auto table = resolve({unit("db.service"), in_container});
+    EXPECT_EQ(cgroup_classes(table, "/system.slice/db.service"), (Set{0, 1}));
+    EXPECT_EQ(cgroup_classes(table, "/docker/" + std::string(64, 'c')), (Set{0, 2}));
+    EXPECT_THAT(resolver->unmatched(), ::testing::Contains(::testing::HasSubstr("too many cgroups")));
+}
+
 TEST_F(Subjects, ContainersByIdOrItsBeginning)
 {
     const std::string id(64, 'c');

@@ -85,6 +85,7 @@ __noinline int bh_tell_listener(enum bh_event_type type, const struct bh_listene
     event->local_port = key->port;
     event->protocol = key->protocol;
     event->direction = BH_INBOUND;
+    event->netns = key->netns;
     if (owner)
         event->subject = *owner;
     bh_submit_flow_event(event);

@@ -12,6 +12,7 @@
 #include "common/net/digest.h"
 
 #include <fmt/ranges.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <filesystem>
@@ -456,6 +457,10 @@ Result<bool> Agent::cut_late_connection(const bh_event& event)
 void Agent::refresh_host()
 {
     HostIdentity self{hostname_, agent_id_, boot_id_, config_.labels, {}, 0};
+    struct stat own_namespace {};
+    if (::stat("/proc/self/ns/net", &own_namespace) == 0)
+        self.netns = static_cast<std::uint32_t>(own_namespace.st_ino);
+    self.addresses = {host_.addresses().begin(), host_.addresses().end()};
     self.source_towards = [this](const IpAddress& peer) { return routes_.towards(peer); };
     if (enforcer_ && enforcer_->view()) {
         const auto& view = *enforcer_->view();

@@ -79,6 +79,9 @@ private:
     [[nodiscard]] Flow new_flow(const bh_event& event, const FlowKey& key, std::uint64_t salt) const;
     [[nodiscard]] Flow flow_of_unknown(const bh_event& event) const;
     [[nodiscard]] SharedProcess process_of(const bh_event& event);
+    [[nodiscard]] bool is_guarded(const bh_event& event) const;
+    [[nodiscard]] const ListenerOwners::Owner* listener_of(const bh_event& event) const;
+    void has_ended(const Flow& flow, MonotonicTime at);
     void open(const FlowKey& key, Flow flow);
     void close(const Flow& flow, MonotonicTime at, const bh_event* totals);
     void adopt(const FlowKey& key, const bh_udp_flow_key& kernel_key, const bh_udp_flow& conversation);
@@ -113,8 +116,8 @@ void KernelFlowAssembler::on_event(const bh_event& event)
     case BH_EVENT_UDP_CLOSE: on_udp_close(event); break;
     case BH_EVENT_EXCHANGE: exchanges_.on_first(event, process_of(event)); break;
     case BH_EVENT_DENY: violations_.on_first(event, process_of(event)); break;
-    case BH_EVENT_LISTEN: listeners_.listening(event, names_.describe(event.subject)); break;
-    case BH_EVENT_UNLISTEN: listeners_.gone(event); break;
+    case BH_EVENT_LISTEN: listeners_.listening(event, is_guarded(event), names_.describe(event.subject)); break;
+    case BH_EVENT_UNLISTEN: listeners_.gone(event, is_guarded(event)); break;
     default: break; // of a newer kernel side: nothing that we could say of it
     }
 }
@@ -123,8 +126,37 @@ SharedProcess KernelFlowAssembler::process_of(const bh_event& event)
 {
     if (event.subject.pid != 0 || event.direction != BH_INBOUND)
         return names_.describe(event.subject);
-    const auto* listener = listeners_.find(event.protocol, to_ip(event.local), event.local_port);
+    const auto* listener = listener_of(event);
     return listener == nullptr ? nullptr : listener->process;
+}
+
+// In the namespace that the guard is in, as far as the event tells.
+bool KernelFlowAssembler::is_guarded(const bh_event& event) const
+{
+    const auto in = netns_of(event);
+    return in == 0 || records_.host().netns == 0 || in == records_.host().netns;
+}
+
+// Events of arrivals do not tell the namespace. An address of the guarded one is taken to be there.
+const ListenerOwners::Owner* KernelFlowAssembler::listener_of(const bh_event& event) const
+{
+    const auto& host = records_.host();
+    const auto local = to_ip(event.local);
+    const auto in = [&](bool guarded) { return listeners_.find(guarded, event.protocol, local, event.local_port); };
+    if (netns_of(event) != 0 && host.netns != 0)
+        return in(is_guarded(event));
+    if (host.addresses.contains(local))
+        return in(true);
+    const bool rather = host.addresses.empty() || local.is_loopback();
+    const auto* found = in(rather);
+    return found != nullptr ? found : in(!rather);
+}
+
+// What still comes of it is no attempt.
+void KernelFlowAssembler::has_ended(const Flow& flow, MonotonicTime at)
+{
+    if (!flow.of_same_name)
+        strays_.ended(flow.tuple, at);
 }
 
 void KernelFlowAssembler::on_denials(std::span<const bh_denial> denials)
@@ -137,6 +169,7 @@ Flow KernelFlowAssembler::new_flow(const bh_event& event, const FlowKey& key, st
 {
     Flow flow;
     flow.tuple = tuple_of(event);
+    flow.of_same_name = records_.host().is_elsewhere(netns_of(event), flow.tuple.local);
     flow.direction = direction_of_event(event);
     flow.id = make_id(key, flow.tuple, salt);
     flow.opened = flow.last = time_of(event);
@@ -213,7 +246,7 @@ Flow KernelFlowAssembler::flow_of_unknown(const bh_event& event) const
 {
     auto flow = new_flow(event, FlowKey::tcp(event.cookie), 0);
     flow.opened.reset();
-    const auto* listener = listeners_.find(event.protocol, flow.tuple.local, flow.tuple.local_port);
+    const auto* listener = listener_of(event);
     flow.direction = listener != nullptr ? policy::Direction::inbound : policy::Direction::outbound;
     if (listener != nullptr)
         flow.process = listener->process;
@@ -230,12 +263,12 @@ void KernelFlowAssembler::on_close(const bh_event& event)
         if (const auto departure = departures_.find(event.cookie); departure != departures_.end()) {
             departures_.erase(departure); // its peer never answered
             ++unanswered_;
-            strays_.ended(flow.tuple, clock_.monotonic());
+            has_ended(flow, clock_.monotonic());
             return;
         }
     }
     if (flow.direction == policy::Direction::outbound)
-        strays_.ended(flow.tuple, clock_.monotonic());
+        has_ended(flow, clock_.monotonic());
     close(flow, time_of(event), &event);
 }
 
@@ -320,7 +353,7 @@ void KernelFlowAssembler::adopt(const FlowKey& key, const bh_udp_flow_key& kerne
 
 void KernelFlowAssembler::on_walk(std::span<const WalkedSocket> sockets)
 {
-    listeners_.replace(sockets, names_);
+    listeners_.replace(sockets, records_.host().netns, names_);
     std::unordered_map<std::uint64_t, const bh_walked_socket*> by_cookie;
     for (const auto& walked : sockets)
         by_cookie.emplace(walked.socket.cookie, &walked.socket);
@@ -362,7 +395,7 @@ bool KernelFlowAssembler::ended_unheard(const FlowKey& key, Flow& flow, Monotoni
     if (!ended)
         return false;
     if (key.protocol == IPPROTO_TCP && flow.direction == policy::Direction::outbound)
-        strays_.ended(flow.tuple, now);
+        has_ended(flow, now);
     close(flow, *ended, nullptr);
     return true;
 }

@@ -94,6 +94,13 @@ FlowTuple tuple_of(const bh_event& event)
     return {to_ip(event.local), to_ip(event.remote), event.local_port, event.remote_port, event.protocol};
 }
 
+std::uint32_t netns_of(const bh_event& event)
+{
+    const bool tells = event.type == BH_EVENT_ESTABLISHED || event.type == BH_EVENT_CLOSE ||
+                       event.type == BH_EVENT_LISTEN || event.type == BH_EVENT_UNLISTEN;
+    return tells && event.netns > 1 ? event.netns : 0; // 1: it counts, as programs of an earlier version do
+}
+
 FlowTuple tuple_of(const bh_walked_socket& socket)
 {
     return {to_ip(socket.local), to_ip(socket.remote), socket.local_port, socket.remote_port, socket.protocol};

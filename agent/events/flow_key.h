@@ -20,6 +20,7 @@ struct FlowTuple {
     bool operator==(const FlowTuple&) const = default;
 };
 [[nodiscard]] FlowTuple tuple_of(const bh_event& event);
+[[nodiscard]] std::uint32_t netns_of(const bh_event& event); // 0: the event does not tell
 [[nodiscard]] FlowTuple tuple_of(const bh_walked_socket& socket);
 
 // What names a flow while it lives. TCP: the socket's cookie. UDP outbound: cookie and peer, since one unconnected

@@ -10,9 +10,9 @@ Flow* FlowTable::insert(const FlowKey& key, Flow flow)
     erase(key);
     if (flows_.size() >= limit_)
         return nullptr;
-    if (key.protocol == IPPROTO_TCP)
+    if (key.protocol == IPPROTO_TCP && !flow.of_same_name)
         tcp_by_tuple_[flow.tuple] = key;
-    else if (key.cookie != 0)
+    else if (key.protocol != IPPROTO_TCP && key.cookie != 0)
         udp_by_cookie_[key.cookie].insert(key);
     return &flows_.emplace(key, std::move(flow)).first->second;
 }

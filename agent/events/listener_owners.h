@@ -14,9 +14,10 @@ namespace bulkhead::agent {
 // and tells which way a connection was opened that began before the agent. Bounded.
 class ListenerOwners {
 public:
-    void listening(const bh_event& event, SharedProcess owner);
-    void gone(const bh_event& event);
-    void replace(std::span<const WalkedSocket> sockets, ProcessNames& names);
+    // `guarded`: in the network namespace that the guard is in. Of the others one may hide another.
+    void listening(const bh_event& event, bool guarded, SharedProcess owner);
+    void gone(const bh_event& event, bool guarded);
+    void replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns, ProcessNames& names);
 
     struct Owner {
         SharedProcess process;
@@ -24,19 +25,22 @@ public:
         bool v6only = false;
     };
     // As the kernel finds a socket for a packet: the exact address, the wildcard of its family, a dual-stack one.
-    [[nodiscard]] const Owner* find(std::uint8_t protocol, const IpAddress& local, std::uint16_t port) const;
+    [[nodiscard]] const Owner* find(bool guarded, std::uint8_t protocol, const IpAddress& local,
+                                    std::uint16_t port) const;
 
 private:
     struct Key {
         IpAddress local;
         std::uint16_t port = 0;
         std::uint8_t protocol = 0;
+        bool guarded = true;
         bool operator==(const Key&) const = default;
     };
     struct Hash {
         std::size_t operator()(const Key& key) const noexcept
         {
-            return std::hash<IpAddress>{}(key.local) ^ (std::size_t{key.port} << 8) ^ key.protocol;
+            return std::hash<IpAddress>{}(key.local) ^ (std::size_t{key.port} << 8) ^ key.protocol ^
+                   (std::size_t{key.guarded} << 32);
         }
     };
     [[nodiscard]] const Owner* at(const Key& key) const;

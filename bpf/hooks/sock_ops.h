@@ -34,8 +34,10 @@ static __always_inline void bh_read_ends(struct bpf_sock_ops* ctx, struct bh_add
 }
 
 static __always_inline void bh_describe_connection(struct bh_event* event, struct bpf_sock_ops* ctx,
-                                                   const struct bh_address* local, const struct bh_address* remote)
+                                                   const struct tcp_sock* tcp, const struct bh_address* local,
+                                                   const struct bh_address* remote)
 {
+    event->netns = tcp ? bh_loaded_netns_of((const struct sock*)tcp) : 0;
     event->cookie = bh_cookie_of(ctx, ctx->sk);
     event->local = *local;
     event->remote = *remote;
@@ -53,7 +55,7 @@ static __always_inline void bh_describe_connection(struct bh_event* event, struc
  * connections at ends where it does not listen, and the door judged where it does. The ends are not taken from the
  * event: before Linux 6.2, memory of a ring cannot be the key of a look-up.
  */
-static __always_inline void bh_describe_acceptance(struct bh_event* event, struct bpf_sock_ops* ctx,
+static __always_inline void bh_describe_acceptance(struct bh_event* event, const struct tcp_sock* tcp,
                                                    const struct bh_address* local, const struct bh_address* remote)
 {
     struct bh_question question = {
@@ -61,9 +63,8 @@ static __always_inline void bh_describe_acceptance(struct bh_event* event, struc
     struct bh_answer answer = {};
     question.control = bh_read_control();
     const struct bh_listener* listener = NULL;
-    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
     if (tcp) {
-        __u32 netns = bh_loaded_netns_of((const struct sock*)tcp);
+        __u32 netns = event->netns;
         if (BH_LIKELY(bh_recall_acceptance(event, netns, question.control)))
             return;
         if (BH_UNLIKELY(bh_opened_of(tcp) == BH_OPENED_BY_CONNECT)) { /* simultaneous open (RFC 9293, 3.5) */
@@ -97,11 +98,12 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
                                                       : bh_reserve_flow_event(BH_EVENT_ESTABLISHED);
     if (!event)
         return;
-    bh_describe_connection(event, ctx, &local, &remote);
+    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
+    bh_describe_connection(event, ctx, tcp, &local, &remote);
     event->tcp_state = ctx->state;
     event->direction = direction;
     if (direction == BH_INBOUND)
-        bh_describe_acceptance(event, ctx, &local, &remote);
+        bh_describe_acceptance(event, tcp, &local, &remote);
     bh_submit_flow_event(event);
 }
 
@@ -109,9 +111,8 @@ static __always_inline void bh_established(struct bpf_sock_ops* ctx, __u8 direct
  * Payload bytes. bytes_acked and bytes_received count sequence numbers, SYN and FIN among them; what was sent less what
  * was sent again does not, and the peer's FIN has been counted when SOCK_DONE says that it came.
  */
-static __always_inline void bh_read_bytes(struct bh_event* event, struct bpf_sock_ops* ctx)
+static __always_inline void bh_read_bytes(struct bh_event* event, const struct tcp_sock* tcp)
 {
-    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
     if (!tcp)
         return;
     event->bytes_out = tcp->bytes_sent - tcp->bytes_retrans;
@@ -132,8 +133,9 @@ static __always_inline void bh_state_changed(struct bpf_sock_ops* ctx)
     struct bh_event* event = bh_reserve_brief_event(BH_EVENT_CLOSE);
     if (!event)
         return;
-    bh_describe_connection(event, ctx, &local, &remote);
-    bh_read_bytes(event, ctx);
+    const struct tcp_sock* tcp = bh_tcp_socket(ctx);
+    bh_describe_connection(event, ctx, tcp, &local, &remote);
+    bh_read_bytes(event, tcp);
     event->tcp_state = ctx->args[0]; /* the state that it closed from */
     bh_submit_flow_event(event);
 }

@@ -428,7 +428,11 @@ struct bh_event {
     __u8 shadow_reason;
     __u8 tcp_state;
     __u32 generation;
-    __u32 count;    /* attempts that this stands for; at least 1 */
+    union {
+        __u32 count; /* attempts that this stands for; at least 1 */
+        /* Of ESTABLISHED, CLOSE, LISTEN and UNLISTEN: inode number of the network namespace; 0: not known. */
+        __u32 netns;
+    };
     __u8 icmp_type; /* of ICMP and ICMPv6 */
     __u8 icmp_code;
     union {

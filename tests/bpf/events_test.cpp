@@ -91,8 +91,10 @@ TEST_F(Events, OutboundConnectionFromDoorToClose)
     EXPECT_TRUE(same(established.local, "10.77.0.1"));
     EXPECT_EQ(established.local_port, port);
     EXPECT_EQ(established.remote_port, 80);
+    EXPECT_EQ(established.netns, world_->wire.guarded.inode());
 
     EXPECT_EQ(closed.type, BH_EVENT_CLOSE);
+    EXPECT_EQ(closed.netns, world_->wire.guarded.inode());
     EXPECT_EQ(closed.bytes_out, 1000U);
     EXPECT_EQ(closed.bytes_in, 70U);
     EXPECT_GT(closed.packets_out, 2U);
@@ -124,6 +126,7 @@ TEST_F(Events, InboundConnectionNamesTheListenersOwnerAndTheVerdict)
     EXPECT_TRUE(same(established->local, "fd77::1"));
     EXPECT_TRUE(same(established->remote, "fd77::2"));
     EXPECT_EQ(established->local_port, 80);
+    EXPECT_EQ(established->netns, world_->wire.guarded.inode());
     const auto closed = wait_for([](const bh_event& event) { return event.type == BH_EVENT_CLOSE; });
     ASSERT_TRUE(closed);
     EXPECT_EQ(closed->cookie, cookie);
@@ -173,9 +176,11 @@ TEST_F(Events, ListenersComeAndGo)
         EXPECT_EQ(came->local_port, 8080);
         EXPECT_TRUE(same(came->local, "10.77.0.1"));
         EXPECT_EQ(came->subject.cgroup_id, world_->enforced.id());
+        EXPECT_EQ(came->netns, world_->wire.guarded.inode());
     });
     const auto went = wait_for([](const bh_event& event) { return event.type == BH_EVENT_UNLISTEN; });
     ASSERT_TRUE(went);
+    EXPECT_EQ(went->netns, world_->wire.guarded.inode());
     EXPECT_EQ(went->local_port, 8080);
     EXPECT_EQ(datapath_->map_use().front().entries, 0U);
 }

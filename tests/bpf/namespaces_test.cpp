@@ -186,7 +186,8 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
     const UniqueFd allowed_end = accepted(forbidden.server);
     const auto established = wait_for(
         [](const bh_event& event) { return event.type == BH_EVENT_ESTABLISHED && event.verdict == BH_DENIED; });
-    EXPECT_TRUE(established) << "the record says that it was not to be";
+    ASSERT_TRUE(established) << "the record says that it was not to be";
+    EXPECT_EQ(established->netns, container.inode());
 
     const auto ended = keeper.came(follow());
     ASSERT_TRUE(ended) << ended.error().message;

@@ -249,6 +249,77 @@ TEST_F(Denials, TheTailOfAConnectionIsCountedNotReported)
     EXPECT_EQ(records.size(), 3U);
 }
 
+// Anybody may give himself the host's address in a namespace of his own, and an accomplice's, too.
+TEST_F(Denials, AConnectionOfTheSameNameInAnotherNamespaceHasNoTailHere)
+{
+    constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000;
+    HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
+    host.netns = here;
+    host.addresses = {*IpAddress::parse("10.0.0.1")};
+    assembler->set_host(host);
+    auto opened = established(), closed = close();
+    opened.netns = closed.netns = elsewhere;
+    assembler->on_event(connect());
+    assembler->on_event(opened);
+    assembler->on_event(tail());
+    EXPECT_EQ(counted("violations"), 1U) << "while it is open";
+    assembler->on_event(closed);
+    assembler->on_event(tail());
+    EXPECT_EQ(counted("violations"), 2U) << "after its close";
+    closed.cookie = 78;
+    assembler->on_event(closed);
+    assembler->on_event(tail());
+    EXPECT_EQ(counted("violations"), 3U) << "one that was never answered";
+
+    opened.netns = closed.netns = here;
+    assembler->on_event(opened);
+    assembler->on_event(tail());
+    assembler->on_event(closed);
+    assembler->on_event(tail());
+    EXPECT_EQ(counted("stray_segments"), 2U);
+    EXPECT_EQ(counted("violations"), 3U);
+    opened.local = closed.local = address("10.0.0.200"); // a container's
+    opened.netns = closed.netns = elsewhere;
+    auto of_container = tail();
+    of_container.local = opened.local;
+    assembler->on_event(opened);
+    assembler->on_event(of_container);
+    EXPECT_EQ(counted("stray_segments"), 3U);
+}
+
+TEST_F(Denials, AnAttemptHereIsNotOnesWhoListensElsewhere)
+{
+    constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000;
+    HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
+    host.netns = here;
+    host.addresses = {*IpAddress::parse("10.0.0.1")};
+    assembler->set_host(host);
+    auto listens = event(BH_EVENT_LISTEN, IPPROTO_TCP, BH_INBOUND);
+    listens.local = address("0.0.0.0");
+    listens.local_port = 8080;
+    listens.netns = elsewhere;
+    listens.subject.pid = 9;
+    assembler->on_event(listens);
+    auto attempt = event(BH_EVENT_DENY, IPPROTO_TCP, BH_INBOUND);
+    attempt.verdict = BH_DENIED;
+    attempt.cookie = 0;
+    attempt.local_port = 8080;
+    assembler->on_event(attempt);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].process().pid(), 0U);
+    attempt.local = address("10.0.0.200");
+    assembler->on_event(attempt);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].process().pid(), 9U);
+    listens.netns = here;
+    listens.subject.pid = 10;
+    assembler->on_event(listens);
+    attempt.local = address("10.0.0.1");
+    assembler->on_event(attempt);
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[2].process().pid(), 10U);
+}
+
 TEST_F(Denials, OnlyTheExactEndsAreATail)
 {
     assembler->on_event(connect());

@@ -74,8 +74,10 @@ void Agent::cut_missed()
     if (missed.empty())
         return;
     const auto sockets = datapath_->walk_sockets();
-    if (!sockets)
+    if (!sockets) {
+        late_->missed_again(missed);
         return log_warning("cannot walk sockets: {}", sockets.error().message);
+    }
     for (const auto& walked : *sockets)
         if (missed.contains(walked.socket.cookie))
             if (const auto destroyed = datapath_->destroy_socket(walked.socket); !destroyed || !*destroyed)

@@ -26,6 +26,13 @@ std::set<std::uint64_t> LateConnections::take_missed()
     return std::exchange(missed_, {});
 }
 
+void LateConnections::missed_again(const std::set<std::uint64_t>& cookies)
+{
+    const std::lock_guard lock(mutex_);
+    for (const auto cookie : cookies)
+        miss(cookie);
+}
+
 void LateConnections::miss(std::uint64_t cookie)
 {
     if (missed_.size() < missed_at_most)

@@ -32,6 +32,7 @@ public:
     void add(const bh_event& event);
     // Cookies of those that a walk has to find.
     [[nodiscard]] std::set<std::uint64_t> take_missed();
+    void missed_again(const std::set<std::uint64_t>& cookies); // there was no walk
 
 private:
     [[nodiscard]] bool run();

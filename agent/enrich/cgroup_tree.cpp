@@ -90,26 +90,25 @@ Opened open_by_id(const std::string& mount, std::uint64_t id)
 
 } // namespace
 
-bool walk_cgroups(const std::string& mount, const std::string& below, std::size_t limit,
-                  const std::function<std::size_t(const CgroupFolder&)>& visit)
+bool walk_cgroups(const std::string& mount, const std::string& below,
+                  const std::function<std::size_t&(const CgroupFolder&)>& visit)
 {
     const bool kernel = is_cgroup2(mount);
     std::vector<std::string> waiting{below};
     bool complete = true;
-    for (std::size_t visited = 0; !waiting.empty(); ++visited) {
-        if (visited == limit)
-            return false;
+    while (!waiting.empty()) {
         const auto path = std::move(waiting.back());
         waiting.pop_back();
         const auto folder = mount + path;
         struct stat status {};
         if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
             continue;
-        const auto most = visit({path, status.st_ino, status.st_uid});
+        auto& left = visit({path, status.st_ino, status.st_uid});
         // A cgroup counts its children in its link count, and most have none: no need to list their fifty files.
         if (kernel && status.st_nlink <= 2)
             continue;
-        const auto found = subfolders(folder, most);
+        const auto found = subfolders(folder, left);
+        left -= found.names.size();
         complete = complete && found.complete;
         for (const auto& name : found.names)
             waiting.push_back(joined(path, name));
@@ -165,9 +164,10 @@ void CgroupIndex::walk()
     if (walked_ && now - *walked_ < std::chrono::seconds(1))
         return;
     walked_ = now;
-    walk_cgroups(mount_, "/", max_cgroups, [this](const CgroupFolder& folder) {
+    auto left = max_cgroups;
+    walk_cgroups(mount_, "/", [&](const CgroupFolder& folder) -> std::size_t& {
         remember(folder.id, folder.path);
-        return max_cgroups;
+        return left;
     });
 }
 

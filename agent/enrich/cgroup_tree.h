@@ -19,11 +19,11 @@ struct CgroupFolder {
     std::uint32_t owner = 0; // uid; other than its parent's: delegated, and whoever it is names what lies below
 };
 
-// Visits `below` ("/" or "/a/b") and all under it, parents first, in name order. `visit` says how many of the folder's
-// own folders may be visited. False when these, or `limit` folders in all, were not enough. Folders that go meanwhile
-// are left out.
-bool walk_cgroups(const std::string& mount, const std::string& below, std::size_t limit,
-                  const std::function<std::size_t(const CgroupFolder&)>& visit);
+// Visits `below` ("/" or "/a/b") and all under it, parents first, in name order. `visit` names the account that the
+// folder's own folders are taken from before they are visited. False when it does not reach for all. Folders that go
+// meanwhile are left out.
+bool walk_cgroups(const std::string& mount, const std::string& below,
+                  const std::function<std::size_t&(const CgroupFolder&)>& visit);
 
 // The mount of the cgroup v2 hierarchy that a folder lies in; the folder itself when it lies in none.
 [[nodiscard]] std::string cgroup_mount_of(const std::string& folder);

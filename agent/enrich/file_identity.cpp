@@ -13,7 +13,7 @@ namespace {
 
 // Anybody may have 100,000 mounts in a namespace of his own, of 4,000 bytes each, and have them read for each of his
 // processes. What comes late in the list has the device that stat(2) shows.
-constexpr std::size_t most_of_mountinfo = 1U << 20;
+constexpr std::size_t most_of_mountinfo = 4U << 20;
 
 std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::uint64_t mount_id)
 {

@@ -143,6 +143,17 @@ std::string ProcFiles::command_line(std::uint32_t pid, PatientReader& reader) co
     return line;
 }
 
+std::optional<std::uint32_t> ProcFiles::real_uid(std::uint32_t pid) const
+{
+    const auto lines = read_bounded(path(pid, "status"), 4096);
+    constexpr std::string_view mark = "\nUid:\t"; // in the name, which is before it, a newline is escaped
+    const auto found = lines.find(mark);
+    if (found == std::string::npos)
+        return std::nullopt;
+    const auto rest = std::string_view(lines).substr(found + mark.size());
+    return number<std::uint32_t>(rest.substr(0, rest.find('\t')));
+}
+
 std::optional<std::uint32_t> ProcFiles::login_uid(std::uint32_t pid) const
 {
     const auto uid = number<std::uint32_t>(read_bounded(path(pid, "loginuid"), 16));

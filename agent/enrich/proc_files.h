@@ -52,6 +52,8 @@ public:
     // who reads them.
     [[nodiscard]] std::string command_line(std::uint32_t pid, PatientReader& reader) const;
     [[nodiscard]] std::optional<std::uint32_t> login_uid(std::uint32_t pid) const;
+    // The owner of the folder is another one where the process must not be dumped.
+    [[nodiscard]] std::optional<std::uint32_t> real_uid(std::uint32_t pid) const;
     [[nodiscard]] std::string cgroup(std::uint32_t pid) const; // the cgroup v2 path, begins with '/'
     // "mnt", "user"; equal numbers are the same namespace. nullopt when unknown.
     [[nodiscard]] std::optional<std::uint64_t> name_space(std::uint32_t pid, const std::string& kind) const;

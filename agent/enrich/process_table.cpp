@@ -6,6 +6,7 @@
 #include "agent/enrich/utf8.h"
 #include "common/core/clock.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -132,8 +133,13 @@ void ProcProcessTable::remember_program(const Seen& seen)
     if (seen.executable.file.inode == 0 || seen.executable.deleted)
         return;
     // Where anybody may mount, anybody may have given the file another name, and others run it, too.
+    // Nor is it believed of a descriptor that was passed out from there: the file has to lie where it is called.
     const auto mounts = files_.mount_name_space(seen.pid);
-    if (!mounts || mounts->owner != own_users_)
+    const auto open = files_.open_executable(seen.pid);
+    if (!mounts || mounts->owner != own_users_ || !open || open->executable.path != seen.executable.path)
+        return;
+    const auto there = show_file(AT_FDCWD, files_.path(seen.pid, "root") + seen.executable.path, 0);
+    if (!there || there->file != open->shown.file || there->mount != open->shown.mount)
         return;
     if (programs_.size() >= max_programs)
         programs_.clear();

@@ -26,7 +26,7 @@ public:
     // Of TCP, those of a namespace and cgroup that may accept what was not meant for their address and port (TPROXY).
     // One for each port and program, and no more than `most_proxies`: anybody can make transparent listeners in a
     // namespace of his own, and each of his sessions is judged by all of them.
-    static constexpr std::size_t most_proxies = 64;
+    static constexpr std::size_t most_proxies = 128;
     [[nodiscard]] std::span<const WalkedSocket* const> proxies(std::uint32_t netns, std::uint64_t cgroup_id) const;
 
 private:

@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -23,14 +26,23 @@ constexpr std::int64_t second_ns = 1'000'000'000;
 // Two changes within a tick of the kernel's clock have one time stamp; where a file system keeps seconds, within one.
 constexpr std::int64_t tick_ns = second_ns / 50, coarse_tick_ns = 2 * second_ns;
 
-// That somebody has the file open for writing, or mapped. A file system without leases does not say, and none is taken
-// for an answer.
+// These refuse leases for reasons of their own, too: where the server has given no delegation, or oplock.
+bool is_of_a_server(int file)
+{
+    struct statfs system {};
+    if (::fstatfs(file, &system) != 0)
+        return true;
+    const auto type = static_cast<std::uint32_t>(system.f_type);
+    return type == NFS_SUPER_MAGIC || type == 0xff534d42U || type == 0xfe534d42U; // and those of fs/smb/client
+}
+
+// That somebody has the file open for writing, or mapped, as far as its file system says.
 bool is_being_written(int file)
 {
     // For who opens it for writing in between; ignored, unlike SIGIO.
     (void)::fcntl(file, F_SETSIG, SIGURG);
     if (::fcntl(file, F_SETLEASE, F_RDLCK) != 0)
-        return errno == EAGAIN;
+        return errno == EAGAIN && !is_of_a_server(file);
     (void)::fcntl(file, F_SETLEASE, F_UNLCK);
     return false;
 }
@@ -49,6 +61,10 @@ Digestion::Digestion(const FileIdentity& file, const DigestWay& way)
 {
     failed_ = !hash_ || ::EVP_DigestInit_ex(hash_.get(), ::EVP_sha256(), nullptr) != 1 || !open(way) || !is_settled() ||
               is_being_written(fd_.get());
+    // An overlay does not know who has mapped its file: that is another one. What has been written out changes a time
+    // stamp when it is written to again.
+    if (!failed_)
+        (void)::fdatasync(fd_.get());
 }
 
 bool Digestion::open(const DigestWay& way)
@@ -66,7 +82,7 @@ bool Digestion::open(const DigestWay& way)
 bool Digestion::is_settled() const
 {
     const auto age = age_ns(file_);
-    if (age < 0) // by another clock, that of a server
+    if (age < -tick_ns) // by another clock, that of a server
         return true;
     if (file_.changed_ns % second_ns == 0)
         return age > coarse_tick_ns;

@@ -240,7 +240,9 @@ void FileDigests::want(const FileIdentity& file, const std::string& path, const 
     if (auto* before = work_->find(file); before != nullptr && before->in_round == work_->round)
         wanted = std::move(*before);
     const auto before = work_->party_of.find(file);
-    const auto party = before != work_->party_of.end() && before->second == root ? root : whose;
+    // Of several who want it, the first of a round; and root's it stays.
+    const bool keeps = before != work_->party_of.end() && (!wanted.ways.empty() || before->second == root);
+    const auto party = keeps && whose != root ? before->second : whose;
     work_->remove(file);
     wanted.ways.insert({path, mountinfo});
     wanted.in_round = work_->round;

@@ -22,8 +22,8 @@ struct DigestParty {
 
 // SHA-256 of program files, computed anew when inode, size or a time stamp has changed. ctime cannot be set back, short
 // of writing to the disk behind the file system; what is written through a mapping that was written to before changes
-// no time stamp, so a file that somebody has open for writing is not read (as far as a file system knows: those without
-// leases, fcntl(2), do not say). Files above one GiB are not read.
+// no time stamp, so a file that somebody has open for writing is not read (as far as a file system says so, by fcntl(2)
+// F_SETLEASE: those of servers do not, and an overlay does not know who has mapped the file). Files above one GiB are not read.
 //
 // Whoever may write where a rule looks can lay as many large files there as he likes, so a thread of its own reads, and
 // nobody waits for it longer than he wants to. Root's programs come first, with three turns of four; the others for a

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/subjects/running_programs.h"
 
+#include "agent/datapath/namespace_finder.h"
 #include "agent/enrich/mounts.h"
 #include "agent/subjects/trusted_mounts.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 namespace bulkhead::agent {
 namespace {
@@ -25,6 +27,8 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
 {
     const auto pids = proc.pids();
     TrustedMounts mounts(proc, pids);
+    const auto own_users = proc.name_space(static_cast<std::uint32_t>(::getpid()), "user");
+    const auto of_host = proc.name_space(1, "mnt");
     std::vector<RunningProgram> programs;
     for (const auto pid : pids) {
         // The link alone first: most processes run nothing that is wanted.
@@ -35,8 +39,15 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
         if (!open || !wanted(open->executable.path) || !is_at_or_below(proc.cgroup(pid), cgroup))
             continue;
         const auto& executable = open->executable;
-        RunningProgram program{executable.path, proc.path(pid, "exe"), proc.path(pid, "mountinfo"), executable.file,
-                               proc.name_space(pid, "mnt").value_or(0)};
+        const auto space = proc.mount_name_space(pid);
+        const auto uid = proc.real_uid(pid);
+        if (!uid)
+            continue; // it has ended
+        RunningProgram program{executable.path, proc.path(pid, "exe"), proc.path(pid, "mountinfo"), executable.file};
+        if (space && space->owner == own_users && space->id != of_host)
+            program.container = space->id;
+        else
+            program.user = user_behind_process(pid, *uid);
         if (!is_found_here(executable)) {
             const auto mount = open->shown.mount ? mounts.find(*open->shown.mount, pid, executable.path) : std::nullopt;
             if (!mount)

@@ -17,7 +17,9 @@ struct RunningProgram {
     std::string link; // /proc/PID/exe, which opens the file itself
     std::string mountinfo;
     FileIdentity file;
-    std::uint64_t mount_namespace = 0; // of the process; 0: it is gone
+    // Who is behind the process: its mount namespace, if that is a container's whose root is root here, else a user.
+    std::uint64_t container = 0; // 0: it is a user
+    std::uint32_t user = 0;
 };
 
 // Of processes in cgroups at or below `cgroup` (a path below the mount). The path counts if the agent finds the file by

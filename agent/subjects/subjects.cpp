@@ -199,11 +199,12 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         return;
     // Below a folder that was given to somebody else (Delegate=, chown), names are his.
     std::map<std::string, std::string> named_by_admin; // of a folder's children: how much of their path counts, if cut
-    std::map<std::string, std::size_t> of_others;      // folders below one that somebody else is in charge of
+    auto left = max_cgroups;
+    std::map<std::string, std::size_t> left_to; // by the folder that somebody else is in charge of
     std::optional<std::uint32_t> admin;
     const auto parts = cgroup_parts(conditions);
     ClassVector matched;
-    const bool complete = walk_cgroups(mount_, below_, max_cgroups, [&](const CgroupFolder& folder) {
+    const bool complete = walk_cgroups(mount_, below_, [&](const CgroupFolder& folder) -> std::size_t& {
         admin = admin.value_or(folder.owner);
         const auto parent = folder.path.substr(0, folder.path.rfind('/'));
         const auto cut = named_by_admin.find(parent);
@@ -221,9 +222,8 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
             table.push_back(row(BH_FACET_CGROUP, 0, folder.id, classes));
         const bool is_boundary = folder.owner != *admin || administered_part(folder.path + "/x") == folder.path;
         if (administered == folder.path && !is_boundary)
-            return max_cgroups;
-        const auto made = ++of_others[administered];
-        return made < max_cgroups_of_others ? max_cgroups_of_others - made : 0;
+            return left;
+        return left_to.try_emplace(administered, max_cgroups_of_others).first->second;
     });
     if (!complete)
         unmatched_.insert(
@@ -262,8 +262,6 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
                                          [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
         return answer->second;
     };
-    // Users of the host are told apart. Of a container, whose root may give files away (CAP_CHOWN), all is one's.
-    const auto of_host = proc_.name_space(1, "mnt");
     std::set<std::pair<std::string, FileIdentity>> seen;
     for (auto& running : running_programs(proc_, below_, wanted))
         if (seen.emplace(running.path, running.file).second)
@@ -271,7 +269,7 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
                            std::move(running.link),
                            std::move(running.mountinfo),
                            running.file,
-                           {running.mount_namespace, running.mount_namespace == of_host ? running.file.owner : 0}});
+                           {running.container, running.user}});
     return all;
 }
 

@@ -17,7 +17,7 @@ std::uint64_t inode(const std::string& path)
 std::vector<std::string> walked(const std::string& mount, const std::string& below, std::size_t limit = 1000)
 {
     std::vector<std::string> paths;
-    walk_cgroups(mount, below, limit, [&](const CgroupFolder& folder) {
+    walk_cgroups(mount, below, [&](const CgroupFolder& folder) -> std::size_t& {
         paths.push_back(folder.path);
         return limit;
     });
@@ -42,26 +42,28 @@ TEST(CgroupTree, DoesNotFollowSymlinksAndStopsAtItsBound)
     root.folder("a");
     std::filesystem::create_directory_symlink("..", root / "a/up");
     EXPECT_EQ(walked(root.path(), "/"), (std::vector<std::string>{"/", "/a"}));
-    EXPECT_FALSE(walk_cgroups(root.path(), "/", 1, [](const CgroupFolder&) { return std::size_t{1000}; }));
+    std::size_t none = 0;
+    EXPECT_FALSE(walk_cgroups(root.path(), "/", [&none](const CgroupFolder&) -> std::size_t& { return none; }));
 }
 
 TEST(CgroupTree, GoesNoFurtherThanItIsTold)
 {
     const test::TempDir root;
-    for (const char* name : {"a/1", "a/2", "a/3", "b/1"})
+    for (const char* name : {"a/1/x", "a/2", "a/3", "b/1"})
         root.folder(name);
     std::vector<std::string> paths;
     const auto most_of_a = [&](std::size_t most) {
         paths.clear();
-        return walk_cgroups(root.path(), "/", 1000, [&](const CgroupFolder& folder) {
+        std::size_t left = 1000;
+        return walk_cgroups(root.path(), "/", [&](const CgroupFolder& folder) -> std::size_t& {
             paths.push_back(folder.path);
-            return folder.path == "/a" ? most : 1000;
+            return folder.path.starts_with("/a") ? most : left;
         });
     };
-    EXPECT_TRUE(most_of_a(3));
+    EXPECT_TRUE(most_of_a(4));
+    EXPECT_EQ(paths.size(), 8U);
+    EXPECT_FALSE(most_of_a(3)) << "what is visited has been paid for before";
     EXPECT_EQ(paths.size(), 7U);
-    EXPECT_FALSE(most_of_a(2));
-    EXPECT_EQ(paths.size(), 6U);
     EXPECT_EQ(paths.back(), "/b/1");
     EXPECT_FALSE(most_of_a(0));
     EXPECT_EQ(paths, (std::vector<std::string>{"/", "/a", "/b", "/b/1"}));
@@ -110,9 +112,10 @@ TEST(CgroupIndex, FindsFoldersOfTheKernel)
     const test::FakeClock clock;
     CgroupIndex index(mount, clock);
     std::vector<CgroupFolder> folders;
-    walk_cgroups(mount, "/", 50, [&folders](const CgroupFolder& folder) {
+    std::size_t left = 50;
+    walk_cgroups(mount, "/", [&](const CgroupFolder& folder) -> std::size_t& {
         folders.push_back(folder);
-        return std::size_t{50};
+        return left;
     });
     ASSERT_FALSE(folders.empty());
     for (const auto& folder : folders) {

@@ -151,8 +151,14 @@ TEST_F(Subjects, RootOfAMachineCannotNameHisCgroupLikeAService)
 TEST_F(Subjects, WhoeverMakesVeryManyCgroupsKeepsNoOthersFromBeingFound)
 {
     const auto container = root.folder("cgroup/docker/" + std::string(64, 'c')); // comes before system.slice
-    for (int i = 0; i < 66'000; ++i)
-        ASSERT_EQ(::mkdir((container + "/" + std::to_string(i)).c_str(), 0755), 0);
+    const auto fill = [](const std::string& folder, int count) {
+        for (int i = 0; i < count; ++i)
+            ASSERT_EQ(::mkdir((folder + "/" + std::to_string(i)).c_str(), 0755), 0);
+    };
+    // Below each other: whoever is asked only when he is visited has let in very many by then.
+    auto folder = container;
+    for (int level = 0; level < 17; ++level, folder += "/0")
+        fill(folder, 4000);
     root.folder("cgroup/system.slice/db.service");
     ProcessCondition in_container;
     in_container.container = std::string(64, 'c');

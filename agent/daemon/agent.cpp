@@ -2,6 +2,7 @@
 #include "agent/daemon/agent.h"
 
 #include "agent/daemon/environment.h"
+#include "agent/daemon/host_facts.h"
 #include "agent/daemon/memory.h"
 #include "agent/daemon/service_manager.h"
 #include "agent/sessions/late_session.h"
@@ -460,7 +461,8 @@ void Agent::refresh_host()
     struct stat own_namespace {};
     if (::stat("/proc/self/ns/net", &own_namespace) == 0)
         self.netns = static_cast<std::uint32_t>(own_namespace.st_ino);
-    self.addresses = {host_.addresses().begin(), host_.addresses().end()};
+    const auto addresses = all_addresses();
+    self.addresses = {addresses.begin(), addresses.end()};
     self.source_towards = [this](const IpAddress& peer) { return routes_.towards(peer); };
     if (enforcer_ && enforcer_->view()) {
         const auto& view = *enforcer_->view();

@@ -15,6 +15,13 @@ namespace {
 // processes. What comes late in the list has the device that stat(2) shows.
 constexpr std::size_t most_of_mountinfo = 4U << 20;
 
+std::int64_t nanoseconds(const statx_timestamp& time)
+{
+    return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+} // namespace
+
 std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::uint64_t mount_id)
 {
     std::ifstream lines(mountinfo);
@@ -24,13 +31,6 @@ std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::
             return mount->device;
     return std::nullopt;
 }
-
-std::int64_t nanoseconds(const statx_timestamp& time)
-{
-    return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
-} // namespace
 
 bool FileIdentity::is_program() const
 {

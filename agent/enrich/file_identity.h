@@ -41,4 +41,7 @@ struct ShownFile {
 [[nodiscard]] std::optional<FileIdentity> identify_file(const std::string& path, const std::string& mountinfo);
 [[nodiscard]] FileIdentity identify_file(const ShownFile& shown, const std::string& mountinfo);
 
+// Of a mount that is in the list; of which some megabytes are read.
+[[nodiscard]] std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::uint64_t mount_id);
+
 } // namespace bulkhead::agent

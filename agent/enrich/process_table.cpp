@@ -132,19 +132,25 @@ void ProcProcessTable::remember_program(const Seen& seen)
 {
     if (seen.executable.file.inode == 0 || seen.executable.deleted)
         return;
-    // Where anybody may mount, anybody may have given the file another name, and others run it, too.
-    // Nor is it believed of a descriptor that was passed out from there: the file has to lie where it is called.
+    const ProgramKey key{seen.executable.file.device, seen.executable.file.inode};
+    if (const auto known = programs_.find(key); known != programs_.end() && known->second.path == seen.executable.path)
+        return;
+    // Where anybody may mount, anybody may have given the file another name, and others run it, too. Nor is it believed
+    // of a descriptor or a root folder that was passed out from there: the mount has to be one of its namespace.
     const auto mounts = files_.mount_name_space(seen.pid);
     const auto open = files_.open_executable(seen.pid);
     if (!mounts || mounts->owner != own_users_ || !open || open->executable.path != seen.executable.path)
         return;
-    const auto there = show_file(AT_FDCWD, files_.path(seen.pid, "root") + seen.executable.path, 0);
-    if (!there || there->file != open->shown.file || there->mount != open->shown.mount)
+    // A list is whole if whoever is asked for it has the root of the namespace: of the host, and of the agent.
+    const auto asked = mounts->id == files_.name_space(1, "mnt") ? 1
+                       : mounts->id == own_mounts_               ? static_cast<std::uint32_t>(::getpid())
+                                                                 : seen.pid;
+    if (!open->shown.mount || !device_of_mount(files_.path(asked, "mountinfo"), *open->shown.mount))
         return;
     if (programs_.size() >= max_programs)
         programs_.clear();
     const bool own = mounts->id == own_mounts_;
-    programs_[{seen.executable.file.device, seen.executable.file.inode}] = {seen.executable.path, own};
+    programs_[key] = {seen.executable.path, own};
 }
 
 // The process that the subject was, as far as can be told: it may have died, its pid may have been given away, it may

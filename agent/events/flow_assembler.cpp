@@ -309,6 +309,7 @@ void KernelFlowAssembler::on_cut(const bh_walked_socket& socket, policy::Directi
     Flow unknown;
     if (flow == nullptr) {
         unknown.tuple = tuple;
+        unknown.of_same_name = records_.host().is_elsewhere(socket.netns, tuple.local);
         unknown.direction = direction;
         unknown.id = make_id(key, tuple, 0);
         unknown.last = clock_.monotonic();

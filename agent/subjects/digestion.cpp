@@ -26,13 +26,16 @@ constexpr std::int64_t second_ns = 1'000'000'000;
 // Two changes within a tick of the kernel's clock have one time stamp; where a file system keeps seconds, within one.
 constexpr std::int64_t tick_ns = second_ns / 50, coarse_tick_ns = 2 * second_ns;
 
+std::uint32_t file_system_of(int file)
+{
+    struct statfs system {};
+    return ::fstatfs(file, &system) == 0 ? static_cast<std::uint32_t>(system.f_type) : 0;
+}
+
 // These refuse leases for reasons of their own, too: where the server has given no delegation, or oplock.
 bool is_of_a_server(int file)
 {
-    struct statfs system {};
-    if (::fstatfs(file, &system) != 0)
-        return true;
-    const auto type = static_cast<std::uint32_t>(system.f_type);
+    const auto type = file_system_of(file);
     return type == NFS_SUPER_MAGIC || type == 0xff534d42U || type == 0xfe534d42U; // and those of fs/smb/client
 }
 
@@ -63,7 +66,7 @@ Digestion::Digestion(const FileIdentity& file, const DigestWay& way)
               is_being_written(fd_.get());
     // An overlay does not know who has mapped its file: that is another one. What has been written out changes a time
     // stamp when it is written to again.
-    if (!failed_)
+    if (!failed_ && file_system_of(fd_.get()) == OVERLAYFS_SUPER_MAGIC)
         (void)::fdatasync(fd_.get());
 }
 

@@ -240,9 +240,7 @@ void FileDigests::want(const FileIdentity& file, const std::string& path, const 
     if (auto* before = work_->find(file); before != nullptr && before->in_round == work_->round)
         wanted = std::move(*before);
     const auto before = work_->party_of.find(file);
-    // Of several who want it, the first of a round; and root's it stays.
-    const bool keeps = before != work_->party_of.end() && (!wanted.ways.empty() || before->second == root);
-    const auto party = keeps && whose != root ? before->second : whose;
+    const auto party = before != work_->party_of.end() && whose != root ? before->second : whose;
     work_->remove(file);
     wanted.ways.insert({path, mountinfo});
     wanted.in_round = work_->round;

@@ -23,7 +23,8 @@ struct DigestParty {
 // SHA-256 of program files, computed anew when inode, size or a time stamp has changed. ctime cannot be set back, short
 // of writing to the disk behind the file system; what is written through a mapping that was written to before changes
 // no time stamp, so a file that somebody has open for writing is not read (as far as a file system says so, by fcntl(2)
-// F_SETLEASE: those of servers do not, and an overlay does not know who has mapped the file). Files above one GiB are not read.
+// F_SETLEASE: those of servers do not, and an overlay does not know who has mapped the file). Files above one GiB are
+// not read.
 //
 // Whoever may write where a rule looks can lay as many large files there as he likes, so a thread of its own reads, and
 // nobody waits for it longer than he wants to. Root's programs come first, with three turns of four; the others for a
@@ -39,7 +40,7 @@ public:
     FileDigests& operator=(const FileDigests&) = delete;
 
     // Begins to read, where the digest is not known. `path` opens the file, or did so a moment ago: all by which it was
-    // wanted since forget_unwanted() are tried. What was wanted of root stays so until it is read.
+    // wanted since forget_unwanted() are tried. Until it is read it is of whose it was first, or root's.
     void want(const FileIdentity& file, const std::string& path, const std::string& mountinfo, const Party& whose);
     // Until what is wanted has been read; at most so long, and for what is not root's a tenth of that.
     void wait(std::chrono::milliseconds at_most);

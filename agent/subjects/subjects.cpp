@@ -262,14 +262,13 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
                                          [&path](const auto& pattern) { return policy::glob_matches(pattern, path); });
         return answer->second;
     };
-    std::set<std::pair<std::string, FileIdentity>> seen;
-    for (auto& running : running_programs(proc_, below_, wanted))
-        if (seen.emplace(running.path, running.file).second)
-            all.push_back({std::move(running.path),
-                           std::move(running.link),
-                           std::move(running.mountinfo),
-                           running.file,
-                           {running.container, running.user}});
+    std::set<std::tuple<std::string, FileIdentity, FileDigests::Party>> seen;
+    for (auto& running : running_programs(proc_, below_, wanted)) {
+        const FileDigests::Party whose{running.container, running.user};
+        if (seen.emplace(running.path, running.file, whose).second)
+            all.push_back(
+                {std::move(running.path), std::move(running.link), std::move(running.mountinfo), running.file, whose});
+    }
     return all;
 }
 

@@ -154,10 +154,34 @@ TEST(ProcessTable, AMountOfSomebodysOwnNamesNoProgramOfOthers)
     const auto subject = subject_of(unseen.pid());
     unseen.stop();
     EXPECT_EQ(processes->describe(subject).exe(), "");
+    if (::geteuid() == 0) { // by a root folder that was passed out
+        const test::ChildProcess in_its_root(
+            {"/usr/sbin/chroot", "/proc/" + std::to_string(own.pid()) + "/root", other_name, "1000"});
+        for (int i = 0; i < 1000 && proc.comm(in_its_root.pid()) != "other-name"; ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        EXPECT_EQ(processes->describe(subject_of(in_its_root.pid())).exe(), other_name);
+        EXPECT_EQ(processes->describe(subject).exe(), "");
+    }
     const test::ChildProcess seen({"/bin/sleep", "1000"});
     static_cast<void>(processes->describe(subject_of(seen.pid())));
     static_cast<void>(processes->describe(subject_of(own.pid())));
     EXPECT_EQ(processes->describe(subject).exe(), std::filesystem::canonical("/bin/sleep").string());
+}
+
+TEST(ProcessTable, AProgramInAJailNamesOthersOfItsKind)
+{
+    if (::geteuid() != 0)
+        GTEST_SKIP() << "needs root";
+    const test::TempDir jail;
+    const test::ChildProcess seen({"/usr/bin/perl", "-e", "chroot '" + jail.path() + "'; sleep 1000"});
+    test::ChildProcess unseen({"/usr/bin/perl", "-e", "sleep 1000"});
+    const auto subject = subject_of(unseen.pid());
+    unseen.stop();
+    for (int i = 0; i < 1000 && proc.root(seen.pid()) != jail.path(); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    const auto processes = table();
+    static_cast<void>(processes->describe(subject_of(seen.pid())));
+    EXPECT_EQ(processes->describe(subject).exe(), std::filesystem::canonical("/usr/bin/perl").string());
 }
 
 TEST(ProcessTable, AProgramAtALongPathMakesNoLongRecord)

@@ -77,9 +77,9 @@ public:
         begun_ = false;
         state_ = State::asked;
         changed_.notify_all();
-        // Without a processor for so long the thread has not begun, which is nobody's doing.
+        // Without a processor for so long the thread has not begun, or not gone on, which is nobody's doing.
         bool done = changed_.wait_for(lock, patience, [this] { return state_ == State::done; });
-        for (int i = 0; i < 10 && !done && !begun_; ++i)
+        for (int i = 0; i < 10 && !done && (!begun_ || wants_a_processor()); ++i)
             done = changed_.wait_for(lock, patience, [this] { return state_ == State::done; });
         if (done) {
             state_ = State::idle;
@@ -102,6 +102,14 @@ public:
 private:
     enum class State { idle, asked, done, given_up, left };
 
+    // Else it waits for something (proc(5), stat).
+    [[nodiscard]] bool wants_a_processor() const
+    {
+        const auto line = read_bounded("/proc/self/task/" + std::to_string(thread_) + "/stat", 256);
+        const auto name_end = line.rfind(')');
+        return name_end != std::string::npos && line.compare(name_end, 3, ") R") == 0;
+    }
+
     // How often this thread has slept. On a busy machine it waits for a processor, which is nobody's doing.
     static long waits()
     {
@@ -112,6 +120,7 @@ private:
     void run()
     {
         std::unique_lock lock(mutex_);
+        thread_ = ::gettid();
         while (true) {
             changed_.wait(lock, [this] { return state_ == State::asked || state_ == State::left; });
             if (state_ == State::left)
@@ -144,6 +153,7 @@ private:
     std::condition_variable changed_;
     State state_ = State::idle;
     bool begun_ = false; // to read what was asked for
+    pid_t thread_ = 0;
     std::string path_;
     Answer answer_;
     std::size_t limit_ = 0;

@@ -18,6 +18,14 @@ protected:
         denial.reason = denial.shadow_reason = BH_REASON_DEFAULT;
         return denial;
     }
+    static constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000; // network namespaces
+    void know_where_the_host_is() const
+    {
+        HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
+        host.netns = here;
+        host.addresses = {*IpAddress::parse("10.0.0.1")};
+        assembler->set_host(host);
+    }
     // What the peer of the open outbound connection sends to it, once its socket is gone.
     [[nodiscard]] bh_event tail() const
     {
@@ -252,11 +260,7 @@ TEST_F(Denials, TheTailOfAConnectionIsCountedNotReported)
 // Anybody may give himself the host's address in a namespace of his own, and an accomplice's, too.
 TEST_F(Denials, AConnectionOfTheSameNameInAnotherNamespaceHasNoTailHere)
 {
-    constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000;
-    HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
-    host.netns = here;
-    host.addresses = {*IpAddress::parse("10.0.0.1")};
-    assembler->set_host(host);
+    know_where_the_host_is();
     auto opened = established(), closed = close();
     opened.netns = closed.netns = elsewhere;
     assembler->on_event(connect());
@@ -289,11 +293,7 @@ TEST_F(Denials, AConnectionOfTheSameNameInAnotherNamespaceHasNoTailHere)
 
 TEST_F(Denials, AnAttemptHereIsNotOnesWhoListensElsewhere)
 {
-    constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000;
-    HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
-    host.netns = here;
-    host.addresses = {*IpAddress::parse("10.0.0.1")};
-    assembler->set_host(host);
+    know_where_the_host_is();
     auto listens = event(BH_EVENT_LISTEN, IPPROTO_TCP, BH_INBOUND);
     listens.local = address("0.0.0.0");
     listens.local_port = 8080;

@@ -35,6 +35,12 @@ protected:
         digests.want(file, path, mountinfo, whose);
         return file;
     }
+    // However long others take.
+    void wait_for(const FileIdentity& file, std::chrono::milliseconds at_a_time = 1s)
+    {
+        for (int i = 0; i < 600 && digests.is_unread(file); ++i)
+            digests.wait(at_a_time);
+    }
     // Of nothing, which takes no disk, but time.
     std::string large(const std::string& name) const
     {
@@ -106,8 +112,7 @@ TEST_F(Digests, LargeFilesOfOneHoldAnothersNotUp)
 {
     const auto theirs = want(large("a"), somebody);
     const auto small = want(folder.file("b", "abc"), another);
-    for (int i = 0; i < 600 && digests.is_unread(small); ++i)
-        digests.wait(1s);
+    wait_for(small);
     EXPECT_EQ(digests.of(small), digest_of_abc);
     EXPECT_TRUE(digests.is_unread(theirs));
 }
@@ -116,8 +121,7 @@ TEST_F(Digests, LargeFilesOfRootDoNotHoldOthersUp)
 {
     const auto large_one = want(large("a"), root);
     const auto small = want(folder.file("b", "abc"), somebody);
-    for (int i = 0; i < 600 && digests.is_unread(small); ++i)
-        digests.wait(10ms);
+    wait_for(small, 10ms);
     EXPECT_EQ(digests.of(small), digest_of_abc);
     EXPECT_TRUE(digests.is_unread(large_one));
 }
@@ -126,8 +130,7 @@ TEST_F(Digests, OfOnePartyTheSmallestComesFirst)
 {
     const auto blocked = want(large("a"), somebody), other = want(large("b"), somebody);
     const auto small = want(folder.file("c", "abc"), somebody);
-    for (int i = 0; i < 600 && digests.is_unread(small); ++i)
-        digests.wait(1s);
+    wait_for(small);
     EXPECT_EQ(digests.of(small), digest_of_abc);
     EXPECT_TRUE(digests.is_unread(blocked) || digests.is_unread(other)) << "one may have been begun";
 }

@@ -62,6 +62,7 @@ static __always_inline void bh_describe_arrival(struct bh_event* event, const st
 {
     bh_describe_verdict(event, &arrival->question, &arrival->answer);
     event->local = arrival->local;
+    event->netns = arrival->netns;
     event->local_port = arrival->question.port;
     event->remote_port = arrival->remote_port;
     if (listener)
@@ -77,6 +78,7 @@ __noinline int bh_tell_arrival_denied(const struct bh_arrival* arrival, const st
     if (arrival->question.loopback && !listener)
         return 0;
     struct bh_attempt attempt = {.local = arrival->local,
+                                 .netns = arrival->netns,
                                  .local_port = arrival->question.port,
                                  .remote_port = arrival->remote_port,
                                  .protocol = arrival->question.protocol,

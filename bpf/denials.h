@@ -21,7 +21,10 @@
 struct bh_attempt {
     /* Of this host. Of a forwarded packet: the end that the question is not about (not its remote). */
     struct bh_address local;
-    __u64 cookie;
+    union {
+        __u64 cookie; /* outbound: of the socket, which says more than its namespace */
+        __u32 netns;  /* else: of the host's end */
+    };
     __u16 local_port, remote_port;
     __u8 protocol;  /* the packet's own */
     __u8 direction; /* enum bh_direction */
@@ -71,6 +74,7 @@ __noinline int bh_one_kind(struct bh_denial_key* key, const struct bh_question* 
     key->several = BH_SEVERAL_NONE;
     key->local = bh_ends_swapped(question, attempt) ? question->remote : attempt->local;
     key->port = question->port;
+    key->netns = attempt->direction == BH_OUTBOUND ? 0 : attempt->netns;
     key->pid = subject ? subject->pid : 0;
     key->who = subject ? bh_digest_of(subject) : 0;
     return 0;
@@ -80,6 +84,7 @@ static __always_inline void bh_several_ports(struct bh_denial_key* key)
 {
     key->several = BH_SEVERAL_PORTS;
     key->port = 0;
+    key->netns = 0;
     key->pid = 0;
     key->who = 0;
     if (key->direction != BH_FORWARDED)
@@ -96,8 +101,10 @@ __noinline int bh_describe_attempt(struct bh_event* event, const struct bh_quest
     bh_describe_verdict(event, question, answer);
     event->local = bh_ends_swapped(question, attempt) ? question->remote : attempt->local;
     event->type = BH_EVENT_DENY;
-    event->count = 1;
-    event->cookie = attempt->cookie;
+    if (attempt->direction == BH_OUTBOUND)
+        event->cookie = attempt->cookie;
+    else
+        event->netns = attempt->netns;
     event->local_port = attempt->local_port;
     event->remote_port = attempt->remote_port;
     event->protocol = attempt->protocol;

@@ -10,7 +10,6 @@ static __always_inline void bh_clear_event(struct bh_event* event, __u32 size, e
 {
     __builtin_memset(event, 0, size);
     event->type = type;
-    event->count = 1;
     event->time_ns = bpf_ktime_get_ns();
 }
 

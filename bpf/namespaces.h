@@ -43,7 +43,7 @@ __noinline int bh_tell_namespace(__u32 netns, __u64 cookie)
     if (!event)
         return 0; /* told again in a second, if it still hears; and the agent looks by itself */
     bh_clear_event(event, sizeof(*event), BH_EVENT_NAMESPACE);
-    event->cookie = netns;
+    event->netns = netns;
     bh_subject_of_task(&event->subject, (struct task_struct*)bpf_get_current_task());
     bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
     return 0;

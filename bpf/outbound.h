@@ -131,6 +131,7 @@ static __always_inline void bh_describe_departure(struct bh_event* event, const 
     bh_describe_verdict(event, &departure->question, &departure->answer);
     event->cookie = departure->cookie;
     event->local = departure->local.address;
+    event->netns = departure->local.netns;
     event->local_port = departure->local.port;
     event->remote_port = departure->question.port;
     event->subject = departure->subject;

@@ -461,8 +461,6 @@ void Agent::refresh_host()
     struct stat own_namespace {};
     if (::stat("/proc/self/ns/net", &own_namespace) == 0)
         self.netns = static_cast<std::uint32_t>(own_namespace.st_ino);
-    const auto addresses = all_addresses();
-    self.addresses = {addresses.begin(), addresses.end()};
     self.source_towards = [this](const IpAddress& peer) { return routes_.towards(peer); };
     if (enforcer_ && enforcer_->view()) {
         const auto& view = *enforcer_->view();

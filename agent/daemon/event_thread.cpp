@@ -43,7 +43,7 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
             if (event.type == BH_EVENT_UNLISTEN)
                 listener_gone_.store(true, std::memory_order_relaxed);
             if (event.type == BH_EVENT_NAMESPACE)
-                on_unfollowed_({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
+                on_unfollowed_({event.netns, event.subject.pid, event.subject.tid,
                                 user_behind_process(event.subject.pid, event.subject.uid)});
             {
                 const std::lock_guard lock(mutex_);

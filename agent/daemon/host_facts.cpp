@@ -7,7 +7,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <functional>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -59,37 +58,22 @@ std::vector<IpAddress> resolvers_of(const std::string& path)
 
 } // namespace
 
-namespace {
-
-// Of the interfaces that are wanted by their flags; without loopback's.
-Result<std::vector<IpAddress>> addresses_of(const std::function<bool(unsigned flags)>& wanted)
+Result<std::vector<IpAddress>> own_addresses()
 {
     ifaddrs* raw = nullptr;
     if (::getifaddrs(&raw) != 0)
         return fail_errno(errno, "getifaddrs");
     const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(raw, &::freeifaddrs);
     std::vector<IpAddress> addresses;
-    for (const ifaddrs* entry = list.get(); entry != nullptr; entry = entry->ifa_next)
-        if (const auto address = wanted(entry->ifa_flags) ? to_address(entry->ifa_addr) : std::nullopt;
-            address && !address->is_loopback())
+    for (const ifaddrs* entry = list.get(); entry != nullptr; entry = entry->ifa_next) {
+        if ((entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0)
+            continue;
+        const auto address = to_address(entry->ifa_addr);
+        if (address && !address->is_loopback() && !is_link_local(*address))
             addresses.push_back(*address);
+    }
     sort_unique(addresses);
     return addresses;
-}
-
-} // namespace
-
-Result<std::vector<IpAddress>> own_addresses()
-{
-    BULKHEAD_TRY(auto addresses,
-                 addresses_of([](unsigned flags) { return (flags & IFF_UP) != 0 && (flags & IFF_LOOPBACK) == 0; }));
-    std::erase_if(addresses, is_link_local);
-    return addresses;
-}
-
-std::vector<IpAddress> all_addresses()
-{
-    return addresses_of([](unsigned) { return true; }).value_or(std::vector<IpAddress>{});
 }
 
 std::string system_hostname()

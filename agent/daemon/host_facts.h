@@ -14,9 +14,6 @@ namespace bulkhead::agent {
 
 // Addresses of this network namespace's interfaces that are up, without loopback and link-local ones. Sorted.
 [[nodiscard]] Result<std::vector<IpAddress>> own_addresses();
-// All that interfaces of this network namespace have, whatever they are for; without those of loopback. Empty when they
-// cannot be read.
-[[nodiscard]] std::vector<IpAddress> all_addresses();
 
 [[nodiscard]] std::string system_hostname();
 [[nodiscard]] std::string kernel_release();

@@ -15,16 +15,16 @@ MonotonicTime at(std::uint64_t kernel_ns)
 
 } // namespace
 
-void Conversations::note(KernelConversations listed, MonotonicTime now, const Adopt& adopt)
+void Conversations::note(KernelConversations listed, std::uint32_t guarded_netns, MonotonicTime now, const Adopt& adopt)
 {
     for (const auto& [kernel_key, conversation] : listed) {
         if (now - at(conversation.last_ns) > idle)
             continue;
-        const auto key = FlowKey::udp(conversation.direction, conversation.cookie, to_ip(kernel_key.remote),
-                                      kernel_key.remote_port, kernel_key.local_port);
+        const auto tuple = tuple_of(kernel_key, guarded_netns);
+        const auto key = FlowKey::udp(conversation.direction, conversation.cookie, tuple);
         auto* flow = flows_.find(key);
         if (flow == nullptr && at(conversation.opened_ns) < started_) {
-            adopt(key, kernel_key, conversation);
+            adopt(key, tuple, conversation);
             flow = flows_.find(key);
         }
         if (flow == nullptr)

@@ -18,8 +18,8 @@ public:
     Conversations(FlowTable& flows, MonotonicTime started) : flows_(flows), started_(started) {}
 
     // Notes what the kernel's table holds. `adopt` makes a flow of a conversation that began before the agent.
-    using Adopt = std::function<void(const FlowKey&, const bh_udp_flow_key&, const bh_udp_flow&)>;
-    void note(KernelConversations listed, MonotonicTime now, const Adopt& adopt);
+    using Adopt = std::function<void(const FlowKey&, const FlowTuple&, const bh_udp_flow&)>;
+    void note(KernelConversations listed, std::uint32_t guarded_netns, MonotonicTime now, const Adopt& adopt);
     // When it was over; nullopt: it goes on.
     [[nodiscard]] std::optional<MonotonicTime> end_of(const Flow& flow, MonotonicTime now) const;
 

@@ -36,8 +36,8 @@ bh_exchange_key key_of(const bh_event& event)
 
 FlowId id_of(const HostIdentity& host, const bh_event& event)
 {
-    const auto tuple = tuple_of(event);
-    FlowKey key{event.cookie, tuple.remote, tuple.remote_port, tuple.local_port, tuple.protocol};
+    const auto tuple = tuple_of(event, host.netns);
+    FlowKey key{event.cookie, tuple.remote, tuple.remote_port, tuple.local_port, tuple.protocol, tuple.netns};
     return make_flow_id(host.boot_id, host.agent_id, key, tuple, event.time_ns);
 }
 
@@ -47,7 +47,7 @@ void Exchanges::on_first(const bh_event& event, SharedProcess process)
 {
     Open opened;
     auto& flow = opened.flow;
-    flow.tuple = tuple_of(event);
+    flow.tuple = tuple_of(event, records_.host().netns);
     flow.direction = direction_of_event(event);
     flow.forwarded = event.direction == BH_FORWARDED;
     if (event.protocol == IPPROTO_ICMP || event.protocol == IPPROTO_ICMPV6)

@@ -79,12 +79,11 @@ private:
     [[nodiscard]] Flow new_flow(const bh_event& event, const FlowKey& key, std::uint64_t salt) const;
     [[nodiscard]] Flow flow_of_unknown(const bh_event& event) const;
     [[nodiscard]] SharedProcess process_of(const bh_event& event);
-    [[nodiscard]] bool is_guarded(const bh_event& event) const;
+    [[nodiscard]] FlowTuple ends_of(const bh_event& event) const { return tuple_of(event, records_.host().netns); }
     [[nodiscard]] const ListenerOwners::Owner* listener_of(const bh_event& event) const;
-    void has_ended(const Flow& flow, MonotonicTime at);
     void open(const FlowKey& key, Flow flow);
     void close(const Flow& flow, MonotonicTime at, const bh_event* totals);
-    void adopt(const FlowKey& key, const bh_udp_flow_key& kernel_key, const bh_udp_flow& conversation);
+    void adopt(const FlowKey& key, const FlowTuple& tuple, const bh_udp_flow& conversation);
     void sweep(MonotonicTime now);
     [[nodiscard]] bool ended_unheard(const FlowKey& key, Flow& flow, MonotonicTime now);
     void report_kernel_loss(const std::map<std::string, std::uint64_t>& counters);
@@ -116,8 +115,8 @@ void KernelFlowAssembler::on_event(const bh_event& event)
     case BH_EVENT_UDP_CLOSE: on_udp_close(event); break;
     case BH_EVENT_EXCHANGE: exchanges_.on_first(event, process_of(event)); break;
     case BH_EVENT_DENY: violations_.on_first(event, process_of(event)); break;
-    case BH_EVENT_LISTEN: listeners_.listening(event, is_guarded(event), names_.describe(event.subject)); break;
-    case BH_EVENT_UNLISTEN: listeners_.gone(event, is_guarded(event)); break;
+    case BH_EVENT_LISTEN: listeners_.listening(event, ends_of(event).netns, names_.describe(event.subject)); break;
+    case BH_EVENT_UNLISTEN: listeners_.gone(event, ends_of(event).netns); break;
     default: break; // of a newer kernel side: nothing that we could say of it
     }
 }
@@ -130,33 +129,10 @@ SharedProcess KernelFlowAssembler::process_of(const bh_event& event)
     return listener == nullptr ? nullptr : listener->process;
 }
 
-// In the namespace that the guard is in, as far as the event tells.
-bool KernelFlowAssembler::is_guarded(const bh_event& event) const
-{
-    const auto in = netns_of(event);
-    return in == 0 || records_.host().netns == 0 || in == records_.host().netns;
-}
-
-// Events of arrivals do not tell the namespace. An address of the guarded one is taken to be there.
 const ListenerOwners::Owner* KernelFlowAssembler::listener_of(const bh_event& event) const
 {
-    const auto& host = records_.host();
-    const auto local = to_ip(event.local);
-    const auto in = [&](bool guarded) { return listeners_.find(guarded, event.protocol, local, event.local_port); };
-    if (netns_of(event) != 0 && host.netns != 0)
-        return in(is_guarded(event));
-    if (host.addresses.contains(local))
-        return in(true);
-    const bool rather = host.addresses.empty() || local.is_loopback();
-    const auto* found = in(rather);
-    return found != nullptr ? found : in(!rather);
-}
-
-// What still comes of it is no attempt.
-void KernelFlowAssembler::has_ended(const Flow& flow, MonotonicTime at)
-{
-    if (!flow.of_same_name)
-        strays_.ended(flow.tuple, at);
+    const auto ends = ends_of(event);
+    return listeners_.find(ends.netns, ends.protocol, ends.local, ends.local_port);
 }
 
 void KernelFlowAssembler::on_denials(std::span<const bh_denial> denials)
@@ -168,8 +144,7 @@ void KernelFlowAssembler::on_denials(std::span<const bh_denial> denials)
 Flow KernelFlowAssembler::new_flow(const bh_event& event, const FlowKey& key, std::uint64_t salt) const
 {
     Flow flow;
-    flow.tuple = tuple_of(event);
-    flow.of_same_name = records_.host().is_elsewhere(netns_of(event), flow.tuple.local);
+    flow.tuple = ends_of(event);
     flow.direction = direction_of_event(event);
     flow.id = make_id(key, flow.tuple, salt);
     flow.opened = flow.last = time_of(event);
@@ -263,19 +238,18 @@ void KernelFlowAssembler::on_close(const bh_event& event)
         if (const auto departure = departures_.find(event.cookie); departure != departures_.end()) {
             departures_.erase(departure); // its peer never answered
             ++unanswered_;
-            has_ended(flow, clock_.monotonic());
+            strays_.ended(flow.tuple, clock_.monotonic());
             return;
         }
     }
     if (flow.direction == policy::Direction::outbound)
-        has_ended(flow, clock_.monotonic());
+        strays_.ended(flow.tuple, clock_.monotonic());
     close(flow, time_of(event), &event);
 }
 
 void KernelFlowAssembler::on_conversation(const bh_event& event)
 {
-    const auto key =
-        FlowKey::udp(event.direction, event.cookie, to_ip(event.remote), event.remote_port, event.local_port);
+    const auto key = FlowKey::udp(event.direction, event.cookie, ends_of(event));
     if (const auto* old = flows_.find(key)) { // idle for so long that this is a new one
         const auto ended = *old;
         flows_.erase(key);
@@ -293,7 +267,7 @@ void KernelFlowAssembler::on_udp_close(const bh_event& event)
         auto flow = *flows_.find(key);
         flows_.erase(key);
         if (flow.tuple.remote == to_ip(event.remote) && flow.tuple.remote_port == event.remote_port)
-            flow.tuple = tuple_of(event); // by now it has a local address
+            flow.tuple = ends_of(event); // by now it has a local address
         close(flow, time_of(event), nullptr);
     }
 }
@@ -301,15 +275,13 @@ void KernelFlowAssembler::on_udp_close(const bh_event& event)
 void KernelFlowAssembler::on_cut(const bh_walked_socket& socket, policy::Direction direction,
                                  const bh_judge_request& verdict, const bh_subject& owner)
 {
-    const auto tuple = tuple_of(socket);
-    const auto key = socket.protocol == IPPROTO_UDP
-                         ? FlowKey::udp(BH_OUTBOUND, socket.cookie, tuple.remote, socket.remote_port, socket.local_port)
-                         : FlowKey::tcp(socket.cookie);
+    const auto tuple = tuple_of(socket, records_.host().netns);
+    const auto key =
+        socket.protocol == IPPROTO_UDP ? FlowKey::udp(BH_OUTBOUND, socket.cookie, tuple) : FlowKey::tcp(socket.cookie);
     auto* flow = flows_.find(key);
     Flow unknown;
     if (flow == nullptr) {
         unknown.tuple = tuple;
-        unknown.of_same_name = records_.host().is_elsewhere(socket.netns, tuple.local);
         unknown.direction = direction;
         unknown.id = make_id(key, tuple, 0);
         unknown.last = clock_.monotonic();
@@ -337,13 +309,10 @@ std::optional<policy::Direction> KernelFlowAssembler::direction_of(std::uint64_t
     return departures_.contains(cookie) ? std::optional(policy::Direction::outbound) : std::nullopt;
 }
 
-void KernelFlowAssembler::adopt(const FlowKey& key, const bh_udp_flow_key& kernel_key, const bh_udp_flow& conversation)
+void KernelFlowAssembler::adopt(const FlowKey& key, const FlowTuple& tuple, const bh_udp_flow& conversation)
 {
     Flow flow;
-    flow.tuple.remote = to_ip(kernel_key.remote);
-    flow.tuple.remote_port = kernel_key.remote_port;
-    flow.tuple.local_port = kernel_key.local_port;
-    flow.tuple.protocol = IPPROTO_UDP;
+    flow.tuple = tuple;
     flow.direction = static_cast<policy::Direction>(conversation.direction);
     flow.opened = MonotonicTime(static_cast<std::int64_t>(conversation.opened_ns));
     flow.next_update = clock_.monotonic() + update_every;
@@ -396,7 +365,7 @@ bool KernelFlowAssembler::ended_unheard(const FlowKey& key, Flow& flow, Monotoni
     if (!ended)
         return false;
     if (key.protocol == IPPROTO_TCP && flow.direction == policy::Direction::outbound)
-        has_ended(flow, now);
+        strays_.ended(flow.tuple, now);
     close(flow, *ended, nullptr);
     return true;
 }
@@ -441,9 +410,9 @@ void KernelFlowAssembler::tick(const std::map<std::string, std::uint64_t>& kerne
     records_.set_wall_offset();
     report_kernel_loss(kernel_counters);
     const auto now = clock_.monotonic();
-    conversations_.note(udp_flows, now, [this](const auto& key, const auto& kernel_key, const auto& conversation) {
-        adopt(key, kernel_key, conversation);
-    });
+    conversations_.note(
+        udp_flows, records_.host().netns, now,
+        [this](const auto& key, const auto& tuple, const auto& conversation) { adopt(key, tuple, conversation); });
     if (!swept_ || now - *swept_ >= sweep_every)
         sweep(now);
     if (untracked_ > reported_untracked_) {

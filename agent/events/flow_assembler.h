@@ -34,13 +34,7 @@ struct HostIdentity {
     policy::IdentityId identity = 0;
     // Which of the host's addresses is used towards a peer, for attempts that were refused before one was chosen.
     std::function<std::optional<IpAddress>(const IpAddress& peer)> source_towards{};
-    // Of the network namespace that the guard is in. Anybody may give himself the same addresses in one of his own.
-    std::uint32_t netns = 0; // inode number; 0: not known
-    std::set<IpAddress> addresses{};
-    [[nodiscard]] bool is_elsewhere(std::uint32_t in, const IpAddress& local) const
-    {
-        return in != 0 && netns != 0 && in != netns && addresses.contains(local);
-    }
+    std::uint32_t netns = 0; // inode number of the network namespace that the guard is in; 0: not known
 };
 
 // Joins kernel events into records: CONNECT and ESTABLISHED by cookie, opens with closes, UDP conversations with their

@@ -57,9 +57,11 @@ public:
         std::memcpy(halves, address.bytes.data(), sizeof(halves));
         return number(halves[0]).number(halves[1]);
     }
-    SecretHash& ports(std::uint16_t local, std::uint16_t remote, std::uint8_t protocol)
+    template <typename Ends>
+    SecretHash& ports(const Ends& ends)
     {
-        return number((std::uint64_t{local} << 24) | (std::uint64_t{remote} << 8) | protocol);
+        return number((std::uint64_t{ends.local_port} << 24) | (std::uint64_t{ends.remote_port} << 8) | ends.protocol)
+            .number(ends.netns);
     }
     [[nodiscard]] std::size_t get() const { return hash_; }
 
@@ -89,21 +91,27 @@ IpAddress to_ip(const bh_address& address)
     return ip;
 }
 
-FlowTuple tuple_of(const bh_event& event)
+std::uint32_t other_netns(std::uint32_t inode, std::uint32_t guarded)
 {
-    return {to_ip(event.local), to_ip(event.remote), event.local_port, event.remote_port, event.protocol};
+    // 1: programs of an earlier version had a count there
+    return inode <= 1 || guarded == 0 || inode == guarded ? 0 : inode;
 }
 
-std::uint32_t netns_of(const bh_event& event)
+FlowTuple tuple_of(const bh_event& event, std::uint32_t guarded)
 {
-    const bool tells = event.type == BH_EVENT_ESTABLISHED || event.type == BH_EVENT_CLOSE ||
-                       event.type == BH_EVENT_LISTEN || event.type == BH_EVENT_UNLISTEN;
-    return tells && event.netns > 1 ? event.netns : 0; // 1: it counts, as programs of an earlier version do
+    return {to_ip(event.local), to_ip(event.remote), event.local_port,
+            event.remote_port,  event.protocol,      other_netns(event.netns, guarded)};
 }
 
-FlowTuple tuple_of(const bh_walked_socket& socket)
+FlowTuple tuple_of(const bh_walked_socket& socket, std::uint32_t guarded)
 {
-    return {to_ip(socket.local), to_ip(socket.remote), socket.local_port, socket.remote_port, socket.protocol};
+    return {to_ip(socket.local), to_ip(socket.remote), socket.local_port,
+            socket.remote_port,  socket.protocol,      other_netns(socket.netns, guarded)};
+}
+
+FlowTuple tuple_of(const bh_udp_flow_key& key, std::uint32_t guarded)
+{
+    return {{}, to_ip(key.remote), key.local_port, key.remote_port, IPPROTO_UDP, other_netns(key.netns, guarded)};
 }
 
 FlowKey FlowKey::tcp(std::uint64_t cookie)
@@ -114,29 +122,25 @@ FlowKey FlowKey::tcp(std::uint64_t cookie)
     return key;
 }
 
-FlowKey FlowKey::udp(std::uint8_t direction, std::uint64_t cookie, const IpAddress& remote, std::uint16_t remote_port,
-                     std::uint16_t local_port)
+FlowKey FlowKey::udp(std::uint8_t direction, std::uint64_t cookie, const FlowTuple& tuple)
 {
-    const bool outbound = direction == BH_OUTBOUND;
-    return {outbound ? cookie : 0, remote, remote_port, outbound ? std::uint16_t{0} : local_port, IPPROTO_UDP};
+    FlowKey key{cookie, tuple.remote, tuple.remote_port, 0, IPPROTO_UDP, 0};
+    if (direction != BH_OUTBOUND) {
+        key.cookie = 0;
+        key.local_port = tuple.local_port;
+        key.netns = tuple.netns;
+    }
+    return key;
 }
 
 std::size_t FlowHash::operator()(const FlowTuple& tuple) const noexcept
 {
-    return SecretHash()
-        .address(tuple.local)
-        .address(tuple.remote)
-        .ports(tuple.local_port, tuple.remote_port, tuple.protocol)
-        .get();
+    return SecretHash().address(tuple.local).address(tuple.remote).ports(tuple).get();
 }
 
 std::size_t FlowHash::operator()(const FlowKey& key) const noexcept
 {
-    return SecretHash()
-        .number(key.cookie)
-        .address(key.remote)
-        .ports(key.local_port, key.remote_port, key.protocol)
-        .get();
+    return SecretHash().number(key.cookie).address(key.remote).ports(key).get();
 }
 
 FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, const FlowKey& key, const FlowTuple& tuple,
@@ -147,10 +151,13 @@ FlowId make_flow_id(const std::string& boot_id, const std::string& agent_id, con
     bytes.address(tuple.remote).number(tuple.remote_port).number(salt);
     if (key.cookie == 0)
         bytes.address(tuple.local).number(tuple.local_port);
+    if (key.cookie == 0 && tuple.netns != 0)
+        bytes.number(tuple.netns);
     return digest_of(bytes);
 }
 
-FlowId make_denial_id(const std::string& boot_id, const std::string& agent_id, const bh_event& event)
+FlowId make_denial_id(const std::string& boot_id, const std::string& agent_id, const bh_event& event,
+                      std::uint32_t guarded)
 {
     Bytes bytes;
     bytes.text("denial").text(boot_id).text(agent_id).number(event.generation);
@@ -166,6 +173,8 @@ FlowId make_denial_id(const std::string& boot_id, const std::string& agent_id, c
             .number(event.subject.cgroup_id)
             .number(event.subject.exe_device)
             .number(event.subject.exe_inode);
+    if (const auto netns = other_netns(event.netns, guarded); netns != 0 && event.several == BH_SEVERAL_NONE)
+        bytes.number(netns);
     return digest_of(bytes);
 }
 

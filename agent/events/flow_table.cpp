@@ -10,7 +10,7 @@ Flow* FlowTable::insert(const FlowKey& key, Flow flow)
     erase(key);
     if (flows_.size() >= limit_)
         return nullptr;
-    if (key.protocol == IPPROTO_TCP && !flow.of_same_name)
+    if (key.protocol == IPPROTO_TCP)
         tcp_by_tuple_[flow.tuple] = key;
     else if (key.protocol != IPPROTO_TCP && key.cookie != 0)
         udp_by_cookie_[key.cookie].insert(key);

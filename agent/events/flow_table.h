@@ -19,7 +19,6 @@ struct IcmpKind {
 struct Flow {
     FlowTuple tuple; // forwarded: from `local` to `remote`, though neither is this host
     bool forwarded = false;
-    bool of_same_name = false; // in another network namespace, by an address of the guarded one: not found by its tuple
     std::optional<IcmpKind> icmp;
     policy::Direction direction = policy::Direction::outbound;
     FlowId id{};
@@ -35,7 +34,7 @@ struct Flow {
     MonotonicTime last{};                             // UDP: the last datagram that is known
 };
 
-// Open flows by key, TCP also by both ends (unless it is of the same name only), all by cookie. Bounded: insert()
+// Open flows by key, TCP also by both ends, all by cookie. Bounded: insert()
 // refuses when full.
 class FlowTable {
 public:

@@ -19,16 +19,16 @@ bool listens(const bh_walked_socket& socket)
 
 } // namespace
 
-void ListenerOwners::listening(const bh_event& event, bool guarded, SharedProcess owner)
+void ListenerOwners::listening(const bh_event& event, std::uint32_t netns, SharedProcess owner)
 {
     if (owners_.size() < max_listeners)
-        owners_[{to_ip(event.local), event.local_port, event.protocol, guarded}] = {std::move(owner), event.cookie,
-                                                                                    false};
+        owners_[{to_ip(event.local), event.local_port, event.protocol, netns}] = {std::move(owner), event.cookie,
+                                                                                  false};
 }
 
-void ListenerOwners::gone(const bh_event& event, bool guarded)
+void ListenerOwners::gone(const bh_event& event, std::uint32_t netns)
 {
-    const auto found = owners_.find({to_ip(event.local), event.local_port, event.protocol, guarded});
+    const auto found = owners_.find({to_ip(event.local), event.local_port, event.protocol, netns});
     if (found != owners_.end() && found->second.cookie == event.cookie) // else another socket shares the key
         owners_.erase(found);
 }
@@ -39,9 +39,9 @@ void ListenerOwners::replace(std::span<const WalkedSocket> sockets, std::uint32_
     for (const auto& [socket, owner] : sockets) {
         if (!listens(socket) || owners_.size() >= max_listeners)
             continue;
-        const bool guarded = socket.netns == 0 || guarded_netns == 0 || socket.netns == guarded_netns;
-        owners_[{to_ip(socket.local), socket.local_port, socket.protocol, guarded}] = {
-            names.describe(owner), socket.cookie, socket.v6only != 0};
+        const auto netns = other_netns(socket.netns, guarded_netns);
+        owners_[{to_ip(socket.local), socket.local_port, socket.protocol, netns}] = {names.describe(owner),
+                                                                                     socket.cookie, socket.v6only != 0};
     }
 }
 
@@ -51,16 +51,16 @@ const ListenerOwners::Owner* ListenerOwners::at(const Key& key) const
     return found == owners_.end() ? nullptr : &found->second;
 }
 
-const ListenerOwners::Owner* ListenerOwners::find(bool guarded, std::uint8_t protocol, const IpAddress& local,
+const ListenerOwners::Owner* ListenerOwners::find(std::uint32_t netns, std::uint8_t protocol, const IpAddress& local,
                                                   std::uint16_t port) const
 {
-    if (const auto* exact = at({local, port, protocol, guarded}))
+    if (const auto* exact = at({local, port, protocol, netns}))
         return exact;
     if (!local.is_v4())
-        return at({IpAddress{}, port, protocol, guarded});
-    if (const auto* v4 = at({IpAddress::from_v4(0), port, protocol, guarded}))
+        return at({IpAddress{}, port, protocol, netns});
+    if (const auto* v4 = at({IpAddress::from_v4(0), port, protocol, netns}))
         return v4;
-    const auto* dual = at({IpAddress{}, port, protocol, guarded});
+    const auto* dual = at({IpAddress{}, port, protocol, netns});
     return dual != nullptr && !dual->v6only ? dual : nullptr;
 }
 

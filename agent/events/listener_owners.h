@@ -14,9 +14,9 @@ namespace bulkhead::agent {
 // and tells which way a connection was opened that began before the agent. Bounded.
 class ListenerOwners {
 public:
-    // `guarded`: in the network namespace that the guard is in. Of the others one may hide another.
-    void listening(const bh_event& event, bool guarded, SharedProcess owner);
-    void gone(const bh_event& event, bool guarded);
+    // `netns`: see other_netns().
+    void listening(const bh_event& event, std::uint32_t netns, SharedProcess owner);
+    void gone(const bh_event& event, std::uint32_t netns);
     void replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns, ProcessNames& names);
 
     struct Owner {
@@ -25,7 +25,7 @@ public:
         bool v6only = false;
     };
     // As the kernel finds a socket for a packet: the exact address, the wildcard of its family, a dual-stack one.
-    [[nodiscard]] const Owner* find(bool guarded, std::uint8_t protocol, const IpAddress& local,
+    [[nodiscard]] const Owner* find(std::uint32_t netns, std::uint8_t protocol, const IpAddress& local,
                                     std::uint16_t port) const;
 
 private:
@@ -33,14 +33,14 @@ private:
         IpAddress local;
         std::uint16_t port = 0;
         std::uint8_t protocol = 0;
-        bool guarded = true;
+        std::uint32_t netns = 0;
         bool operator==(const Key&) const = default;
     };
     struct Hash {
         std::size_t operator()(const Key& key) const noexcept
         {
             return std::hash<IpAddress>{}(key.local) ^ (std::size_t{key.port} << 8) ^ key.protocol ^
-                   (std::size_t{key.guarded} << 32);
+                   (std::size_t{key.netns} << 32);
         }
     };
     [[nodiscard]] const Owner* at(const Key& key) const;

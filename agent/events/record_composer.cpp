@@ -91,7 +91,7 @@ void RecordComposer::write_ends(const FlowTuple& tuple, policy::Direction direct
 
 void RecordComposer::write_denied_ends(const bh_event& event, v1::Record& record) const
 {
-    auto tuple = tuple_of(event);
+    auto tuple = tuple_of(event, host_.netns);
     if (event.several != BH_SEVERAL_NONE) {
         tuple.local_port = tuple.remote_port = 0;
         if (event.direction == BH_INBOUND)

@@ -35,11 +35,12 @@ StraySegments::StraySegments() : secret_(random_word()) {}
 
 std::uint64_t StraySegments::digest(const FlowTuple& tuple) const
 {
-    std::uint64_t words[5];
+    std::uint64_t words[6];
     std::memcpy(words, tuple.local.bytes.data(), 16);
     std::memcpy(words + 2, tuple.remote.bytes.data(), 16);
     words[4] = static_cast<std::uint64_t>(tuple.local_port) << 32 |
                static_cast<std::uint64_t>(tuple.remote_port) << 16 | tuple.protocol;
+    words[5] = tuple.netns;
     std::uint64_t result = secret_;
     for (const auto word : words)
         result = mix(result ^ word) + secret_;

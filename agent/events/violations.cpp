@@ -8,22 +8,12 @@
 #include <algorithm>
 
 namespace bulkhead::agent {
-namespace {
-
-FlowKey key_of(const bh_event& event)
-{
-    return event.protocol == IPPROTO_UDP ? FlowKey::udp(event.direction, event.cookie, to_ip(event.remote),
-                                                        event.remote_port, event.local_port)
-                                         : FlowKey::tcp(event.cookie);
-}
-
-} // namespace
 
 bool Violations::is_tail(const bh_event& event) const
 {
     if (event.direction != BH_INBOUND || event.protocol != IPPROTO_TCP || event.several != BH_SEVERAL_NONE)
         return false;
-    const auto tuple = tuple_of(event);
+    const auto tuple = ends_of(event);
     const auto* flow = flows_.tcp_between(tuple);
     return (flow != nullptr && flow->direction == policy::Direction::outbound) ||
            strays_.is_tail(tuple, clock_.monotonic());
@@ -31,7 +21,7 @@ bool Violations::is_tail(const bh_event& event) const
 
 FlowId Violations::id_of_kind(const bh_event& event) const
 {
-    return make_denial_id(records_.host().boot_id, records_.host().agent_id, event);
+    return make_denial_id(records_.host().boot_id, records_.host().agent_id, event, records_.host().netns);
 }
 
 // What only the shadow plane refuses goes on as a flow, and both records name it alike. A drain brings the flow's event
@@ -40,8 +30,9 @@ FlowId Violations::id_of_first(const bh_event& event)
 {
     if (event.verdict == BH_DENIED)
         return id_of_kind(event);
-    const auto key = key_of(event);
-    const auto tuple = tuple_of(event);
+    const auto tuple = ends_of(event);
+    const auto key =
+        event.protocol == IPPROTO_UDP ? FlowKey::udp(event.direction, event.cookie, tuple) : FlowKey::tcp(event.cookie);
     const bool by_key = event.cookie != 0 || event.protocol == IPPROTO_UDP;
     if (const Flow* flow = by_key ? flows_.find(key) : flows_.tcp_between(tuple))
         return flow->id;
@@ -51,14 +42,13 @@ FlowId Violations::id_of_first(const bh_event& event)
 
 void Violations::on_first(const bh_event& event, const SharedProcess& process)
 {
-    const std::uint64_t count = std::max(event.count, 1U);
     if (is_tail(event)) {
-        strays_seen_ += count;
+        ++strays_seen_;
         return;
     }
-    attempts_ += count;
+    ++attempts_;
     const auto words = records_.attribute(judgement_of(event));
-    records_.emit(records_.violation(event, *words, id_of_first(event), process.get(), count));
+    records_.emit(records_.violation(event, *words, id_of_first(event), process.get(), 1));
 }
 
 void Violations::on_count(const bh_denial& denial, const SharedProcess& process)
@@ -74,8 +64,8 @@ void Violations::on_count(const bh_denial& denial, const SharedProcess& process)
     first.time_ns = denial.since_ns;
     if (tail) // the port that is known is that of the tail
         first.remote_port = 0;
-    auto record = records_.violation(first, *records_.attribute(judgement_of(first)), id_of_kind(first),
-                                     process.get(), count);
+    auto record =
+        records_.violation(first, *records_.attribute(judgement_of(first)), id_of_kind(first), process.get(), count);
     record.set_duration_us((denial.last_ns - std::min(denial.since_ns, denial.last_ns)) / 1000);
     if (denial.first.several == BH_SEVERAL_PORTS) {
         record.mutable_ports()->set_lowest(denial.lowest_port);

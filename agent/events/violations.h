@@ -7,8 +7,8 @@
 
 namespace bulkhead::agent {
 
-// Refused attempts become violation records: the first of a kind at once, the others by their number. What is the tail of
-// an outbound connection is counted and not reported (docs/life-of-a-connection.md). Borrows everything.
+// Refused attempts become violation records: the first of a kind at once, the others by their number. What is the tail
+// of an outbound connection is counted and not reported (docs/life-of-a-connection.md). Borrows everything.
 class Violations {
 public:
     Violations(const Clock& clock, RecordComposer& records, FlowTable& flows, const StraySegments& strays)
@@ -27,6 +27,7 @@ private:
     [[nodiscard]] bool is_tail(const bh_event& event) const;
     [[nodiscard]] FlowId id_of_first(const bh_event& event);
     [[nodiscard]] FlowId id_of_kind(const bh_event& event) const;
+    [[nodiscard]] FlowTuple ends_of(const bh_event& event) const { return tuple_of(event, records_.host().netns); }
 
     const Clock& clock_;
     RecordComposer& records_;

@@ -145,6 +145,7 @@ static __always_inline void bh_describe_exchange(struct bh_event* event, const s
     event->direction = work->direction;
     event->protocol = key->protocol;
     event->local = inward ? key->to : key->from;
+    event->netns = guarded_netns;
     event->remote = inward ? key->from : key->to;
     event->icmp_type = work->icmp_type;
     if (key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) {
@@ -166,6 +167,8 @@ __noinline int bh_tell_packet_denied(void)
                                  .icmp_type = work->icmp_type,
                                  .icmp_code = work->packet.icmp_code};
     attempt.local = work->question.direction == BH_OUTBOUND ? key->from : key->to;
+    if (work->direction != BH_OUTBOUND)
+        attempt.netns = guarded_netns;
     if (key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_UDP) {
         attempt.local_port = inward ? key->to_port : key->from_port;
         attempt.remote_port = inward ? key->from_port : key->to_port;

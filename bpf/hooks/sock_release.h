@@ -33,6 +33,7 @@ static __always_inline void bh_tell_udp_close(const struct sock* sock, const str
         return;
     event->cookie = cookie;
     event->local = local->address;
+    event->netns = local->netns;
     event->local_port = local->port;
     event->remote = remote;
     event->remote_port = bh_remote_port_of(sock);
@@ -74,11 +75,11 @@ int bh_sock_release(struct bpf_sock* ctx)
     if (key.port == 0)
         return 1;
     bh_local_address_of(sock, &key.address);
+    key.netns = bh_netns_of(sock);
     if (!cookie)
         cookie = bpf_get_socket_cookie(ctx);
     if (key.protocol == IPPROTO_UDP && state == BH_STATE_ESTABLISHED)
         bh_tell_udp_close(sock, &key, cookie);
-    key.netns = bh_netns_of(sock);
     bh_forget_bound(&key, cookie);
     return 1;
 }

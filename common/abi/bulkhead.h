@@ -406,7 +406,7 @@ enum bh_event_type {
     BH_EVENT_UNLISTEN = 7,    /* a listener went, or its key is shared: resynchronise */
     BH_EVENT_UDP_CLOSE = 8,   /* a connected UDP socket was released */
     BH_EVENT_EXCHANGE = 9,    /* the first packet of an exchange that passes the guard; cookie: its from_port */
-    BH_EVENT_NAMESPACE = 10,  /* subject hears in a namespace that is not followed; its inode number is in cookie */
+    BH_EVENT_NAMESPACE = 10,  /* subject hears in a namespace that is not followed */
 };
 
 /* One record of bh_flow_ring or (BH_EVENT_DENY, BH_EVENT_NAMESPACE) bh_deny_ring; or its first BH_BRIEF_EVENT bytes. */
@@ -428,11 +428,7 @@ struct bh_event {
     __u8 shadow_reason;
     __u8 tcp_state;
     __u32 generation;
-    union {
-        __u32 count; /* attempts that this stands for; at least 1 */
-        /* Of ESTABLISHED, CLOSE, LISTEN and UNLISTEN: inode number of the network namespace; 0: not known. */
-        __u32 netns;
-    };
+    __u32 netns;    /* inode number of the network namespace of `local`; 0: not told (DENY outbound: see cookie) */
     __u8 icmp_type; /* of ICMP and ICMPv6 */
     __u8 icmp_code;
     union {
@@ -458,8 +454,8 @@ enum bh_several {
 
 /*
  * Key of the tables of denials: attempts that differ in none of these are one denial with a count. What lumps several
- * ports together (struct bh_event.several) has a key without port, process and, but for forwarded packets, local
- * address.
+ * ports together (struct bh_event.several) has a key without port, process, namespace and, but for forwarded packets,
+ * local address.
  */
 struct bh_denial_key {
     struct bh_address remote, local;
@@ -471,7 +467,8 @@ struct bh_denial_key {
     __u8 direction;
     __u8 verdict, reason, shadow_verdict, shadow_reason;
     __u8 several; /* enum bh_several */
-    __u8 pad[7];
+    __u8 pad[3];
+    __u32 netns; /* inode number of the host's end's network namespace; 0: outbound, or not known */
 };
 BH_ASSERT(sizeof(struct bh_denial_key) == 64, "layout");
 

@@ -40,7 +40,7 @@ TEST_F(Connects, TellOfANamespaceInWhichNobodyHears)
     });
     const auto told = wait_for([](const bh_event& event) { return event.type == BH_EVENT_NAMESPACE; });
     ASSERT_TRUE(told);
-    EXPECT_EQ(told->cookie, netns.inode());
+    EXPECT_EQ(told->netns, netns.inode());
 }
 
 // Each segment of what goes to the namespace's own addresses is looked at where it leaves by an interface.

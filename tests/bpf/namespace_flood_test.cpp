@@ -86,7 +86,7 @@ protected:
         std::vector<agent::NamespaceHint> hints;
         for (const auto& event : drain())
             if (event.type == BH_EVENT_NAMESPACE)
-                hints.push_back({static_cast<std::uint32_t>(event.cookie), event.subject.pid, event.subject.tid,
+                hints.push_back({event.netns, event.subject.pid, event.subject.tid,
                                  agent::user_behind_process(event.subject.pid, unknown)});
         return hints;
     }

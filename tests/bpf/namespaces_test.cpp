@@ -95,7 +95,7 @@ protected:
     std::optional<agent::NamespaceHint> hint_for(std::uint32_t inode)
     {
         const auto event =
-            wait_for([inode](const bh_event& e) { return e.type == BH_EVENT_NAMESPACE && e.cookie == inode; });
+            wait_for([inode](const bh_event& e) { return e.type == BH_EVENT_NAMESPACE && e.netns == inode; });
         if (!event)
             return std::nullopt;
         return agent::NamespaceHint{inode, event->subject.pid, event->subject.tid};
@@ -119,6 +119,7 @@ TEST_F(Namespaces, OneThatComesLaterIsGuardedLikeTheOwn)
     const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
     ASSERT_TRUE(denied);
     EXPECT_EQ(denied->local_port, 80);
+    EXPECT_EQ(denied->netns, container.inode());
     EXPECT_EQ(denied->subject.pid, static_cast<__u32>(::getpid())) << "who listens is known";
     peer([&] {
         sender = make_socket(AF_INET, SOCK_DGRAM);
@@ -131,6 +132,31 @@ TEST_F(Namespaces, OneThatComesLaterIsGuardedLikeTheOwn)
     EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED) << "enforcement outlives the agent";
     ASSERT_TRUE(agent::detach_datapath(options()).value());
     EXPECT_EQ(error_from("10.78.0.3", 80), 0);
+}
+
+// Or whoever provokes one of the same name in a namespace of his own keeps it from being told where it counts.
+TEST_F(Namespaces, DenialsOfOneNameAreToldApart)
+{
+    allow_only_10_78_0_2();
+    std::set<std::uint32_t> told, inodes;
+    for (int i = 0; i < 2; ++i) {
+        Container container(world_->enforced); // with the address of the one before
+        inodes.insert(container.inode());
+        EXPECT_EQ(follow(), std::vector{container.inode()});
+        join(container);
+        UniqueFd server;
+        inside(container, [&] { server = listening({"0.0.0.0", 80}); });
+        EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+        EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
+        ip(world_->wire.peer, "link del bh1");
+    }
+    std::size_t events = 0;
+    while (const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; })) {
+        told.insert(denied->netns);
+        ++events;
+    }
+    EXPECT_EQ(events, 2U);
+    EXPECT_EQ(told, inodes);
 }
 
 TEST_F(Namespaces, WhoHearsInAnUnknownOneIsToldAtOnce)

@@ -30,6 +30,7 @@ protected:
         key.remote = of.remote;
         key.remote_port = of.remote_port;
         key.local_port = of.local_port;
+        key.netns = of.netns;
         bh_udp_flow flow{};
         flow.opened_ns = static_cast<std::uint64_t>(opened.count());
         flow.last_ns = static_cast<std::uint64_t>(clock.monotonic().count());
@@ -39,6 +40,30 @@ protected:
         return {key, flow};
     }
 };
+
+// Or a user's own, in a namespace where he has the same address, would end that of a service and take its records.
+TEST_F(UdpConversations, OfOneNameInTwoNamespacesAreTwo)
+{
+    HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
+    host.netns = 4'026'531'840;
+    assembler->set_host(host);
+    auto of_service = arrives();
+    of_service.netns = host.netns;
+    auto of_user = of_service;
+    of_user.netns = 4'026'532'000;
+    assembler->on_event(of_service);
+    assembler->on_event(of_user);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(assembler->open_flows(), 2U);
+    EXPECT_NE(records[0].flow_id(), records[1].flow_id());
+    const auto now = clock.monotonic();
+    assembler->tick({}, Listing{listed(of_service, now), listed(of_user, now)});
+    clock.advance(10s);
+    assembler->tick({}, Listing{listed(of_service, now)});
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[2].event(), Record::CLOSE);
+    EXPECT_EQ(records[2].flow_id(), records[1].flow_id());
+}
 
 // Quadratic in any of these, it would take minutes, and the agent would be ended for it.
 TEST_F(UdpConversations, OneSocketMayHaveThemAll)

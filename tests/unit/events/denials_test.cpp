@@ -23,7 +23,6 @@ protected:
     {
         HostIdentity host{"api-1", "agent-1", "boot-1", {{"role", "api"}}, {"shop-api"}, 5};
         host.netns = here;
-        host.addresses = {*IpAddress::parse("10.0.0.1")};
         assembler->set_host(host);
     }
     // What the peer of the open outbound connection sends to it, once its socket is gone.
@@ -282,13 +281,29 @@ TEST_F(Denials, AConnectionOfTheSameNameInAnotherNamespaceHasNoTailHere)
     assembler->on_event(tail());
     EXPECT_EQ(counted("stray_segments"), 2U);
     EXPECT_EQ(counted("violations"), 3U);
-    opened.local = closed.local = address("10.0.0.200"); // a container's
-    opened.netns = closed.netns = elsewhere;
+    opened.netns = elsewhere;
     auto of_container = tail();
-    of_container.local = opened.local;
+    of_container.netns = elsewhere;
     assembler->on_event(opened);
     assembler->on_event(of_container);
     EXPECT_EQ(counted("stray_segments"), 3U);
+    of_container.netns = elsewhere + 1;
+    assembler->on_event(of_container);
+    EXPECT_EQ(counted("violations"), 4U) << "a container's, by one that looks like it";
+}
+
+TEST_F(Denials, OfOneNameInTwoNamespacesAreTwoKinds)
+{
+    know_where_the_host_is();
+    auto first = inbound_denial(22);
+    first.netns = here;
+    auto second = first;
+    second.netns = elsewhere;
+    for (const auto& denial : {first, second, first})
+        assembler->on_event(denial);
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_NE(records[0].flow_id(), records[1].flow_id());
+    EXPECT_EQ(records[0].flow_id(), records[2].flow_id());
 }
 
 TEST_F(Denials, AnAttemptHereIsNotOnesWhoListensElsewhere)
@@ -304,20 +319,25 @@ TEST_F(Denials, AnAttemptHereIsNotOnesWhoListensElsewhere)
     attempt.verdict = BH_DENIED;
     attempt.cookie = 0;
     attempt.local_port = 8080;
+    attempt.netns = here;
     assembler->on_event(attempt);
     ASSERT_EQ(records.size(), 1U);
     EXPECT_EQ(records[0].process().pid(), 0U);
-    attempt.local = address("10.0.0.200");
+    attempt.netns = elsewhere;
     assembler->on_event(attempt);
     ASSERT_EQ(records.size(), 2U);
     EXPECT_EQ(records[1].process().pid(), 9U);
     listens.netns = here;
     listens.subject.pid = 10;
     assembler->on_event(listens);
-    attempt.local = address("10.0.0.1");
-    assembler->on_event(attempt);
-    ASSERT_EQ(records.size(), 3U);
+    for (const auto netns : {here, elsewhere, elsewhere + 1}) {
+        attempt.netns = netns;
+        assembler->on_event(attempt);
+    }
+    ASSERT_EQ(records.size(), 5U);
     EXPECT_EQ(records[2].process().pid(), 10U);
+    EXPECT_EQ(records[3].process().pid(), 9U);
+    EXPECT_EQ(records[4].process().pid(), 0U) << "of two other namespaces one has a listener";
 }
 
 TEST_F(Denials, OnlyTheExactEndsAreATail)

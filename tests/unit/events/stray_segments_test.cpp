@@ -24,6 +24,9 @@ TEST(StraySegments, AreRememberedForAMinuteFromTheLastEnd)
     EXPECT_TRUE(strays.is_tail(tuple(1), 170s));
     EXPECT_FALSE(strays.is_tail(tuple(1), 191s));
     EXPECT_FALSE(strays.is_tail(tuple(2), 170s));
+    auto elsewhere = tuple(1);
+    elsewhere.netns = 4'026'532'000;
+    EXPECT_FALSE(strays.is_tail(elsewhere, 170s));
 }
 
 TEST(StraySegments, TheOldestGoFirstWhenThereAreTooMany)

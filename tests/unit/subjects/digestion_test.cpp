@@ -5,10 +5,15 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 
 namespace bulkhead::test {
 namespace {
@@ -100,6 +105,37 @@ TEST(Digestion, WaitsUntilAChangeWouldShow)
         EXPECT_NE(identity(path), before);
         EXPECT_FALSE(end_of(digestion));
     }
+}
+
+// A mapping outlives the descriptor, and in an overlay only the file below knows of it.
+TEST(Digestion, OfAnOverlaysFileShowsWhatIsChangedThroughAMapping)
+{
+    if (::geteuid() != 0)
+        GTEST_SKIP() << "needs root: mounts an overlay";
+    std::thread([] {
+        const TempDir folder;
+        const std::string there = "/proc/thread-self/mountinfo", merged = folder.folder("merged");
+        const auto parts = "lowerdir=" + folder.folder("lower") + ",upperdir=" + folder.folder("upper") +
+                           ",workdir=" + folder.folder("work");
+        ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
+        ASSERT_EQ(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+        if (::mount("overlay", merged.c_str(), "overlay", 0, parts.c_str()) != 0)
+            GTEST_SKIP() << "no overlay here";
+        const auto path = folder.file("merged/a", "abc");
+        UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+        auto* bytes = static_cast<char*>(::mmap(nullptr, 3, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0));
+        ASSERT_NE(bytes, MAP_FAILED);
+        bytes[0] = 'a'; // from now on, no fault tells of a change
+        file.reset();
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        const auto looked_at = agent::identify_file(path, there);
+        ASSERT_TRUE(looked_at);
+        Digestion digestion(*looked_at, {path, there});
+        bytes[0] = 'x';
+        EXPECT_FALSE(end_of(digestion));
+        ::munmap(bytes, 3);
+        ASSERT_EQ(::umount2(merged.c_str(), MNT_DETACH), 0);
+    }).join();
 }
 
 TEST(Digestion, StopsWhenItIsTold)

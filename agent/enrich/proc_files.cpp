@@ -4,8 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <linux/openat2.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <charconv>
@@ -32,6 +35,27 @@ std::optional<Number> number(std::string_view text)
     Number value = 0;
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
     return code == std::errc{} && end != text.data() ? std::optional(value) : std::nullopt;
+}
+
+// What a process runs may lie in a file system of its own making (FUSE, also below an overlay), which answers when it
+// likes, and whoever waits for it cannot be ended. So only what the kernel has in memory is looked at.
+std::optional<ShownFile> show_known(int file)
+{
+    return show_file(file, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC);
+}
+
+// Whether the name of a running file is one that it still has, as seen from that root folder. While it has the name,
+// the kernel has the whole path in memory.
+bool has_name(const std::string& root, const std::string& name, const FileIdentity& file)
+{
+    const UniqueFd folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    open_how how{};
+    how.flags = O_PATH | O_CLOEXEC;
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_CACHED;
+    const UniqueFd found(
+        folder ? static_cast<int>(::syscall(SYS_openat2, folder.get(), name.c_str(), &how, sizeof(how))) : -1);
+    const auto shown = found ? show_known(found.get()) : std::nullopt;
+    return shown && shown->file.device == file.device && shown->file.inode == file.inode;
 }
 
 } // namespace
@@ -95,7 +119,7 @@ std::optional<OpenExecutable> ProcFiles::open_executable(std::uint32_t pid) cons
 {
     OpenExecutable open;
     open.held = UniqueFd(::open(path(pid, "exe").c_str(), O_PATH | O_CLOEXEC));
-    const auto shown = open.held ? show_file(open.held.get(), "", AT_EMPTY_PATH) : std::nullopt;
+    const auto shown = open.held ? show_known(open.held.get()) : std::nullopt;
     auto& executable = open.executable;
     executable.path = shown ? read_link("/proc/self/fd/" + std::to_string(open.held.get())) : std::string{};
     if (executable.path.empty())
@@ -103,9 +127,7 @@ std::optional<OpenExecutable> ProcFiles::open_executable(std::uint32_t pid) cons
     open.shown = *shown;
     executable.file = shown->file;
     if (executable.path.ends_with(deleted_mark)) {
-        struct stat literal {};
-        const auto seen_by_process = path(pid, "root") + executable.path;
-        executable.deleted = ::stat(seen_by_process.c_str(), &literal) != 0 || literal.st_ino != executable.file.inode;
+        executable.deleted = !has_name(path(pid, "root"), executable.path, executable.file);
         if (executable.deleted)
             executable.path = without_deleted_mark(std::move(executable.path));
     }

@@ -81,8 +81,15 @@ struct cgroup_subsys_state {
 
 struct cgroup {
     struct cgroup_subsys_state self;
+    int level;
     struct kernfs_node* kn;
+    struct cgroup* ancestors[]; /* with itself, by level */
 };
+
+struct cgroup___before_6_1 {
+    struct cgroup_subsys_state self;
+    __u64 ancestor_ids[];
+} __attribute__((preserve_access_index));
 
 struct css_set {
     struct cgroup* dfl_cgrp;

@@ -134,7 +134,8 @@ public:
     // then, for half a minute at most, they can be walked also when all have left them.
     virtual void judged_newcomers(const std::set<std::uint32_t>& namespaces) = 0;
 
-    // True when the cgroup (by id) is the enforced one or below it.
+    // True when the cgroup (by id) is the enforced one or below it, as far as it can be found. What a walk tells of a
+    // socket (bh_walked_socket.scope) is surer.
     virtual bool in_scope(std::uint64_t cgroup_id) = 0;
 
     // Destroys one socket: both ends are told (sock_diag(7), SOCK_DESTROY). False: it is gone, or another socket with

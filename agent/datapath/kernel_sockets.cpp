@@ -110,7 +110,7 @@ Status KernelDatapath::adopt_listeners(std::span<const WalkedSocket> sockets)
 {
     return adopt_walked_listeners(
         {bpf_map__fd(parts_.skeleton->maps.bh_listeners), bpf_map__fd(parts_.skeleton->maps.bh_listener_holders)},
-        sockets, parts_.cgroups, [this](std::uint64_t cgroup_id) { return in_scope(cgroup_id); }, walked_, walk_began_);
+        sockets, parts_.cgroups, walked_, walk_began_);
 }
 
 NamespaceChange KernelDatapath::follow_namespaces()

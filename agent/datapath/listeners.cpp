@@ -172,13 +172,12 @@ void correct_holders(const ListenerMaps& maps)
 } // namespace
 
 Status adopt_walked_listeners(const ListenerMaps& maps, std::span<const WalkedSocket> sockets, CgroupTree& cgroups,
-                              const std::function<bool(std::uint64_t)>& in_scope,
                               const std::set<std::uint32_t>& namespaces, std::chrono::nanoseconds walk_began)
 {
     const int table = maps.table;
     Listeners listeners;
     for (const WalkedSocket& walked : sockets)
-        if (is_listener(walked.socket) && in_scope(walked.socket.cgroup_id))
+        if (is_listener(walked.socket) && walked.socket.scope == BH_SCOPE_INSIDE)
             add(listeners, walked, cgroups, walk_began);
     // What is gone makes room first.
     std::vector<bh_listener_key> not_found;

@@ -20,12 +20,12 @@ struct ListenerMaps {
     int holders;
 };
 
-// Makes bh_listeners say what a walk found, for the sockets that `in_scope` holds of. `namespaces`: the inode
+// Makes bh_listeners say what a walk found, for the sockets that are in scope. `namespaces`: the inode
 // numbers of the network namespaces that the walk was in. Entries that the kernel made since `walk_began`
 // (CLOCK_MONOTONIC) are newer than the walk and stay. Nobody is given more than his share of the table, and what each
 // has is counted anew.
 [[nodiscard]] Status adopt_walked_listeners(const ListenerMaps& maps, std::span<const WalkedSocket> sockets,
-                                            CgroupTree& cgroups, const std::function<bool(std::uint64_t)>& in_scope,
+                                            CgroupTree& cgroups,
                                             const std::set<std::uint32_t>& namespaces,
                                             std::chrono::nanoseconds walk_began);
 

@@ -108,8 +108,12 @@ std::string bytes_of(const Key& key)
 class Scope {
 public:
     explicit Scope(Datapath& datapath) : datapath_(datapath) {}
-    bool contains(std::uint64_t cgroup)
+    // `listener`: of an inbound session; may be nullptr.
+    bool contains(const WalkedSocket& walked, const WalkedSocket* listener)
     {
+        if (walked.socket.scope != BH_SCOPE_UNKNOWN)
+            return walked.socket.scope == BH_SCOPE_INSIDE;
+        const auto cgroup = cgroup_of(walked, listener);
         const auto [entry, fresh] = known_.try_emplace(cgroup, false);
         if (fresh)
             entry->second = datapath_.in_scope(cgroup);
@@ -256,7 +260,7 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
         if (!is_session(socket))
             continue;
         const auto* listener = listeners.find(socket.netns, socket.protocol, socket.local, socket.local_port);
-        if (!scope.contains(cgroup_of(walked, listener)))
+        if (!scope.contains(walked, listener))
             continue;
         const auto opening = opening_of(socket, listener, direction_of_);
         const bool by_listener = opening.direction == policy::Direction::inbound && listener != nullptr;

@@ -30,6 +30,31 @@ static __always_inline void bh_load_v6(struct bh_address* address, const struct 
     bh_set_v6(address, word[0], word[1], word[2], word[3]);
 }
 
+/*
+ * As bpf_skb_ancestor_cgroup_id() has it. Here, and not by the agent: a cgroup that is gone, or too deep for any path,
+ * has its ancestors still.
+ */
+static __always_inline __u8 bh_scope_of(const struct cgroup* cgroup)
+{
+    if (scope_is_root)
+        return BH_SCOPE_INSIDE;
+    if (!cgroup)
+        return BH_SCOPE_UNKNOWN;
+    if (BPF_CORE_READ(cgroup, level) < (int)scope_level)
+        return BH_SCOPE_OUTSIDE;
+    __u64 id = 0;
+    if (bpf_core_field_exists(cgroup->ancestors)) {
+        const struct cgroup* ancestor = NULL;
+        const char* ancestors = (const char*)cgroup + bpf_core_field_offset(struct cgroup, ancestors);
+        bpf_probe_read_kernel(&ancestor, sizeof(ancestor), ancestors + (__u64)scope_level * sizeof(ancestor));
+        id = ancestor ? BPF_CORE_READ(ancestor, kn, id) : 0;
+    } else {
+        const char* ids = (const char*)cgroup + bpf_core_field_offset(struct cgroup___before_6_1, ancestor_ids);
+        bpf_probe_read_kernel(&id, sizeof(id), ids + (__u64)scope_level * sizeof(id));
+    }
+    return id == scope_cgroup ? BH_SCOPE_INSIDE : BH_SCOPE_OUTSIDE;
+}
+
 /* Iterators hand out typed pointers, whose members are plain loads; with a call for each, 50,000 sockets take twice as
  * long. */
 static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, struct sock* sock, __u32 uid)
@@ -54,6 +79,7 @@ static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, 
     walked->netns = bh_netns_of(sock);
     const struct cgroup* cgroup = bh_cgroup_of(sock);
     walked->cgroup_id = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
+    walked->scope = bh_scope_of(cgroup);
 }
 
 SEC("iter/tcp")

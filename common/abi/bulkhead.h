@@ -575,6 +575,13 @@ enum bh_opened {
     BH_OPENED_BY_CONNECT = 1,
 };
 
+/* Whether a socket is of the enforced cgroup, or below. */
+enum bh_scope {
+    BH_SCOPE_UNKNOWN = 0, /* its cgroup is not known (bh_walked_socket.cgroup_id is 0) */
+    BH_SCOPE_INSIDE = 1,
+    BH_SCOPE_OUTSIDE = 2,
+};
+
 /* One line of the socket walk (iter/tcp, iter/udp; and iter/task_file for the owners). */
 struct bh_walked_socket {
     __u64 cookie;
@@ -591,7 +598,8 @@ struct bh_walked_socket {
     __u64 cgroup_id;  /* of the socket (sk_cgrp_data), not of the process */
     __u8 opened;      /* enum bh_opened */
     __u8 transparent; /* IP_TRANSPARENT: may be at an address and port that nobody listens on */
-    __u16 pad;
+    __u8 scope;       /* enum bh_scope */
+    __u8 pad;
     __u32 bound_interface; /* its number; 0: none (SO_BINDTODEVICE, and a link-local address's) */
 };
 BH_ASSERT(sizeof(struct bh_walked_socket) == 96, "layout");

@@ -279,6 +279,37 @@ TEST_F(Walk, ScopeIsTheEnforcedCgroupAndAllBelow)
     EXPECT_FALSE(datapath_->in_scope(~0ULL));
 }
 
+// Who has a cgroup of his own may make others in it, as deep as he likes, and remove them while their sockets go on.
+TEST_F(Walk, CgroupsThatAreDeepOrGoneAreInScopeStill)
+{
+    std::vector<std::unique_ptr<Cgroup>> chain;
+    std::string path = world_->enforced.path();
+    for (unsigned level = 0; level < BH_CGROUP_LEVELS + 3; ++level)
+        chain.push_back(std::make_unique<Cgroup>(path += "/a"));
+    UniqueFd deep, of_gone, theirs;
+    run_in(world_->wire.guarded, *chain.back(), [&] { deep = listening({"10.77.0.1", 80}); });
+    {
+        const Cgroup gone(world_->enforced.path() + "/gone");
+        run_in(world_->wire.guarded, gone, [&] { of_gone = listening({"10.77.0.1", 81}); });
+    }
+    EXPECT_FALSE(std::filesystem::exists(world_->enforced.path() + "/gone"));
+    outsider([&] { theirs = listening({"10.77.0.1", 82}); });
+    realise(TestPolicy().default_action(inbound, refuse));
+    adopt();
+    peer([&] {
+        EXPECT_EQ(tcp_error({"10.77.0.1", 80}), ECONNREFUSED);
+        EXPECT_EQ(tcp_error({"10.77.0.1", 81}), ECONNREFUSED);
+        EXPECT_EQ(tcp_error({"10.77.0.1", 82}), 0);
+    });
+    for (const auto* socket : {&deep, &of_gone}) {
+        const auto walked = find(cookie_of(*socket));
+        ASSERT_TRUE(walked);
+        EXPECT_EQ(walked->socket.scope, BH_SCOPE_INSIDE);
+    }
+    while (!chain.empty())
+        chain.pop_back();
+}
+
 // Of those who hold a socket by now, its owner is who listens with it, not whoever was handed it.
 TEST_F(Walk, OneWhoIsHandedASocketDoesNotBecomeItsOwner)
 {

@@ -51,6 +51,7 @@ std::size_t EventThread::drain(std::chrono::milliseconds timeout)
             }
             if (is_late(event))
                 on_late_connection_(event);
+            passes_.fetch_add(1, std::memory_order_relaxed);
         },
         [this] {
             const std::lock_guard lock(mutex_);

@@ -3,6 +3,7 @@
 
 #include "agent/datapath/datapath.h"
 #include "agent/events/flow_assembler.h"
+#include "common/core/fair_mutex.h"
 
 #include <atomic>
 #include <functional>
@@ -19,8 +20,8 @@ public:
     // it: its SYN came before the switch, so that neither the door nor the walk over live sessions met it.
     using LateConnection = std::function<void(const bh_event&)>;
 
-    // Called with the assembler locked, when it was used, and before events are taken out of the rings: to write what it
-    // has emitted.
+    // Called with the assembler locked, when it was used, and before events are taken out of the rings: to write what
+    // it has emitted.
     using Flush = std::function<void()>;
 
     // Borrows both.
@@ -35,7 +36,7 @@ public:
     void start();
     void stop(); // drains what is there, then ends
 
-    // Counts the passes of the thread: a number that stands still for long is a thread that hangs.
+    // Counts what the thread has done: a number that stands still for long is a thread that hangs.
     [[nodiscard]] std::uint64_t passes() const { return passes_.load(std::memory_order_relaxed); }
 
     // Called on the event thread when somebody hears in a network namespace that is not followed. Before start().
@@ -70,7 +71,7 @@ private:
     Flush flush_;
     LateConnection on_late_connection_;
     Unfollowed on_unfollowed_ = [](const NamespaceHint&) {};
-    std::mutex mutex_;
+    FairMutex mutex_; // an event may take as long as a disk or a directory server; nobody waits for more than one
     std::atomic<std::uint64_t> passes_{0};
     std::atomic<bool> listener_gone_{false};
     std::string error_; // the last one that was logged

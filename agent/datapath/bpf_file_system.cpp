@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <system_error>
 #include <thread>
 
 namespace bulkhead::agent {
@@ -47,12 +48,16 @@ Status mount_with_init(const std::string& where)
     if (!init)
         return fail_errno(errno, fmt::format("open {}", mounts_of_init));
     Status done;
-    std::thread([&] {
-        if (::unshare(CLONE_FS) != 0 || ::setns(init.get(), CLONE_NEWNS) != 0)
-            done = fail_errno(errno, "enter init's mount namespace");
-        else if (!on_bpf_file_system(where))
-            done = mount_here(where);
-    }).join();
+    try {
+        std::thread([&] {
+            if (::unshare(CLONE_FS) != 0 || ::setns(init.get(), CLONE_NEWNS) != 0)
+                done = fail_errno(errno, "enter init's mount namespace");
+            else if (!on_bpf_file_system(where))
+                done = mount_here(where);
+        }).join();
+    } catch (const std::system_error& error) {
+        return fail(ErrorKind::failed, "start a thread for init's mount namespace: {}", error.code().message());
+    }
     return done;
 }
 

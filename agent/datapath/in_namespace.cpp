@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 namespace bulkhead::agent {
@@ -27,12 +28,16 @@ Status in_namespace(int netns, const std::function<Status()>& work)
     if (same_namespace(netns))
         return work();
     Status done;
-    std::thread([&] {
-        if (::setns(netns, CLONE_NEWNET) != 0)
-            done = fail_errno(errno, "enter the network namespace");
-        else
-            done = work();
-    }).join();
+    try {
+        std::thread([&] {
+            if (::setns(netns, CLONE_NEWNET) != 0)
+                done = fail_errno(errno, "enter the network namespace");
+            else
+                done = work();
+        }).join();
+    } catch (const std::system_error& error) {
+        return fail(ErrorKind::failed, "start a thread for a network namespace: {}", error.code().message());
+    }
     return done;
 }
 

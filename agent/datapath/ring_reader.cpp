@@ -12,10 +12,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 namespace bulkhead::agent {
 namespace {
+
+constexpr std::chrono::milliseconds longest_read{250};
 
 std::size_t page_size()
 {
@@ -113,6 +116,7 @@ Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const 
     };
     const auto produced = [&] { return shared<std::uint64_t>(producer_.begin()).load(std::memory_order_acquire); };
     const auto once_round = consumed + size_;
+    const auto deadline = std::chrono::steady_clock::now() + longest_read;
     for (auto end = produced(); consumed < once_round && (consumed < end || consumed < (end = produced()));) {
         BULKHEAD_CHECK(settled_on_error(look_at(consumed, BPF_RINGBUF_HDR_SZ)));
         const auto header = [&] { return data_.begin() + ((consumed & (size_ - 1)) - data_begins_); };
@@ -131,8 +135,11 @@ Result<std::size_t> RingReader::read(const Sink& sink, std::size_t batch, const 
             }
         }
         consumed += whole;
-        if (++entries % batch == 0)
+        if (++entries % batch == 0) {
             take_out(consumed, settle);
+            if (std::chrono::steady_clock::now() >= deadline)
+                break;
+        }
     }
     take_out(consumed, settle);
     return records;

@@ -41,15 +41,17 @@ public:
     // skipped, and said to be.
     [[nodiscard]] static Result<RingReader> open(int ring, std::size_t window = default_window);
 
-    // Reads what is complete, until there is nothing more, or once round: a ring that fills as fast as it is read keeps
-    // nobody waiting. Returns how many records. After an error the rest is still there. Of each `batch`, at
-    // least 1, those counted that were given up, and of the last ones, `settle` is called before they are taken out of the
-    // ring: of a process that dies in between, the next one reads them again.
+    // Reads what is complete, until there is nothing more, or once round, or for a quarter of a second: a ring that
+    // fills as fast as it is read keeps nobody waiting, nor does one whose records take long. Returns how many records.
+    // After an error the rest is still there. Of each `batch`, at least 1, those counted that were given up, and of the
+    // last ones, `settle` is called before they are taken out of the ring: of a process that dies in between, the next
+    // one reads them again.
     using Sink = std::function<void(std::span<const std::byte>)>;
     using Settle = std::function<void()>;
     [[nodiscard]] Result<std::size_t> read(const Sink& sink, std::size_t batch, const Settle& settle);
 
-    // For poll(2): readable while there is something to read. Who sleeps already is woken by those writers that ask for it.
+    // For poll(2): readable while there is something to read. Who sleeps already is woken by those writers that ask for
+    // it.
     [[nodiscard]] int fd() const { return ring_.get(); }
     // Bytes that wait to be read, headers and what is not complete yet among them.
     [[nodiscard]] std::uint64_t unread() const;

@@ -13,7 +13,7 @@ namespace {
 
 // Anybody may have 100,000 mounts in a namespace of his own, of 4,000 bytes each, and have them read for each of his
 // processes. What comes late in the list has the device that stat(2) shows.
-constexpr std::size_t most_of_mountinfo = 4U << 20;
+constexpr std::size_t most_of_mountinfo = 1U << 20;
 
 std::int64_t nanoseconds(const statx_timestamp& time)
 {
@@ -26,9 +26,11 @@ std::optional<std::uint32_t> device_of_mount(const std::string& mountinfo, std::
 {
     std::ifstream lines(mountinfo);
     std::size_t read = 0;
+    const auto number = std::to_string(mount_id) + ' ';
     for (std::string line; read < most_of_mountinfo && std::getline(lines, line); read += line.size())
-        if (const auto mount = parse_mount(line); mount && mount->id == mount_id)
-            return mount->device;
+        if (line.starts_with(number))
+            if (const auto mount = parse_mount(line))
+                return mount->device;
     return std::nullopt;
 }
 

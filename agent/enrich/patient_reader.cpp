@@ -161,7 +161,9 @@ private:
 };
 
 PatientReader::PatientReader(const Clock& clock, std::chrono::milliseconds patience)
-    : clock_(clock), patience_(patience), held_up_(std::make_shared<HeldUp>())
+    : clock_(clock), patience_(patience),
+      waiting_(clock, {patience * for_one_user, patience * for_all, waiting_is_counted_for}),
+      held_up_(std::make_shared<HeldUp>())
 {}
 
 PatientReader::~PatientReader()
@@ -178,15 +180,7 @@ std::size_t PatientReader::held_up() const
 
 bool PatientReader::may_wait(unsigned user)
 {
-    const auto now = clock_.monotonic();
-    if (now - waited_since_ >= waiting_is_counted_for) {
-        waited_since_ = now;
-        waited_.clear();
-        waited_in_all_ = {};
-    }
-    const auto theirs = waited_.find(user);
-    if (waited_in_all_ >= patience_ * for_all ||
-        (theirs != waited_.end() && theirs->second >= patience_ * for_one_user))
+    if (!waiting_.has_some_for(user))
         return false;
     const std::lock_guard held(held_up_->mutex);
     const auto stuck = held_up_->by_user.find(user);
@@ -208,11 +202,8 @@ std::string PatientReader::read(const std::string& path, std::size_t limit, unsi
     }
     const auto begun = clock_.monotonic();
     auto answer = reader->read(path, limit, user, patience_);
-    if (!answer || answer->waited) {
-        const auto took = clock_.monotonic() - begun;
-        waited_[user] += took;
-        waited_in_all_ += took;
-    }
+    if (!answer || answer->waited)
+        waiting_.spend(user, clock_.monotonic() - begun);
     if (!answer)
         return {};
     reader_ = std::move(reader);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "agent/enrich/time_budget.h"
 #include "common/core/clock.h"
 
 #include <chrono>
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -44,9 +44,7 @@ private:
 
     const Clock& clock_;
     std::chrono::milliseconds patience_;
-    MonotonicTime waited_since_{};
-    std::map<unsigned, MonotonicTime> waited_; // by user
-    MonotonicTime waited_in_all_{};
+    TimeBudget waiting_;
     std::shared_ptr<HeldUp> held_up_;
     std::shared_ptr<Reader> reader_; // waits for the next file
 };

@@ -134,15 +134,6 @@ std::optional<OpenExecutable> ProcFiles::open_executable(std::uint32_t pid) cons
     return open;
 }
 
-std::optional<ProcExecutable> ProcFiles::executable(std::uint32_t pid) const
-{
-    auto open = open_executable(pid);
-    if (!open)
-        return std::nullopt;
-    open->executable.file = identify_file(open->shown, path(pid, "mountinfo"));
-    return std::move(open->executable);
-}
-
 std::string ProcFiles::comm(std::uint32_t pid) const
 {
     auto name = read_bounded(path(pid, "comm"), 64);

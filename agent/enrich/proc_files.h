@@ -43,13 +43,12 @@ public:
 
     [[nodiscard]] std::vector<std::uint32_t> pids() const;
     [[nodiscard]] std::optional<ProcStat> stat(std::uint32_t pid) const;
-    [[nodiscard]] std::optional<ProcExecutable> executable(std::uint32_t pid) const;
     // Its path and file are of one program, whatever the process executes meanwhile. The device is as it is shown.
     [[nodiscard]] std::optional<OpenExecutable> open_executable(std::uint32_t pid) const;
     [[nodiscard]] std::string executable_link(std::uint32_t pid) const; // the text of the link alone
     [[nodiscard]] std::string comm(std::uint32_t pid) const;
-    // Arguments joined by spaces, at most 1024 bytes. The process can overwrite them, so they prove nothing, and hold up
-    // who reads them.
+    // Arguments joined by spaces, at most 1024 bytes. The process can overwrite them, so they prove nothing, and hold
+    // up who reads them.
     [[nodiscard]] std::string command_line(std::uint32_t pid, PatientReader& reader) const;
     [[nodiscard]] std::optional<std::uint32_t> login_uid(std::uint32_t pid) const;
     // The owner of the folder is another one where the process must not be dumped.

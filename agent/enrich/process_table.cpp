@@ -20,6 +20,9 @@ namespace {
 constexpr std::size_t max_bytes = 1U << 20; // of processes: some thousand of those that had to do with the network last
 constexpr std::size_t max_programs = 4096;
 constexpr std::size_t most_of_name = 1024; // bytes of a path that are in a record
+// For reading the mounts of users' processes, of which each may have a hundred thousand.
+constexpr TimeBudget::Limits for_mounts{std::chrono::milliseconds(100), std::chrono::milliseconds(400),
+                                        std::chrono::seconds(10)};
 
 // A process that was read from /proc. exec() changes the program but neither pid nor start time, so the program belongs
 // to what is remembered, too.
@@ -71,7 +74,8 @@ public:
 
 private:
     const Seen* look(const bh_subject& subject);
-    Seen read(std::uint32_t pid, const ProcStat& stat);
+    Seen read(const bh_subject& subject, const ProcStat& stat);
+    ProcExecutable identify(OpenExecutable open, const bh_subject& subject);
     const Seen& remember(Seen seen);
     void forget(std::uint32_t pid);
     void remember_program(const Seen& seen);
@@ -80,6 +84,7 @@ private:
 
     ProcFiles files_;
     PatientReader arguments_{system_clock()};
+    TimeBudget for_mounts_{system_clock(), for_mounts};
     UserNames users_;
     CgroupIndex cgroups_;
     std::optional<std::uint64_t> own_mounts_, own_users_;
@@ -89,13 +94,28 @@ private:
     std::unordered_map<std::uint32_t, std::list<Seen>::iterator> by_pid_;
 };
 
-Seen ProcProcessTable::read(std::uint32_t pid, const ProcStat& stat)
+// The event says by which device the kernel knows the program. Only where the file shows another one, as on btrfs, the
+// mounts are read.
+ProcExecutable ProcProcessTable::identify(OpenExecutable open, const bh_subject& subject)
 {
+    auto& file = open.executable.file;
+    const bool is_to_be_read = file.inode == subject.exe_inode && file.device != subject.exe_device;
+    if (is_to_be_read && (subject.uid == 0 || for_mounts_.has_some_for(subject.uid))) {
+        const auto begun = system_clock().monotonic();
+        file = identify_file(open.shown, files_.path(subject.pid, "mountinfo"));
+        for_mounts_.spend(subject.uid, system_clock().monotonic() - begun);
+    }
+    return std::move(open.executable);
+}
+
+Seen ProcProcessTable::read(const bh_subject& subject, const ProcStat& stat)
+{
+    const auto pid = subject.pid;
     Seen seen;
     seen.pid = pid;
     seen.stat = stat;
-    if (auto executable = files_.executable(pid))
-        seen.executable = std::move(*executable);
+    if (auto open = files_.open_executable(pid))
+        seen.executable = identify(std::move(*open), subject);
     seen.comm = files_.comm(pid);
     seen.command_line = files_.command_line(pid, arguments_);
     seen.command_line.shrink_to_fit(); // it was read into a buffer of the longest
@@ -168,13 +188,14 @@ const Seen* ProcProcessTable::look(const bh_subject& subject)
     }
     if (!stat)
         return nullptr;
-    auto now = read(subject.pid, *stat);
+    auto now = read(subject, *stat);
     const auto after = files_.stat(subject.pid);
     const bool torn = !after || after->start_time != stat->start_time; // it died while it was read
-    if (!torn)
-        remember_program(now);
-    if (!torn && runs(now, subject))
+    if (!torn && runs(now, subject)) {
+        if (subject.exe_inode != 0)
+            remember_program(now);
         return &remember(std::move(now));
+    }
     if (old != nullptr && runs(*old, subject))
         return old;
     // It has started another program since: what belongs to the process still holds, program and arguments do not.

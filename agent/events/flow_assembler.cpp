@@ -77,8 +77,9 @@ private:
         return make_flow_id(records_.host().boot_id, records_.host().agent_id, key, tuple, salt);
     }
     [[nodiscard]] Flow new_flow(const bh_event& event, const FlowKey& key, std::uint64_t salt) const;
-    [[nodiscard]] Flow flow_of_unknown(const bh_event& event) const;
+    [[nodiscard]] Flow flow_of_unknown(const bh_event& event);
     [[nodiscard]] SharedProcess process_of(const bh_event& event);
+    [[nodiscard]] SharedProcess process_of(const ListenerOwners::Owner& listener);
     [[nodiscard]] FlowTuple ends_of(const bh_event& event) const { return tuple_of(event, records_.host().netns); }
     [[nodiscard]] const ListenerOwners::Owner* listener_of(const bh_event& event) const;
     void open(const FlowKey& key, Flow flow);
@@ -126,7 +127,12 @@ SharedProcess KernelFlowAssembler::process_of(const bh_event& event)
     if (event.subject.pid != 0 || event.direction != BH_INBOUND)
         return names_.describe(event.subject);
     const auto* listener = listener_of(event);
-    return listener == nullptr ? nullptr : listener->process;
+    return listener == nullptr ? nullptr : process_of(*listener);
+}
+
+SharedProcess KernelFlowAssembler::process_of(const ListenerOwners::Owner& listener)
+{
+    return listener.process ? listener.process : names_.describe(listener.subject);
 }
 
 const ListenerOwners::Owner* KernelFlowAssembler::listener_of(const bh_event& event) const
@@ -217,14 +223,14 @@ void KernelFlowAssembler::on_established(const bh_event& event)
 
 // The close of a connection that was never seen to open: older than the agent, untracked, or its open was lost. The
 // event does not say who began; a listener on the local port does.
-Flow KernelFlowAssembler::flow_of_unknown(const bh_event& event) const
+Flow KernelFlowAssembler::flow_of_unknown(const bh_event& event)
 {
     auto flow = new_flow(event, FlowKey::tcp(event.cookie), 0);
     flow.opened.reset();
     const auto* listener = listener_of(event);
     flow.direction = listener != nullptr ? policy::Direction::inbound : policy::Direction::outbound;
     if (listener != nullptr)
-        flow.process = listener->process;
+        flow.process = process_of(*listener);
     return flow;
 }
 
@@ -323,7 +329,7 @@ void KernelFlowAssembler::adopt(const FlowKey& key, const FlowTuple& tuple, cons
 
 void KernelFlowAssembler::on_walk(std::span<const WalkedSocket> sockets)
 {
-    listeners_.replace(sockets, records_.host().netns, names_);
+    listeners_.replace(sockets, records_.host().netns);
     std::unordered_map<std::uint64_t, const bh_walked_socket*> by_cookie;
     for (const auto& walked : sockets)
         by_cookie.emplace(walked.socket.cookie, &walked.socket);

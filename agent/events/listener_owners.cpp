@@ -22,8 +22,8 @@ bool listens(const bh_walked_socket& socket)
 void ListenerOwners::listening(const bh_event& event, std::uint32_t netns, SharedProcess owner)
 {
     if (owners_.size() < max_listeners)
-        owners_[{to_ip(event.local), event.local_port, event.protocol, netns}] = {std::move(owner), event.cookie,
-                                                                                  false};
+        owners_[{to_ip(event.local), event.local_port, event.protocol, netns}] = {event.subject, std::move(owner),
+                                                                                  event.cookie, false};
 }
 
 void ListenerOwners::gone(const bh_event& event, std::uint32_t netns)
@@ -33,15 +33,15 @@ void ListenerOwners::gone(const bh_event& event, std::uint32_t netns)
         owners_.erase(found);
 }
 
-void ListenerOwners::replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns, ProcessNames& names)
+void ListenerOwners::replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns)
 {
     owners_.clear();
     for (const auto& [socket, owner] : sockets) {
         if (!listens(socket) || owners_.size() >= max_listeners)
             continue;
         const auto netns = other_netns(socket.netns, guarded_netns);
-        owners_[{to_ip(socket.local), socket.local_port, socket.protocol, netns}] = {names.describe(owner),
-                                                                                     socket.cookie, socket.v6only != 0};
+        owners_[{to_ip(socket.local), socket.local_port, socket.protocol, netns}] = {owner, nullptr, socket.cookie,
+                                                                                     socket.v6only != 0};
     }
 }
 

@@ -17,10 +17,11 @@ public:
     // `netns`: see other_netns().
     void listening(const bh_event& event, std::uint32_t netns, SharedProcess owner);
     void gone(const bh_event& event, std::uint32_t netns);
-    void replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns, ProcessNames& names);
+    void replace(std::span<const WalkedSocket> sockets, std::uint32_t guarded_netns);
 
     struct Owner {
-        SharedProcess process;
+        bh_subject subject{};
+        SharedProcess process; // nullptr: to be described when it is asked for, as there may be very many
         std::uint64_t cookie = 0;
         bool v6only = false;
     };

@@ -6,7 +6,11 @@
 #include "tests/harness/fake_clock.h"
 #include "tests/harness/temp_dir.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -24,9 +28,10 @@ bh_subject subject_of(std::uint32_t pid)
     subject.pid = pid;
     subject.uid = ::getuid();
     std::strncpy(subject.comm, "door", sizeof(subject.comm));
-    if (const auto executable = proc.executable(pid)) {
-        subject.exe_inode = executable->file.inode;
-        subject.exe_device = executable->file.device;
+    if (const auto open = proc.open_executable(pid)) {
+        const auto file = identify_file(open->shown, proc.path(pid, "mountinfo"));
+        subject.exe_inode = file.inode;
+        subject.exe_device = file.device;
     }
     return subject;
 }
@@ -41,9 +46,9 @@ TEST(ProcFiles, ReadsItself)
     const auto self = static_cast<std::uint32_t>(::getpid());
     EXPECT_EQ(proc.stat(self)->ppid, static_cast<std::uint32_t>(::getppid()));
     EXPECT_GT(proc.stat(self)->start_time, 0U);
-    EXPECT_EQ(proc.executable(self)->path, std::filesystem::read_symlink("/proc/self/exe").string());
-    EXPECT_FALSE(proc.executable(self)->deleted);
-    EXPECT_NE(proc.executable(self)->file.inode, 0U);
+    EXPECT_EQ(proc.open_executable(self)->executable.path, std::filesystem::read_symlink("/proc/self/exe").string());
+    EXPECT_FALSE(proc.open_executable(self)->executable.deleted);
+    EXPECT_NE(proc.open_executable(self)->executable.file.inode, 0U);
     const auto pids = proc.pids();
     EXPECT_NE(std::find(pids.begin(), pids.end(), self), pids.end());
     EXPECT_EQ(proc.name_space(self, "mnt"), proc.name_space(self, "mnt"));
@@ -236,8 +241,8 @@ TEST(ProcessTable, MarksOffADeletedProgram)
     std::filesystem::copy_file(std::filesystem::canonical("/bin/sleep"), program);
     const test::ChildProcess child({program, "1000"});
     std::filesystem::remove(program);
-    EXPECT_TRUE(proc.executable(child.pid())->deleted);
-    EXPECT_EQ(proc.executable(child.pid())->path, program);
+    EXPECT_TRUE(proc.open_executable(child.pid())->executable.deleted);
+    EXPECT_EQ(proc.open_executable(child.pid())->executable.path, program);
     EXPECT_EQ(table()->describe(subject_of(child.pid())).exe(), program);
 }
 
@@ -247,8 +252,8 @@ TEST(ProcessTable, KeepsANameThatOnlyLooksDeleted)
     const auto program = folder / "sleeper (deleted)";
     std::filesystem::copy_file(std::filesystem::canonical("/bin/sleep"), program);
     const test::ChildProcess child({program, "1000"});
-    EXPECT_FALSE(proc.executable(child.pid())->deleted);
-    EXPECT_EQ(proc.executable(child.pid())->path, program);
+    EXPECT_FALSE(proc.open_executable(child.pid())->executable.deleted);
+    EXPECT_EQ(proc.open_executable(child.pid())->executable.path, program);
 }
 
 TEST(ProcFiles, TheNameAndTheFileAreOfOneProgram)
@@ -262,10 +267,30 @@ TEST(ProcFiles, TheNameAndTheFileAreOfOneProgram)
     const auto one_after_the_other = folder.file("script", "exec \"$2\" \"$0\" \"$2\" \"$1\"\n");
     const test::ChildProcess child({folder / "a", one_after_the_other, folder / "a", folder / "b"});
     for (int i = 0; i < 20000; ++i) {
-        const auto executable = proc.executable(child.pid());
-        ASSERT_TRUE(executable) << "at look " << i;
-        ASSERT_EQ(inodes.at(executable->path), executable->file.inode) << executable->path << " at look " << i;
+        const auto open = proc.open_executable(child.pid());
+        ASSERT_TRUE(open) << "at look " << i;
+        const auto& executable = open->executable;
+        ASSERT_EQ(inodes.at(executable.path), executable.file.inode) << executable.path << " at look " << i;
     }
+}
+
+// Anybody may have a hundred thousand of them for each of his processes.
+TEST(ProcessTable, ReadsNoMountsWhereTheFileShowsTheDeviceOfTheEvent)
+{
+    const test::TempDir folder; // looks like /proc
+    folder.file("7/stat", "7 (program) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 1\n");
+    ASSERT_EQ(::mkfifo((folder / "7/mountinfo").c_str(), 0600), 0); // who reads it waits without end
+    const UniqueFd memory(::memfd_create("program", MFD_CLOEXEC));  // on no block device
+    const auto file = "/proc/self/fd/" + std::to_string(memory.get());
+    ASSERT_EQ(::symlink(file.c_str(), (folder / "7/exe").c_str()), 0);
+    const auto shown = show_file(memory.get(), "", AT_EMPTY_PATH).value();
+    ASSERT_FALSE(shown.file.is_on_block_device());
+    auto subject = subject_of(7);
+    subject.exe_inode = shown.file.inode;
+    subject.exe_device = shown.file.device;
+    EXPECT_NE(make_process_table({folder.path(), "/sys/fs/cgroup"})->describe(subject).exe(), "");
+    subject.exe_inode += 1; // it has executed another file since
+    EXPECT_EQ(make_process_table({folder.path(), "/sys/fs/cgroup"})->describe(subject).exe(), "");
 }
 
 TEST(ProcessTable, GivesTheEvaluatorItsFacts)

@@ -133,7 +133,7 @@ Result<bool> Enforcer::switch_to(std::shared_ptr<PolicyView> view, Standing& nex
         prepared = save(next, *switched);
     }
     if (!next.until) {
-        fallback_facets_.clear();
+        fallback_facets_.reset();
         fallback_offset_.reset();
     } else if (!trial_) {
         fallback_facets_ = std::move(facets_);
@@ -208,21 +208,27 @@ void Enforcer::refresh_facets(std::chrono::milliseconds patience)
 {
     if (!has_policy() || quarantined_)
         return;
-    auto of_now = subjects_.resolve(standing()->view->policy.processes, patience);
+    const auto told = tell_facets(*standing(), facets_, patience);
     unmatched_ = subjects_.unmatched();
-    if (!same_facets(of_now, facets_)) {
-        const auto updated = datapath_.update_facets(of_now);
-        log_once(updated, facet_error_, "cannot update process facets");
-        if (updated)
-            facets_ = std::move(of_now);
-    }
+    log_once(told, facet_error_, "cannot update process facets");
     if (!trial_ || !confirmed_)
         return;
     // The kernel may go back at any moment, and then it must know the processes of now.
-    if (auto facets = subjects_.resolve(confirmed_->view->policy.processes, patience);
-        !same_facets(facets, fallback_facets_))
-        if (datapath_.update_fallback_facets(facets))
-            fallback_facets_ = std::move(facets);
+    log_once(tell_facets(*confirmed_, fallback_facets_, patience), fallback_facet_error_,
+             "cannot update process facets of the confirmed policy");
+}
+
+// To look processes up takes a while, in which a trial may end: the rows are for that policy's planes and no others.
+Status Enforcer::tell_facets(const Standing& policy, std::optional<FacetTable>& told,
+                             std::chrono::milliseconds patience)
+{
+    auto of_now = subjects_.resolve(policy.view->policy.processes, patience);
+    if (told && same_facets(of_now, *told))
+        return {};
+    told.reset(); // what fails may have written some of them
+    BULKHEAD_CHECK(datapath_.update_facets(policy.view->generation, of_now));
+    told = std::move(of_now);
+    return {};
 }
 
 void Enforcer::judge_sessions()

@@ -145,12 +145,14 @@ private:
     [[nodiscard]] WallTime kernels_wall_time() const;
     [[nodiscard]] std::optional<WallTime> next_expiry() const;
     void refresh_facets(std::chrono::milliseconds patience);
+    Status tell_facets(const Standing& policy, std::optional<FacetTable>& told, std::chrono::milliseconds patience);
 
     // enforcer_trial.cpp
     Status begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,
                        std::string signature);
     Status keep_trial();
     Status end_trial();
+    void forget_facets();
     void look_at_trial();
     void tell_lapse(std::uint64_t version, std::string why);
     [[nodiscard]] std::shared_ptr<const PolicyView> fallback_view() const;
@@ -199,7 +201,9 @@ private:
     std::optional<std::chrono::nanoseconds> realised_offset_, fallback_offset_;
     MonotonicTime clock_again_{};
     std::shared_ptr<const PolicyView> unknown_view_; // of planes that another agent left without words, or of none
-    FacetTable facets_, fallback_facets_;
+    // What the kernel has been told for the planes of standing(), and of confirmed_ during a trial; none: that is not
+    // known, and is told again.
+    std::optional<FacetTable> facets_, fallback_facets_;
     std::vector<std::string> unmatched_;
     std::chrono::nanoseconds realise_time_{0};
     WallTime enforced_since_{};
@@ -208,7 +212,7 @@ private:
     std::vector<std::string> damage_;
     std::string refusal_;
     // The last ones that were logged, so that each is logged once.
-    std::string facet_error_, session_error_, trial_error_, quarantine_error_, clock_error_;
+    std::string facet_error_, fallback_facet_error_, session_error_, trial_error_, quarantine_error_, clock_error_;
 };
 
 } // namespace bulkhead::agent

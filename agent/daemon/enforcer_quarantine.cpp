@@ -59,8 +59,7 @@ Status Enforcer::engage()
         return tl::unexpected(switched.error());
     }
     quarantined_ = true;
-    facets_.clear();
-    fallback_facets_.clear();
+    forget_facets();
     unmatched_.clear();
     unknown_view_ = empty_view(0); // planes without words are gone
     judge_sessions();

@@ -53,7 +53,7 @@ Status Enforcer::keep_trial()
         BULKHEAD_CHECK(datapath_.confirm());
     confirmed_ = std::exchange(trial_, std::nullopt);
     confirmed_->until.reset();
-    fallback_facets_.clear();
+    forget_facets();
     if (!stores_.policy.confirm_trial()) // it could not be saved when it began
         commit(*confirmed_, save(*confirmed_, confirmed_->view->generation));
     return {};
@@ -76,7 +76,7 @@ Status Enforcer::end_trial()
     trial_.reset();
     if (quarantined_)
         return {};
-    facets_ = std::exchange(fallback_facets_, {});
+    forget_facets();
     realised_offset_ = std::exchange(fallback_offset_, {});
     show(fallback_view());
     if (confirmed_ && confirmed_->failsafes != failsafes_) {
@@ -87,6 +87,14 @@ Status Enforcer::end_trial()
     refresh_facets(patience_at_switch);
     judge_sessions();
     return {};
+}
+
+// After a trial, however it ended, the processes of the policy that stays are told anew, not compared with what the
+// kernel should have.
+void Enforcer::forget_facets()
+{
+    facets_.reset();
+    fallback_facets_.reset();
 }
 
 void Enforcer::look_at_trial()

@@ -80,8 +80,8 @@ struct NamespaceChange {
     // there was a door: their sessions are to be judged, whatever `sessions:` says.
     std::vector<std::uint32_t> came;
     std::optional<Error>
-        trouble; // of the first namespace that could not be followed, of the sockets; it is tried again
-    bool unfinished = false;      // call follow_hints() soon, also without a hint
+        trouble;             // of the first namespace that could not be followed, of the sockets; it is tried again
+    bool unfinished = false; // call follow_hints() soon, also without a hint
 };
 
 // The kernel side of one agent. One instance owns one cgroup, the network namespace that the process runs in, and the
@@ -110,10 +110,11 @@ public:
     // Ends the trial, whether or not its time is over: what was in force before it is in force for good.
     virtual Status fall_back() = 0;
 
-    // Replaces facet rows of the planes in force, row by row (a process set changes; the policy does not).
-    virtual Status update_facets(const FacetTable& facets) = 0;
-    // The same for the planes that a running trial would fall back to, which number classes in their own way.
-    virtual Status update_fallback_facets(const FacetTable& facets) = 0;
+    // Replaces facet rows, row by row (a process set changes; the policy does not), of the planes of that generation:
+    // of what is in force, or of what a trial falls back to. Each pair of planes numbers classes in its own way, and
+    // which is in force may change between any two calls. Refused, with nothing written, when that generation is
+    // neither, as is that of a trial whose time is over. What fails otherwise may have written some rows.
+    virtual Status update_facets(std::uint32_t generation, const FacetTable& facets) = 0;
 
     // Stops enforcing (control word to "no plane") and keeps everything loaded. For a policy that becomes empty.
     virtual Status clear() = 0;

@@ -35,11 +35,13 @@ KernelDatapath::KernelDatapath(Parts parts, std::optional<Predecessor> predecess
     const bh_control control = parts_.control.load();
     in_force_.active.slot = control.active_slot;
     in_force_.shadow.slot = control.shadow_slot;
+    in_force_.generation = control.generation;
     if ((control.flags & BH_CONTROL_TRIAL) != 0) {
         const bh_control then = fallback_of(control);
         fallback_ = Pair{}; // emplace() is not found by clang: Role has initializers, and is within the class
         fallback_->active.slot = then.active_slot;
         fallback_->shadow.slot = then.shadow_slot;
+        fallback_->generation = then.generation;
     }
     seal();
 }
@@ -72,6 +74,7 @@ Result<KernelDatapath::Pair> KernelDatapath::build_pair(const Realisation& reali
     const auto facets = std::make_shared<const UniqueFd>(std::move(table));
     const auto free = free_slots();
     Pair pair;
+    pair.facets = realisation.facets;
     const auto build = [&](Role& role, const policy::PlaneImage* image, std::uint32_t slot) -> Status {
         if (image == nullptr)
             return {};
@@ -116,20 +119,25 @@ std::vector<std::uint32_t> KernelDatapath::slots_named_by(const bh_control& cont
     return slots;
 }
 
-// `next` and `fallback` may be moved out of this object's own.
-Status KernelDatapath::switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback)
+// `next` and `fallback` may be moved out of this object's own. Cannot fail: by the first write the switch is done, and
+// a caller who took it for undone would know other planes in force than are.
+void KernelDatapath::switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback)
 {
     const auto used_before = slots_named_by(parts_.control.load());
     parts_.control.store(control);
     in_force_ = std::move(next);
+    in_force_.generation = control.generation;
     fallback_ = std::move(fallback);
     seal();
     // Decisions under way may still read the old planes. If they cannot be waited for, those stay until the next
     // change.
-    BULKHEAD_CHECK(slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
-                                           in_force_.active.plane ? in_force_.active.slot : spare_slot(used_before)));
-    slots_.vacate(free_slots());
-    return {};
+    const auto waited =
+        slots_.wait_for_readers(in_force_.active.plane ? &in_force_.active.plane->peers : nullptr,
+                                in_force_.active.plane ? in_force_.active.slot : spare_slot(used_before));
+    if (waited)
+        slots_.vacate(free_slots());
+    else
+        log_warning("the previous planes stay in memory: {}", waited.error().message);
 }
 
 // For a change that puts no new active plane into a slot: one that is used neither before nor after it.
@@ -167,9 +175,7 @@ Result<std::uint32_t> KernelDatapath::realise(const Realisation& realisation)
         control.flags |= BH_CONTROL_TRIAL;
         fallback = fallback_ ? std::move(fallback_) : std::optional(std::move(in_force_));
     }
-    if (auto switched = switch_to(control, std::move(next), std::move(fallback)); !switched)
-        log_warning("the previous planes stay in memory: {}", switched.error().message); // the switch is done
-    facets_in_force_ = realisation.facets;
+    switch_to(control, std::move(next), std::move(fallback));
     if (predecessor_)
         if (auto taken = take_over(); !taken) {
             (void)clear(); // its programs go on
@@ -210,7 +216,8 @@ Status KernelDatapath::confirm()
     }
     bh_control control = parts_.control.load();
     control.flags &= static_cast<__u8>(~BH_CONTROL_TRIAL);
-    return switch_to(control, std::move(in_force_), std::nullopt);
+    switch_to(control, std::move(in_force_), std::nullopt);
+    return {};
 }
 
 Status KernelDatapath::fall_back()
@@ -218,8 +225,8 @@ Status KernelDatapath::fall_back()
     const bh_control control = parts_.control.load();
     if ((control.flags & BH_CONTROL_TRIAL) == 0 || !fallback_)
         return fail(ErrorKind::refused, "no trial is under way");
-    facets_in_force_.reset(); // of the other planes
-    return switch_to(fallback_of(control), std::move(*fallback_), std::nullopt);
+    switch_to(fallback_of(control), std::move(*fallback_), std::nullopt);
+    return {};
 }
 
 void KernelDatapath::settle_lapsed()
@@ -227,7 +234,7 @@ void KernelDatapath::settle_lapsed()
     if (trial().phase != TrialState::Phase::lapsed)
         return;
     if (auto settled = fall_back(); !settled)
-        log_warning("the planes of a trial that is over stay in memory: {}", settled.error().message);
+        log_warning("a trial that is over cannot be put away: {}", settled.error().message);
 }
 
 Status KernelDatapath::replace_facets_of(const Pair& pair, const FacetTable& facets)
@@ -245,20 +252,27 @@ Status KernelDatapath::replace_facets_of(const Pair& pair, const FacetTable& fac
     return {};
 }
 
-Status KernelDatapath::update_facets(const FacetTable& facets)
+// Null when that generation is neither in force nor what a trial falls back to. By generation, since which pair is in
+// force changes by the clock alone: it does not tell which one a caller has in mind.
+KernelDatapath::Pair* KernelDatapath::pair_of(std::uint32_t generation)
 {
-    const Pair& pair = trial().phase == TrialState::Phase::lapsed ? *fallback_ : in_force_;
-    auto replaced = replace_facets_of(pair, facets);
-    if (replaced)
-        facets_in_force_ = facets;
-    else if (facets_in_force_) // no room: not half of each
-        (void)replace_facets_of(pair, *facets_in_force_);
-    return replaced;
+    if (fallback_ && fallback_->generation == generation)
+        return &*fallback_;
+    const bool is_over = fallback_ && trial().phase == TrialState::Phase::lapsed;
+    return in_force_.generation == generation && !is_over ? &in_force_ : nullptr;
 }
 
-Status KernelDatapath::update_fallback_facets(const FacetTable& facets)
+Status KernelDatapath::update_facets(std::uint32_t generation, const FacetTable& facets)
 {
-    return fallback_ ? replace_facets_of(*fallback_, facets) : Status{};
+    Pair* pair = pair_of(generation);
+    if (pair == nullptr)
+        return fail(ErrorKind::refused, "the planes of generation {} are not in force any more", generation);
+    auto replaced = replace_facets_of(*pair, facets);
+    if (replaced)
+        pair->facets = facets;
+    else if (pair->facets) // no room: not half of each
+        (void)replace_facets_of(*pair, *pair->facets);
+    return replaced;
 }
 
 Status KernelDatapath::clear()
@@ -266,7 +280,8 @@ Status KernelDatapath::clear()
     const bh_control now = parts_.control.load();
     if (now.active_slot == BH_SLOT_NONE && now.shadow_slot == BH_SLOT_NONE)
         return {};
-    return switch_to({BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, next_generation()}, {}, std::nullopt);
+    switch_to({BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, next_generation()}, {}, std::nullopt);
+    return {};
 }
 
 bh_control KernelDatapath::control() const

@@ -61,8 +61,7 @@ public:
     [[nodiscard]] TrialState trial() const override;
     Status confirm() override;
     Status fall_back() override;
-    Status update_facets(const FacetTable& facets) override;
-    Status update_fallback_facets(const FacetTable& facets) override;
+    Status update_facets(std::uint32_t generation, const FacetTable& facets) override;
     Status clear() override;
     [[nodiscard]] bh_control control() const override;
     Status judge(std::span<bh_judge_request> requests) override;
@@ -107,13 +106,16 @@ private:
     };
     struct Pair {
         Role active, shadow;
+        std::uint32_t generation = 0;
+        std::optional<FacetTable> facets{}; // as this process wrote them last
         [[nodiscard]] std::vector<std::uint32_t> slots() const;
     };
     Result<Pair> build_pair(const Realisation& realisation, std::uint32_t generation);
     Status judge_batch(std::span<bh_judge_request> requests);
     [[nodiscard]] bh_plane_info trial_info(const Realisation& realisation, bh_plane_info info) const;
-    Status switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback);
+    void switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback);
     void settle_lapsed();
+    [[nodiscard]] Pair* pair_of(std::uint32_t generation);
     Status replace_facets_of(const Pair& pair, const FacetTable& facets);
     [[nodiscard]] bh_control fallback_of(const bh_control& trial) const;
     [[nodiscard]] std::vector<std::uint32_t> slots_named_by(const bh_control& control) const;
@@ -157,7 +159,6 @@ private:
     // What the kernel must hold, unless somebody else wrote to it.
     bh_control sealed_word_{};
     std::vector<PlaneSlots::Content> sealed_slots_;
-    std::optional<FacetTable> facets_in_force_; // of this process
 
     bool began_anew_ = false;
     Status opened_;

@@ -64,8 +64,8 @@ std::vector<MapUse> KernelDatapath::map_use()
     const auto rings = parts_.rings->use();
     use.push_back({"flow_ring", rings.flow_bytes, bpf_map__max_entries(maps.bh_flow_ring)});
     use.push_back({"deny_ring", rings.deny_bytes, bpf_map__max_entries(maps.bh_deny_ring)});
-    if (facets_in_force_)
-        use.push_back({"facets", facets_in_force_->size(), facet_rows});
+    if (in_force_.facets)
+        use.push_back({"facets", in_force_.facets->size(), facet_rows});
     const auto plane = [&](const char* name, const Role& role) {
         if (!role.plane)
             return;

@@ -115,10 +115,10 @@ void KernelDatapath::inspect_planes(std::vector<Tampering>& found)
 void KernelDatapath::inspect_facets(std::vector<Tampering>& found)
 {
     const auto& role = in_force_.active.plane ? in_force_.active : in_force_.shadow;
-    if (!role.plane || !facets_in_force_ || trial().phase == TrialState::Phase::lapsed)
+    if (!role.plane || !in_force_.facets || trial().phase == TrialState::Phase::lapsed)
         return;
     auto there = rows_of(role.plane->facets->get());
-    auto wanted = *facets_in_force_;
+    auto wanted = *in_force_.facets;
     sort(there);
     sort(wanted);
     if (same(there, wanted))

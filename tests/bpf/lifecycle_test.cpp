@@ -102,7 +102,7 @@ TEST_F(Lifecycle, TakenOverFacetsCanBeReplaced)
     auto second = open(options());
     ASSERT_TRUE(second);
     datapath_ = std::move(*second);
-    ASSERT_TRUE(datapath_->update_facets({for_all, executable, any_cgroup}));
+    ASSERT_TRUE(datapath_->update_facets(datapath_->control().generation, {for_all, executable, any_cgroup}));
     EXPECT_EQ(guarded_tcp_error(target), ECONNREFUSED);
 }
 

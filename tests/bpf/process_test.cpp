@@ -90,11 +90,11 @@ TEST_F(Process, InnermostCgroupWithARowDecides)
     EXPECT_EQ(from_worker(), passed) << "two levels below the row";
     auto facets = only(BH_FACET_CGROUP, world_->enforced.id());
     facets.push_back({{unit.id(), 0, BH_FACET_CGROUP}, {{any_process, 0, 0, 0}}});
-    ASSERT_TRUE(datapath_->update_facets(facets));
+    ASSERT_TRUE(datapath_->update_facets(datapath_->control().generation, facets));
     EXPECT_EQ(from_worker(), EPERM);
     EXPECT_EQ(guarded_error(), passed);
     facets.pop_back();
-    ASSERT_TRUE(datapath_->update_facets(facets));
+    ASSERT_TRUE(datapath_->update_facets(datapath_->control().generation, facets));
     EXPECT_EQ(from_worker(), passed) << "a row that is gone is gone";
 
     bh_judge_request request{};

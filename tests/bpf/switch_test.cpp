@@ -181,7 +181,7 @@ TEST_F(Switch, WhatDoesNotFitChangesNothing)
     EXPECT_TRUE(datapath_->look_for_tampering().empty());
     const agent::FacetTable some(too_many.begin(), too_many.begin() + 1000);
     ASSERT_TRUE(test::realise(*datapath_, TestPolicy().default_action(outbound, permit), some));
-    EXPECT_FALSE(datapath_->update_facets(too_many));
+    EXPECT_FALSE(datapath_->update_facets(datapath_->control().generation, too_many));
     EXPECT_TRUE(datapath_->look_for_tampering().empty()) << "all rows are those from before";
     guarded([&] { EXPECT_EQ(tcp_error({"10.77.0.2", 80}), ECONNREFUSED); });
     const auto use = datapath_->map_use();

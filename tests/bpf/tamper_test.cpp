@@ -180,7 +180,8 @@ TEST_F(Tamper, ChangedClassesOfProcessesArePutBack)
     EXPECT_EQ(denied_error(), EPERM);
     auto fewer = nobody;
     fewer.pop_back();
-    ASSERT_TRUE(datapath_->update_facets(fewer)) << "what the agent itself changes is no tampering";
+    ASSERT_TRUE(datapath_->update_facets(datapath_->control().generation, fewer))
+        << "what the agent itself changes is no tampering";
     EXPECT_THAT(found(), IsEmpty());
 }
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <thread>
+#include <utility>
 
 namespace bulkhead::test {
 namespace {
@@ -21,12 +22,12 @@ protected:
         guarded([&] { error = tcp_error({"10.77.0.2", port}); });
         return error;
     }
-    std::uint32_t try_out(const TestPolicy& policy, std::chrono::nanoseconds time)
+    std::uint32_t try_out(const TestPolicy& policy, std::chrono::nanoseconds time, agent::FacetTable facets = {})
     {
         const auto active = policy.plane(policy::Plane::active);
         const auto shadow = policy.plane(policy::Plane::shadow);
         over_ = system_clock().monotonic() + time;
-        const auto generation = datapath_->realise({&active, &shadow, {}, 0, over_});
+        const auto generation = datapath_->realise({&active, &shadow, std::move(facets), 0, over_});
         EXPECT_TRUE(generation) << generation.error().message;
         return generation.value_or(0);
     }
@@ -47,6 +48,26 @@ protected:
     MonotonicTime over_{};
     const TestPolicy closed = TestPolicy().default_action(outbound, refuse);
     const TestPolicy open_80 = TestPolicy().default_action(outbound, refuse).allow(outbound, "any", "tcp/80");
+    // Process class 1 is what runs in this cgroup.
+    static agent::FacetTable class_1_is(const Cgroup& cgroup)
+    {
+        return {{{0, 0, BH_FACET_USER | BH_FACET_DEFAULT}, {{3, 0, 0, 0}}},
+                {{0, 0, BH_FACET_EXECUTABLE | BH_FACET_DEFAULT}, {{3, 0, 0, 0}}},
+                {{0, 0, BH_FACET_CGROUP | BH_FACET_DEFAULT}, {{1, 0, 0, 0}}},
+                {{cgroup.id(), 0, BH_FACET_CGROUP}, {{3, 0, 0, 0}}}};
+    }
+    static TestPolicy class_1_may_go_to(std::string_view service)
+    {
+        TestPolicy policy;
+        policy.process_classes(1).default_action(outbound, refuse);
+        return policy.rule(policy::HostAction::allow, outbound, "any", service, 1);
+    }
+    [[nodiscard]] int tcp_error_from(const Cgroup& cgroup, std::uint16_t port) const
+    {
+        int error = -1;
+        run_in(world_->wire.guarded, cgroup, [&] { error = tcp_error({"10.77.0.2", port}); });
+        return error;
+    }
     const TestPolicy open_81 = TestPolicy().default_action(outbound, refuse).allow(outbound, "any", "tcp/81");
 };
 
@@ -214,6 +235,76 @@ TEST_F(Trial, NoDecisionIsAMixtureAtTheDeadline)
         ASSERT_TRUE(datapath_->fall_back());
     }
     EXPECT_EQ(datapath_->counters().at("malformed"), 0U);
+}
+
+// Class 1 of the one policy is another process than class 1 of the other.
+TEST_F(Trial, ItsProcessesAreNotThoseOfWhatItFallsBackTo)
+{
+    const Cgroup unit(world_->enforced.path() + "/unit"), other(world_->enforced.path() + "/other");
+    realise(class_1_may_go_to("tcp/80"), class_1_is(unit));
+    const auto confirmed = datapath_->control().generation;
+    const auto trial = try_out(class_1_may_go_to("tcp/81"), window, class_1_is(other));
+    EXPECT_EQ(tcp_error_from(other, 81), ECONNREFUSED);
+    EXPECT_EQ(tcp_error_from(unit, 80), EPERM);
+    wait_until_over();
+    const auto expect_as_confirmed = [&] {
+        EXPECT_EQ(tcp_error_from(unit, 80), ECONNREFUSED);
+        EXPECT_EQ(tcp_error_from(other, 80), EPERM);
+    };
+    // An agent that began to look for the trial's processes before its end.
+    const auto late = datapath_->update_facets(trial, class_1_is(other));
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().kind, ErrorKind::refused);
+    expect_as_confirmed();
+    EXPECT_TRUE(datapath_->update_facets(confirmed, class_1_is(unit))) << "also while nobody has settled it";
+    expect_as_confirmed();
+    ASSERT_TRUE(datapath_->fall_back());
+    EXPECT_FALSE(datapath_->update_facets(trial, class_1_is(other)));
+    expect_as_confirmed();
+    ASSERT_TRUE(datapath_->update_facets(confirmed, class_1_is(other)));
+    EXPECT_EQ(tcp_error_from(unit, 80), EPERM);
+    EXPECT_EQ(tcp_error_from(other, 80), ECONNREFUSED);
+}
+
+TEST_F(Trial, ProcessesThatDoNotFitLeaveEitherPolicyItsOwn)
+{
+    const Cgroup unit(world_->enforced.path() + "/unit"), other(world_->enforced.path() + "/other");
+    realise(class_1_may_go_to("tcp/80"), class_1_is(unit));
+    const auto confirmed = datapath_->control().generation;
+    const auto trial = try_out(class_1_may_go_to("tcp/81"), long_enough, class_1_is(other));
+    agent::FacetTable too_many;
+    for (std::uint64_t i = 0; i <= 65536; ++i)
+        too_many.push_back({{i, 0, BH_FACET_USER}, {{3, 0, 0, 0}}});
+    EXPECT_FALSE(datapath_->update_facets(confirmed, too_many));
+    EXPECT_FALSE(datapath_->update_facets(trial, too_many));
+    EXPECT_EQ(tcp_error_from(other, 81), ECONNREFUSED);
+    EXPECT_EQ(tcp_error_from(unit, 81), EPERM);
+    EXPECT_TRUE(datapath_->look_for_tampering().empty());
+    ASSERT_TRUE(datapath_->fall_back());
+    EXPECT_EQ(tcp_error_from(unit, 80), ECONNREFUSED);
+    EXPECT_EQ(tcp_error_from(other, 80), EPERM);
+    EXPECT_TRUE(datapath_->look_for_tampering().empty());
+}
+
+// One that takes over knows no more of the tables than which planes they belong to.
+TEST_F(Trial, AnotherAgentTellsEitherPolicyItsProcesses)
+{
+    const Cgroup unit(world_->enforced.path() + "/unit"), other(world_->enforced.path() + "/other");
+    realise(class_1_may_go_to("tcp/80"), class_1_is(other));
+    const auto confirmed = datapath_->control().generation;
+    const auto trial = try_out(class_1_may_go_to("tcp/81"), long_enough, class_1_is(unit));
+    auto again = open(options());
+    ASSERT_TRUE(again) << again.error().message;
+    datapath_ = std::move(*again);
+    ASSERT_TRUE(datapath_->update_facets(confirmed, class_1_is(unit)));
+    ASSERT_TRUE(datapath_->update_facets(trial, class_1_is(other)));
+    EXPECT_EQ(tcp_error_from(other, 81), ECONNREFUSED);
+    EXPECT_EQ(tcp_error_from(unit, 81), EPERM);
+    ASSERT_TRUE(datapath_->fall_back());
+    EXPECT_EQ(tcp_error_from(unit, 80), ECONNREFUSED);
+    EXPECT_EQ(tcp_error_from(other, 80), EPERM);
+    EXPECT_TRUE(datapath_->update_facets(confirmed, class_1_is(unit)));
+    EXPECT_FALSE(datapath_->update_facets(trial, class_1_is(other)));
 }
 
 TEST_F(Trial, QuarantineIsTheReasonOfWhatItsPlanesRefuse)

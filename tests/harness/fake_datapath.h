@@ -4,9 +4,9 @@
 #include "agent/datapath/datapath.h"
 
 #include <algorithm>
-#include <map>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <set>
 
 namespace bulkhead::test {
@@ -43,8 +43,7 @@ public:
     [[nodiscard]] agent::TrialState trial() const override { return {}; }
     Status confirm() override { return fail(ErrorKind::refused, "no trial is under way"); }
     Status fall_back() override { return fail(ErrorKind::refused, "no trial is under way"); }
-    Status update_fallback_facets(const agent::FacetTable&) override { return {}; }
-    Status update_facets(const agent::FacetTable& facets) override
+    Status update_facets(std::uint32_t, const agent::FacetTable& facets) override
     {
         facet_updates.push_back(facets);
         return {};

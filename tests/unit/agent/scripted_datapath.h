@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -20,7 +21,6 @@ public:
     std::uint32_t skip_generations = 0;
     std::function<void()> during_switch = [] {};
     std::size_t switches = 0, adoptions = 0;
-    agent::FacetTable facets;
     std::vector<agent::FacetTable> facet_updates;
 
     struct Trial {
@@ -30,7 +30,8 @@ public:
     std::optional<Trial> on_trial;
     std::function<MonotonicTime()> now = [] { return MonotonicTime{}; };
     std::uint32_t last_generation = 0;
-    std::vector<agent::FacetTable> fallback_facet_updates;
+    std::map<std::uint32_t, agent::FacetTable> facets_of; // by generation
+    bool facets_fail = false;                             // halfway
 
     void pin(std::uint32_t generation)
     {
@@ -45,13 +46,13 @@ public:
             return fail(ErrorKind::failed, "{}", *refusal);
         ++switches;
         predecessors.reset();
-        facets = realisation.facets;
         const auto fallback = on_trial ? on_trial->fallback : word;
         on_trial.reset();
         if (realisation.until)
             on_trial = Trial{*realisation.until, fallback};
         pin(next_generation() + std::exchange(skip_generations, 0));
         word.flags = realisation.flags;
+        facets_of[word.generation] = realisation.facets;
         return word.generation;
     }
     [[nodiscard]] std::optional<std::string> pending_takeover() const override
@@ -90,14 +91,16 @@ public:
         on_trial.reset();
         return {};
     }
-    Status update_fallback_facets(const agent::FacetTable& rows) override
+    Status update_facets(std::uint32_t generation, const agent::FacetTable& rows) override
     {
-        fallback_facet_updates.push_back(rows);
-        return {};
-    }
-    Status update_facets(const agent::FacetTable& rows) override
-    {
+        if (generation != control().generation && !(on_trial && generation == on_trial->fallback.generation))
+            return fail(ErrorKind::refused, "generation {} is not in force", generation);
+        if (facets_fail) {
+            facets_of[generation].clear();
+            return fail(ErrorKind::failed, "no room");
+        }
         facet_updates.push_back(rows);
+        facets_of[generation] = rows;
         return {};
     }
     Status clear() override

@@ -336,16 +336,140 @@ TEST_F(TrialTest, ADiskThatCannotBeWrittenDoesNotConfirmTheOneBefore)
     expect_in_force(3, false);
 }
 
-TEST_F(TrialTest, FacetsOfWhatItFallsBackToAreKeptUpToDate)
+// Two policies of which each numbers the classes of processes in its own way.
+class TrialFacetsTest : public TrialTest {
+protected:
+    using Rows = std::vector<std::pair<std::uint64_t, std::uint64_t>>; // a process, and how many the policy names
+
+    static FacetTable running(std::uint64_t process)
+    {
+        FacetRow row;
+        row.key.value = process;
+        return {row};
+    }
+    // As many processes as the version is.
+    static wire::HostState naming_processes(std::uint64_t version)
+    {
+        auto state = state_of(version);
+        for (std::uint64_t i = 0; i < version; ++i)
+            state.policy.processes.emplace_back().user = "user" + std::to_string(i);
+        return state;
+    }
+    // Version 1 (generation 1) confirmed, version 2 (generation 2) on trial for a minute; process 1000 runs.
+    Life& start_with_processes()
+    {
+        auto& life = start();
+        life.subjects.table = running(1000);
+        EXPECT_TRUE(life.resume());
+        EXPECT_TRUE(life.enforcer.enforce(naming_processes(1), PolicySource::controller));
+        EXPECT_TRUE(life.enforcer.try_out(naming_processes(2), PolicySource::controller, 60s));
+        EXPECT_EQ(told(1), (Rows{{1000, 1}}));
+        EXPECT_EQ(told(2), (Rows{{1000, 2}}));
+        return life;
+    }
+    [[nodiscard]] Rows told(std::uint32_t generation) const
+    {
+        Rows rows;
+        for (const auto& row : kernel.facets_of.at(generation))
+            rows.emplace_back(row.key.value, row.classes.word[0]);
+        return rows;
+    }
+    void expect_told_anew(std::uint32_t generation)
+    {
+        life_->enforcer.tick();
+        EXPECT_EQ(told(generation), (Rows{{1000, generation}}));
+        const auto updates = kernel.facet_updates.size();
+        life_->enforcer.tick();
+        EXPECT_EQ(kernel.facet_updates.size(), updates) << "once";
+    }
+};
+
+TEST_F(TrialFacetsTest, ThoseOfWhatItFallsBackToAreKeptUpToDate)
 {
-    auto& life = start_with_trial();
-    FacetRow row;
-    row.key.value = 1000;
-    life.subjects.table = {row};
+    auto& life = start_with_processes();
+    life.subjects.table = running(1001);
     life.enforcer.tick();
     life.enforcer.tick();
-    EXPECT_EQ(kernel.facet_updates.size(), 1U);
-    EXPECT_EQ(kernel.fallback_facet_updates.size(), 1U);
+    EXPECT_EQ(kernel.facet_updates.size(), 2U);
+    EXPECT_EQ(told(1), (Rows{{1001, 1}}));
+    EXPECT_EQ(told(2), (Rows{{1001, 2}}));
+}
+
+TEST_F(TrialFacetsTest, TheDeadlineMayPassWhileProcessesAreLookedUp)
+{
+    auto& life = start_with_processes();
+    life.clock.advance(59s);
+    life.subjects.table = running(1001);
+    life.subjects.while_looking = [&life] { life.clock.advance(1s); };
+    life.enforcer.tick();
+    EXPECT_EQ(kernel.trial().phase, TrialState::Phase::lapsed);
+    EXPECT_EQ(told(1), (Rows{{1001, 1}})) << "what is in force knows the processes of now, by its own numbers";
+    EXPECT_EQ(told(2), (Rows{{1000, 2}}));
+    life.enforcer.tick();
+    expect_in_force(1, false);
+    EXPECT_EQ(life.lapses.size(), 1U);
+    EXPECT_EQ(told(1), (Rows{{1001, 1}}));
+    life.subjects.table = running(1002);
+    life.enforcer.tick();
+    EXPECT_EQ(told(1), (Rows{{1002, 1}}));
+}
+
+TEST_F(TrialFacetsTest, TheyAreToldAnewHoweverItEnded)
+{
+    auto& life = start_with_processes();
+    kernel.facets_of[1].clear(); // which no agent can know
+    life.clock.advance(60s);
+    expect_told_anew(1);
+    ASSERT_TRUE(life.enforcer.try_out(naming_processes(3), PolicySource::controller, 60s));
+    kernel.facets_of[1].clear();
+    ASSERT_TRUE(life.enforcer.roll_back());
+    expect_told_anew(1);
+    ASSERT_TRUE(life.enforcer.try_out(naming_processes(3), PolicySource::controller, 60s));
+    kernel.facets_of[1].clear();
+    ASSERT_TRUE(life.enforcer.enforce(naming_processes(1), PolicySource::controller));
+    expect_told_anew(1);
+}
+
+TEST_F(TrialFacetsTest, TheyAreToldAnewWhenItIsConfirmed)
+{
+    auto& life = start_with_processes();
+    kernel.facets_of[2].clear();
+    ASSERT_TRUE(life.enforcer.confirm(2));
+    expect_told_anew(2);
+}
+
+TEST_F(TrialFacetsTest, WhatCannotBeWrittenIsWrittenLaterThoughProcessesAreWhatTheyWere)
+{
+    auto& life = start_with_processes();
+    kernel.facets_fail = true;
+    life.subjects.table = running(1001);
+    life.enforcer.tick();
+    EXPECT_EQ(told(1), Rows{});
+    kernel.facets_fail = false;
+    life.subjects.table = running(1000);
+    life.enforcer.tick();
+    EXPECT_EQ(told(1), (Rows{{1000, 1}}));
+    EXPECT_EQ(told(2), (Rows{{1000, 2}}));
+}
+
+TEST_F(TrialFacetsTest, AStartInItTellsBothWhateverTheAgentBeforeHasTold)
+{
+    start_with_processes();
+    auto& second = start();
+    ASSERT_TRUE(second.subjects.table.empty());
+    ASSERT_TRUE(second.resume());
+    expect_in_force(2, true);
+    EXPECT_EQ(told(1), Rows{});
+    EXPECT_EQ(told(2), Rows{});
+    auto& third = start();
+    third.subjects.table = running(1001);
+    third.subjects.while_looking = [&third] { third.clock.advance(60s); };
+    ASSERT_TRUE(third.resume());
+    EXPECT_EQ(told(1), (Rows{{1001, 1}}));
+    EXPECT_EQ(told(2), Rows{}) << "it is over";
+    third.enforcer.tick();
+    expect_in_force(1, false);
+    EXPECT_EQ(told(1), (Rows{{1001, 1}}));
 }
 
 } // namespace

@@ -143,6 +143,9 @@ public:
     // its addresses and ports (SO_REUSEPORT) hides it until that is destroyed. Where the socket's namespace is not told
     // (0), it is looked for in all.
     virtual Result<bool> destroy_socket(const bh_walked_socket& socket) = 0;
+    // The cookie of the one that the kernel finds now by the addresses and ports of this one, in its namespace: the
+    // only one that can be destroyed. 0: none.
+    virtual Result<std::uint64_t> find_socket(const bh_walked_socket& socket) = 0;
 
     // Writes the listeners found by a walk into bh_listeners and removes entries whose sockets are gone.
     virtual Status adopt_listeners(std::span<const WalkedSocket> sockets) = 0;

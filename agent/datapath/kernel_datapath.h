@@ -70,6 +70,7 @@ public:
     void judged_newcomers(const std::set<std::uint32_t>& namespaces) override;
     bool in_scope(std::uint64_t cgroup_id) override;
     Result<bool> destroy_socket(const bh_walked_socket& socket) override;
+    Result<std::uint64_t> find_socket(const bh_walked_socket& socket) override;
     Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
     Result<KernelExchanges> exchanges() override;

@@ -23,6 +23,11 @@ void tell_of(Status done, NamespaceChange& change)
         change.trouble = std::move(done).error();
 }
 
+tl::unexpected<Error> unreachable(std::uint32_t netns)
+{
+    return fail(ErrorKind::failed, "network namespace {} cannot be reached", netns);
+}
+
 } // namespace
 
 Result<std::vector<WalkedSocket>> KernelDatapath::walk_sockets()
@@ -70,13 +75,9 @@ bool KernelDatapath::in_scope(std::uint64_t cgroup_id)
 
 Result<bool> KernelDatapath::destroy_socket(const bh_walked_socket& socket)
 {
-    const std::uint32_t own = namespace_inode(parts_.netns.get());
-    if (socket.netns == own)
-        return parts_.sock_diag.destroy(socket);
     if (socket.netns != 0) {
         SockDiag* diag = sock_diag_of(socket.netns);
-        return diag != nullptr ? diag->destroy(socket)
-                               : fail(ErrorKind::failed, "network namespace {} cannot be reached", socket.netns);
+        return diag != nullptr ? diag->destroy(socket) : unreachable(socket.netns);
     }
     Result<bool> done = parts_.sock_diag.destroy(socket);
     parts_.namespaces.visit([](std::uint32_t) { return true; },
@@ -91,9 +92,17 @@ Result<bool> KernelDatapath::destroy_socket(const bh_walked_socket& socket)
     return done;
 }
 
+Result<std::uint64_t> KernelDatapath::find_socket(const bh_walked_socket& socket)
+{
+    SockDiag* diag = sock_diag_of(socket.netns);
+    return diag != nullptr ? diag->find(socket) : unreachable(socket.netns);
+}
+
 // nullptr: the namespace is not followed, or gone.
 SockDiag* KernelDatapath::sock_diag_of(std::uint32_t netns)
 {
+    if (netns == namespace_inode(parts_.netns.get()))
+        return &parts_.sock_diag;
     if (const auto known = sock_diags_.find(netns); known != sock_diags_.end())
         return &known->second;
     const UniqueFd fd = parts_.namespaces.open(netns);

@@ -13,11 +13,14 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::agent {
 
 namespace {
+
+constexpr std::uint64_t any_cookie = ~std::uint64_t{0}; // INET_DIAG_NOCOOKIE, twice
 
 struct Request {
     nlmsghdr header{};
@@ -39,13 +42,19 @@ void write_address(bool v4, const bh_address& address, __be32* words)
         std::memcpy(words, address.byte, 16);
 }
 
-Request make_request(const bh_walked_socket& socket)
+void write_cookie(std::uint64_t cookie, inet_diag_sockid& id)
+{
+    id.idiag_cookie[0] = static_cast<__u32>(cookie);
+    id.idiag_cookie[1] = static_cast<__u32>(cookie >> 32);
+}
+
+Request make_request(std::uint16_t type, const bh_walked_socket& socket)
 {
     Request request;
     const bool v4 = is_v4(socket.remote);
     request.header.nlmsg_len = sizeof(request);
-    request.header.nlmsg_type = SOCK_DESTROY;
-    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    request.header.nlmsg_type = type;
+    request.header.nlmsg_flags = NLM_F_REQUEST;
     request.body.sdiag_family = v4 ? AF_INET : AF_INET6;
     request.body.sdiag_protocol = socket.protocol;
     request.body.idiag_states = ~0U;
@@ -55,9 +64,7 @@ Request make_request(const bh_walked_socket& socket)
     write_address(v4, socket.local, id.idiag_src);
     write_address(v4, socket.remote, id.idiag_dst);
     id.idiag_if = socket.bound_interface; // or the kernel does not find it (inet_bound_dev_eq)
-    const std::uint64_t cookie = socket.cookie != 0 ? socket.cookie : ~std::uint64_t{0}; // INET_DIAG_NOCOOKIE
-    id.idiag_cookie[0] = static_cast<__u32>(cookie);
-    id.idiag_cookie[1] = static_cast<__u32>(cookie >> 32);
+    write_cookie(socket.cookie != 0 ? socket.cookie : any_cookie, id);
     return request;
 }
 
@@ -86,7 +93,13 @@ Result<bool> read_dump(int fd, std::uint32_t sequence, std::span<std::byte> buff
     return false;
 }
 
-Result<int> read_acknowledgement(int fd, std::uint32_t sequence)
+// To a request about one socket.
+struct Answer {
+    int error = 0;
+    std::uint64_t cookie = 0; // of the socket that was asked for
+};
+
+Result<Answer> read_answer(int fd, std::uint32_t sequence)
 {
     while (true) {
         std::array<std::byte, 4096> buffer{};
@@ -96,16 +109,23 @@ Result<int> read_acknowledgement(int fd, std::uint32_t sequence)
         if (got < 0)
             return fail_errno(errno, "read from sock_diag");
         nlmsghdr header{};
-        nlmsgerr answer{};
-        if (static_cast<std::size_t>(got) < sizeof(header) + sizeof(answer))
+        nlmsgerr done{};
+        inet_diag_msg socket{};
+        const auto size = static_cast<std::size_t>(got);
+        if (size < sizeof(header) + sizeof(done))
             return fail(ErrorKind::failed, "sock_diag answered {} bytes", got);
         std::memcpy(&header, buffer.data(), sizeof(header));
         if (header.nlmsg_seq != sequence)
             continue; // of a request that timed out
-        if (header.nlmsg_type != NLMSG_ERROR)
+        if (header.nlmsg_type == NLMSG_ERROR) {
+            std::memcpy(&done, buffer.data() + NLMSG_HDRLEN, sizeof(done));
+            return Answer{-done.error, 0};
+        }
+        if (header.nlmsg_type != SOCK_DIAG_BY_FAMILY || size < NLMSG_HDRLEN + sizeof(socket))
             return fail(ErrorKind::failed, "sock_diag answered with message type {}", header.nlmsg_type);
-        std::memcpy(&answer, buffer.data() + NLMSG_HDRLEN, sizeof(answer));
-        return -answer.error;
+        std::memcpy(&socket, buffer.data() + NLMSG_HDRLEN, sizeof(socket));
+        const auto& halves = socket.id.idiag_cookie;
+        return Answer{0, std::uint64_t{halves[1]} << 32 | halves[0]};
     }
 }
 
@@ -146,19 +166,39 @@ Status SockDiag::give_cookies()
 
 Result<bool> SockDiag::destroy(const bh_walked_socket& socket)
 {
-    Request request = make_request(socket);
+    Request request = make_request(SOCK_DESTROY, socket);
+    request.header.nlmsg_flags |= NLM_F_ACK;
     request.header.nlmsg_seq = ++sequence_;
     if (::send(fd_.get(), &request, sizeof(request), 0) < 0)
         return fail_errno(errno, "ask sock_diag to destroy a socket");
-    BULKHEAD_TRY(const int error, read_acknowledgement(fd_.get(), request.header.nlmsg_seq));
-    if (error == 0)
+    BULKHEAD_TRY(const auto answer, read_answer(fd_.get(), request.header.nlmsg_seq));
+    if (answer.error == 0)
         return true;
-    if (error == ENOENT || error == ESTALE)
+    if (answer.error == ENOENT || answer.error == ESTALE)
         return false;
-    auto failure = fail_errno(error, "destroy a socket");
-    if (error == EOPNOTSUPP)
+    auto failure = fail_errno(answer.error, "destroy a socket");
+    if (answer.error == EOPNOTSUPP)
         failure.value().mend = "this kernel is built without CONFIG_INET_DIAG_DESTROY";
     return failure;
+}
+
+Result<std::uint64_t> SockDiag::find(const bh_walked_socket& socket)
+{
+    Request request = make_request(SOCK_DIAG_BY_FAMILY, socket);
+    request.header.nlmsg_seq = ++sequence_;
+    auto& id = request.body.id;
+    write_cookie(any_cookie, id);
+    if (socket.protocol ==
+        IPPROTO_UDP) { // udp_dump_one() takes the ends the other way round, unlike udp_diag_destroy()
+        std::swap(id.idiag_sport, id.idiag_dport);
+        std::swap(id.idiag_src, id.idiag_dst);
+    }
+    if (::send(fd_.get(), &request, sizeof(request), 0) < 0)
+        return fail_errno(errno, "ask sock_diag for a socket");
+    BULKHEAD_TRY(const auto answer, read_answer(fd_.get(), request.header.nlmsg_seq));
+    if (answer.error != 0 && answer.error != ENOENT)
+        return fail_errno(answer.error, "find a socket");
+    return answer.cookie;
 }
 
 } // namespace bulkhead::agent

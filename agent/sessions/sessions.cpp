@@ -10,14 +10,15 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <tuple>
+#include <utility>
 
 namespace bulkhead::agent {
 namespace {
 
 constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a handshake under way has no full socket yet
 constexpr auto second_look = std::chrono::seconds(1);
-constexpr auto hidden_at_most = std::chrono::milliseconds(200);
-constexpr auto retry_after = std::chrono::seconds(5);
+constexpr auto search_at_most = std::chrono::milliseconds(200);
 constexpr std::size_t judged_at_once = 4096;
 
 // A byte of it can still reach an application.
@@ -102,6 +103,25 @@ std::string bytes_of(const Key& key)
     std::string bytes(sizeof(key), '\0');
     std::memcpy(bytes.data(), &key, sizeof(key));
     return bytes;
+}
+
+std::string local_end_of(const bh_walked_socket& socket)
+{
+    return bytes_of(socket.netns) + bytes_of(socket.local) + bytes_of(socket.local_port);
+}
+
+// By which the kernel finds a socket.
+std::string ends_of(const bh_walked_socket& socket)
+{
+    return local_end_of(socket) + bytes_of(socket.remote) + bytes_of(socket.remote_port) + bytes_of(socket.protocol) +
+           bytes_of(socket.bound_interface);
+}
+
+// What has not been answered is no session yet, and nothing says that it was sent: with TCP_FASTOPEN_CONNECT the SYN
+// leaves at the first write(2), perhaps hours after connect(2).
+bool is_calling(const bh_walked_socket& socket)
+{
+    return socket.protocol == IPPROTO_TCP && socket.state == TCP_SYN_SENT;
 }
 
 // Many sockets share few cgroups, and the answer may cost a system call.
@@ -205,11 +225,12 @@ Result<std::set<std::uint32_t>> SessionKeeper::look_at_newcomers(const std::set<
     if (!adopt(sockets))
         look_again_ = again;
     BULKHEAD_TRY(auto denied, judge_sockets(sockets));
+    std::erase_if(denied, [](const auto& session) { return session.direction != policy::Direction::inbound; });
+    std::vector<ForbiddenSession*> all(denied.size());
+    std::transform(denied.begin(), denied.end(), all.begin(), [](auto& session) { return &session; });
+    destroy(all);
     std::set<std::uint32_t> unfinished;
     for (auto& session : denied) {
-        if (session.direction != policy::Direction::inbound)
-            continue;
-        destroy(session);
         if (session.destroyed)
             forbidden.push_back(std::move(session));
         else
@@ -229,8 +250,8 @@ Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
     const bool adopted = adopt(sockets);
     still_denied_.clear();
     BULKHEAD_TRY(forbidden, judge_sockets(sockets));
+    destroy_due(forbidden);
     if (sessions_.kind != policy::Sessions::Kind::keep) {
-        destroy_due(forbidden);
         // The caller must hear of the sessions that are destroyed by now, so a failure here is not its failure.
         if (const auto judged = judge_conversations(); !judged) {
             log_warning("sessions: UDP conversations are not judged yet: {}", judged.error().message);
@@ -239,7 +260,6 @@ Status SessionKeeper::look(std::vector<ForbiddenSession>& forbidden)
             look_again_.reset();
         }
     } else {
-        destroy_calling(forbidden);
         look_again_.reset();
     }
     if (!adopted && !look_again_)
@@ -345,50 +365,69 @@ void SessionKeeper::destroy(ForbiddenSession& session)
     session.destroyed = datapath_.destroy_socket(session.socket.socket).value_or(false);
 }
 
-// Of sockets that share their addresses and ports the kernel finds one, and the next one when that is gone.
-void SessionKeeper::destroy_hidden(std::vector<ForbiddenSession*> missed)
+// Of sockets with the same ends (SO_REUSEADDR, SO_REUSEPORT) the kernel finds one, and the next one when that is gone.
+// Which one only the kernel knows, and there may be thousands. False: it finds none of those that are left.
+bool SessionKeeper::destroy_in_turn(std::unordered_map<std::uint64_t, ForbiddenSession*>& sharing, MonotonicTime enough)
 {
-    // Which of them is the next one the walk does not say; whoever makes thousands must not keep us for long.
-    const auto enough = clock_.monotonic() + hidden_at_most;
-    for (std::size_t before = missed.size() + 1; missed.size() < before && clock_.monotonic() < enough;) {
-        before = missed.size();
-        std::reverse(missed.begin(), missed.end());
-        std::erase_if(missed, [this](ForbiddenSession* session) {
-            session->destroyed = datapath_.destroy_socket(session->socket.socket).value_or(false);
-            return session->destroyed;
-        });
+    while (!sharing.empty() && clock_.monotonic() < enough) {
+        const auto found = datapath_.find_socket(sharing.begin()->second->socket.socket);
+        const auto session = found ? sharing.find(*found) : sharing.end();
+        if (session == sharing.end())
+            return false; // they are gone, hidden by one that is allowed, or cannot be destroyed
+        destroy(*session->second);
+        sharing.erase(session);
     }
-    for (const auto* session : missed)
-        still_denied_.emplace(bytes_of(session->socket.socket.cookie), clock_.monotonic() + second_look);
+    return true;
+}
+
+void SessionKeeper::destroy(std::span<ForbiddenSession* const> sessions)
+{
+    struct Group {
+        std::unordered_map<std::uint64_t, ForbiddenSession*> sharing; // by cookie
+        bool hidden = false;
+        std::size_t neighbours = 0;
+    };
+    std::map<std::string, Group> groups; // by ends
+    std::map<std::string, std::size_t> at_local_end;
+    for (auto* session : sessions) {
+        const auto& socket = session->socket.socket;
+        if (socket.protocol == IPPROTO_TCP) // which shares its ends with no other, but on another interface
+            destroy(*session);
+        if (session->destroyed)
+            continue;
+        groups[ends_of(socket)].sharing.emplace(socket.cookie, session);
+        ++at_local_end[local_end_of(socket)];
+    }
+    // The more sockets are at one port, the longer the kernel looks for each. Whoever made thousands of them, or hid
+    // them, is to keep those of others no longer than he must.
+    std::vector<std::pair<const std::string, Group>*> order;
+    for (auto& group : groups) {
+        group.second.hidden = hidden_.contains(group.first);
+        group.second.neighbours = at_local_end[local_end_of(group.second.sharing.begin()->second->socket.socket)];
+        order.push_back(&group);
+    }
+    std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+        return std::tie(a->second.hidden, a->second.neighbours) < std::tie(b->second.hidden, b->second.neighbours);
+    });
+    hidden_.clear();
+    const auto enough = clock_.monotonic() + search_at_most;
+    for (auto* group : order)
+        if (!destroy_in_turn(group->second.sharing, enough))
+            hidden_.insert(group->first);
 }
 
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)
 {
-    std::vector<ForbiddenSession*> missed;
-    for (auto& session : forbidden) {
-        if (!is_due(bytes_of(session.socket.socket.cookie)))
-            continue;
-        destroy(session);
-        if (!session.destroyed)
-            missed.push_back(&session);
-    }
-    destroy_hidden(std::move(missed));
-}
-
-// What has not been answered is no session yet, and nothing says that it was sent: with TCP_FASTOPEN_CONNECT the SYN
-// leaves at the first write(2), perhaps hours after connect(2).
-void SessionKeeper::destroy_calling(std::vector<ForbiddenSession>& forbidden)
-{
-    std::vector<ForbiddenSession*> missed;
+    std::vector<ForbiddenSession*> due;
     for (auto& session : forbidden) {
         const auto& socket = session.socket.socket;
-        if (socket.protocol != IPPROTO_TCP || socket.state != TCP_SYN_SENT)
-            continue;
-        destroy(session);
-        if (!session.destroyed)
-            missed.push_back(&session);
+        if (sessions_.kind == policy::Sessions::Kind::keep ? is_calling(socket) : is_due(bytes_of(socket.cookie)))
+            due.push_back(&session);
     }
-    destroy_hidden(std::move(missed));
+    destroy(due);
+    for (const auto* session : due)
+        if (!session->destroyed)
+            still_denied_.emplace(bytes_of(session->socket.socket.cookie), clock_.monotonic() + second_look);
 }
 
 Status SessionKeeper::judge_conversations()

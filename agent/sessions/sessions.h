@@ -30,7 +30,8 @@ struct ForbiddenSession {
 // says with those that are now denied: keep leaves them, cut destroys them now, drain destroys them when the time is
 // over if they are denied still. Conversations of unconnected UDP sockets are forgotten, never their sockets. A
 // connection that passed its door just before the switch may not be in the socket table yet, so cut and drain look a
-// second time, a second later. Not thread-safe.
+// second time, a second later. UDP sockets are searched for, one by one, for 200 ms at most in one look; those that are
+// left, and those that the kernel does not find yet, have their turn a second later. Not thread-safe.
 //
 // A session is judged while a byte of it can still reach an application: from SYN_SENT to CLOSE_WAIT and FIN_WAIT_2,
 // for a half-closed connection carries data the other way. CLOSING, LAST_ACK and TIME_WAIT are left alone: both ends
@@ -38,7 +39,7 @@ struct ForbiddenSession {
 class SessionKeeper {
 public:
     // `on_cut` is told of a session just before it is destroyed, so that its end is seen as what it is; again if that
-    // fails and is tried again.
+    // fails and is tried again. Of a UDP socket that the kernel does not find it is not told.
     using OnCut = std::function<void(const ForbiddenSession&)>;
     SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of, OnCut on_cut = {});
 
@@ -61,8 +62,9 @@ private:
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);
     Status judge_conversations();
     void destroy(ForbiddenSession& session);
-    void destroy_calling(std::vector<ForbiddenSession>& forbidden);
-    void destroy_hidden(std::vector<ForbiddenSession*> missed);
+    void destroy(std::span<ForbiddenSession* const> sessions);
+    [[nodiscard]] bool destroy_in_turn(std::unordered_map<std::uint64_t, ForbiddenSession*>& sharing,
+                                       MonotonicTime enough);
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
     [[nodiscard]] bool is_due(std::string key);
 
@@ -74,6 +76,7 @@ private:
     // Until when what is denied may live, by cookie or by the key of a UDP conversation. A look at all sessions fills
     // still_denied_ and makes it the next deadlines_, so what is gone or allowed again drops out.
     std::unordered_map<std::string, MonotonicTime> deadlines_, still_denied_;
+    std::set<std::string> hidden_; // ends whose denied sockets the kernel did not find, when they were last looked for
     std::optional<MonotonicTime> look_again_;
     std::map<std::uint32_t, MonotonicTime> newcomers_; // namespaces whose inbound sessions are to be judged again, when
     std::string adoption_error_;                       // that was told of

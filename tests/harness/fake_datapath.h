@@ -29,7 +29,7 @@ public:
     std::vector<std::uint64_t> destroyed; // cookies
     std::vector<bh_udp_flow_key> forgotten;
     std::vector<agent::FacetTable> facet_updates;
-    std::size_t walks = 0, adoptions = 0, scope_questions = 0;
+    std::size_t walks = 0, adoptions = 0, scope_questions = 0, searches = 0;
     bool listener_table_is_full = false;
     bh_control control_word{BH_SLOT_NONE, BH_SLOT_NONE, BH_ABI_VERSION, 0, 0};
 
@@ -94,12 +94,21 @@ public:
     {
         if (undestroyable.contains(socket.cookie))
             return fail(ErrorKind::failed, "cannot destroy the socket");
-        if (const auto before = hidden_by.find(socket.cookie);
-            before != hidden_by.end() &&
-            std::find(destroyed.begin(), destroyed.end(), before->second) == destroyed.end())
+        if (!can_be_found(socket))
             return false;
         destroyed.push_back(socket.cookie);
         return true;
+    }
+    Result<std::uint64_t> find_socket(const bh_walked_socket& socket) override
+    {
+        ++searches;
+        for (const auto& [other, owner] : sockets)
+            if (other.netns == socket.netns && other.protocol == socket.protocol &&
+                other.local_port == socket.local_port && other.remote_port == socket.remote_port &&
+                std::memcmp(&other.local, &socket.local, sizeof(socket.local)) == 0 &&
+                std::memcmp(&other.remote, &socket.remote, sizeof(socket.remote)) == 0 && can_be_found(other))
+                return other.cookie;
+        return std::uint64_t{0};
     }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {
@@ -128,6 +137,16 @@ public:
     }
     agent::Counters counters() override { return counter_values; }
     std::vector<agent::MapUse> map_use() override { return {}; }
+
+private:
+    [[nodiscard]] bool can_be_found(const bh_walked_socket& socket) const
+    {
+        const auto gone = [this](std::uint64_t cookie) {
+            return std::find(destroyed.begin(), destroyed.end(), cookie) != destroyed.end();
+        };
+        const auto before = hidden_by.find(socket.cookie);
+        return !gone(socket.cookie) && (before == hidden_by.end() || gone(before->second));
+    }
 };
 
 } // namespace bulkhead::test

@@ -122,6 +122,7 @@ public:
     void judged_newcomers(const std::set<std::uint32_t>&) override {}
     bool in_scope(std::uint64_t) override { return true; }
     Result<bool> destroy_socket(const bh_walked_socket&) override { return true; }
+    Result<std::uint64_t> find_socket(const bh_walked_socket& socket) override { return socket.cookie; }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {
         ++adoptions;

@@ -137,16 +137,6 @@ TEST_F(Sessions, KeepKeepsNoCallThatNobodyHasAnswered)
     EXPECT_EQ(datapath.destroyed, std::vector<std::uint64_t>{2});
 }
 
-// Sockets that share both ends (SO_REUSEPORT): the kernel finds one of them.
-TEST_F(Sessions, DestroysWhatAnotherSocketHides)
-{
-    datapath.sockets = {make({}), make({.cookie = 2}), make({.cookie = 3})};
-    datapath.hidden_by = {{1, 2}, {2, 3}};
-    for (const auto& session : after(Kind::cut))
-        EXPECT_TRUE(session.destroyed);
-    EXPECT_EQ(datapath.destroyed, (std::vector<std::uint64_t>{3, 2, 1}));
-}
-
 TEST_F(Sessions, LooksAgainForWhatWasNotFound)
 {
     datapath.sockets = {make({})};

@@ -79,8 +79,8 @@ struct NamespaceChange {
     // Inode numbers of namespaces that are followed from now on, and in which sockets may have been connected to before
     // there was a door: their sessions are to be judged, whatever `sessions:` says.
     std::vector<std::uint32_t> came;
-    std::optional<Error>
-        trouble;             // of the first namespace that could not be followed, of the sockets; it is tried again
+    // Of the first namespace that could not be followed, of the sockets; it is tried again.
+    std::optional<Error> trouble;
     bool unfinished = false; // call follow_hints() soon, also without a hint
 };
 

@@ -19,6 +19,7 @@ namespace {
 constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a handshake under way has no full socket yet
 constexpr auto second_look = std::chrono::seconds(1);
 constexpr auto search_at_most = std::chrono::milliseconds(200);
+constexpr std::size_t few_neighbours = 64; // among whom the kernel finds a socket at once
 constexpr std::size_t judged_at_once = 4096;
 
 // A byte of it can still reach an application.
@@ -411,9 +412,12 @@ void SessionKeeper::destroy(std::span<ForbiddenSession* const> sessions)
     });
     hidden_.clear();
     const auto enough = clock_.monotonic() + search_at_most;
-    for (auto* group : order)
-        if (!destroy_in_turn(group->second.sharing, enough))
+    for (auto* group : order) {
+        auto& [sharing, hidden, neighbours] = group->second;
+        const bool is_quick = !hidden && neighbours <= few_neighbours; // however many there are on other ports
+        if (!destroy_in_turn(sharing, is_quick ? MonotonicTime::max() : enough))
             hidden_.insert(group->first);
+    }
 }
 
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)

@@ -122,7 +122,7 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
     }
     bh_bound_socket_connects(departure);
     if (!bh_is_loopback(&question->remote)) /* of which flows are not told */
-        bh_tell_departure(departure);
+        bh_tell_departure(departure, 0);
     return BH_PASS;
 }
 

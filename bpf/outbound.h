@@ -148,12 +148,13 @@ static __always_inline void bh_tell_departure_denied(const struct bh_departure* 
     bh_tell_denied(&departure->question, &departure->answer, &attempt, &departure->subject);
 }
 
-static __always_inline void bh_tell_departure(const struct bh_departure* departure)
+static __always_inline void bh_tell_departure(const struct bh_departure* departure, int listed)
 {
     struct bh_event* event = bh_reserve_flow_event(BH_EVENT_CONNECT);
     if (BH_UNLIKELY(!event))
         return;
     bh_describe_departure(event, departure);
+    event->listed = (__u8)listed;
     bh_submit_flow_event(event);
 }
 

@@ -50,6 +50,22 @@ static __always_inline int bh_know_sender(const struct bh_departure* departure)
            scope_is_root;
 }
 
+/*
+ * The port of a conversation may be another socket's by now (SO_REUSEADDR, SO_REUSEPORT, or its owner has gone), and a
+ * conversation is one process': who sends there then begins one of his own. Those of a service that share a port and
+ * send in turn are of one kind, and go on with each other's; told of is one of them, once in BH_UDP_SIBLINGS_NS, well
+ * before the agent takes the record for ended whose socket has gone. Not static: verified once.
+ */
+__noinline int bh_is_of_sender(const struct bh_udp_flow* flow, const struct bh_departure* departure)
+{
+    if (!flow || !departure)
+        return 0;
+    if (flow->cookie == departure->cookie)
+        return 1;
+    return bh_same_kind(&flow->subject, &departure->subject) &&
+           (__s64)(bpf_ktime_get_ns() - flow->opened_ns) < (__s64)BH_UDP_SIBLINGS_NS;
+}
+
 /* False: there is no room to remember what the reply needs. */
 static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, struct bh_udp_flow* flow,
                                              const struct bh_departure* departure, __u64 now)
@@ -71,7 +87,7 @@ static __always_inline int bh_note_departure(const struct bh_udp_flow_key* key, 
         bh_touch_udp_flow(flow, now);
     }
     if (begins && !bh_is_loopback(&departure->question.remote))
-        bh_tell_departure(departure);
+        bh_tell_departure(departure, flow != NULL);
     return 1;
 }
 
@@ -189,6 +205,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_REFUSE;
 
     bh_judge_departure(ctx, departure);
+    flow = bh_is_of_sender(flow, departure) ? flow : NULL;
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = flow && bh_udp_flow_is_known_to(flow, question->control);
     if (departure->answer.verdict == BH_DENIED || (departure->answer.shadow_verdict == BH_DENIED && !told))

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <span>
+#include <unordered_map>
 #include <utility>
 
 namespace bulkhead::agent {
@@ -24,6 +25,10 @@ public:
     [[nodiscard]] std::optional<MonotonicTime> end_of(const Flow& flow, MonotonicTime now) const;
 
 private:
+    using Unknown = std::unordered_map<FlowTuple, const bh_udp_flow*, FlowHash>;
+    static void seen(Flow& flow, const bh_udp_flow& conversation, std::uint16_t local_port, MonotonicTime now);
+    void find_taken_over(Unknown& unknown, MonotonicTime now);
+
     FlowTable& flows_;
     MonotonicTime started_;
 };

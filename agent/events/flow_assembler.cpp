@@ -256,12 +256,17 @@ void KernelFlowAssembler::on_close(const bh_event& event)
 void KernelFlowAssembler::on_conversation(const bh_event& event)
 {
     const auto key = FlowKey::udp(event.direction, event.cookie, ends_of(event));
-    if (const auto* old = flows_.find(key)) { // idle for so long that this is a new one
+    auto flow = new_flow(event, key, event.time_ns / 1'000'000'000);
+    // Idle for so long that this is a new one, or another process has the port, or has had it meanwhile.
+    if (const auto* old = flows_.find(key)) {
         const auto ended = *old;
         flows_.erase(key);
         close(ended, ended.last, nullptr);
+        if (ended.id == flow.id) // within the same second
+            flow.id = make_id(key, flow.tuple, event.time_ns);
     }
-    auto flow = new_flow(event, key, event.time_ns / 1'000'000'000);
+    if (event.listed != 0)
+        flow.listed = clock_.monotonic();
     flow.process = process_of(event);
     flow.words = records_.attribute(judgement_of(event));
     open(key, std::move(flow));

@@ -42,6 +42,16 @@ void FlowTable::unindex(const FlowKey& key, const Flow& flow)
         udp_by_cookie_.erase(of_socket);
 }
 
+Flow* FlowTable::rename(const FlowKey& from, const FlowKey& to)
+{
+    const auto found = flows_.find(from);
+    if (found == flows_.end())
+        return nullptr;
+    auto flow = found->second;
+    erase(from);
+    return insert(to, std::move(flow));
+}
+
 Flow* FlowTable::find(const FlowKey& key)
 {
     const auto found = flows_.find(key);

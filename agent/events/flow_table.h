@@ -43,6 +43,8 @@ public:
     // nullptr when there is no room. Replaces a flow of the same key.
     Flow* insert(const FlowKey& key, Flow flow);
     void erase(const FlowKey& key);
+    // The flow goes on under another key, of the same protocol. nullptr: there is none.
+    Flow* rename(const FlowKey& from, const FlowKey& to);
     [[nodiscard]] Flow* find(const FlowKey& key);
     [[nodiscard]] const Flow* tcp_between(const FlowTuple& tuple) const;
     [[nodiscard]] const Flow* any_of(std::uint64_t cookie) const;

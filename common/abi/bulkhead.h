@@ -300,6 +300,8 @@ BH_ASSERT(sizeof(struct bh_udp_flow) == 88, "layout");
 #define BH_UDP_FLOWS 65536 /* conversations in each of the two tables; a power of two */
 /* A reply later than this after the last datagram is a new conversation: not below two minutes (RFC 4787, REQ-5). */
 #define BH_UDP_IDLE_NS (120ull * 1000 * 1000 * 1000)
+/* Sockets of one kind that share a port go on with each other's conversation so long; the next begins another. */
+#define BH_UDP_SIBLINGS_NS (5ull * 1000 * 1000 * 1000)
 /* When its place is needed, a conversation or an exchange that was not answered, or was short, ends after this. */
 #define BH_SHORT_IDLE_NS (30ull * 1000 * 1000 * 1000)
 #define BH_SHORT_NS (2ull * 1000 * 1000 * 1000)
@@ -435,6 +437,7 @@ struct bh_event {
         __u8 several; /* of denials: enum bh_several; then only the first attempt is described */
         /* Of ESTABLISHED from outside: a verdict on its end. At which listener its SYN was let pass is not known. */
         __u8 guessed;
+        __u8 listed; /* of CONNECT: a conversation of an unconnected socket's, which the table of these has */
     };
     __u8 loopback;                  /* enum bh_loopback */
     struct bh_class_vector classes; /* of the subject, in the active plane's numbering */

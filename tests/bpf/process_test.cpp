@@ -2,6 +2,7 @@
 // Rules that look at the process: whose user, cgroup and executable the kernel reads itself.
 #include "tests/bpf/fixture.h"
 
+#include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -265,6 +266,112 @@ TEST_F(ProcessUdp, AReplyIsForWhoAsked)
         ASSERT_TRUE(denied);
         EXPECT_EQ(denied->direction, BH_INBOUND);
         EXPECT_EQ(denied->local_port, 4000);
+    }
+}
+
+// A conversation is one process', and between two ends the table has one.
+TEST_F(ProcessUdp, WhoSendsFromAnothersPortBeginsAConversation)
+{
+    realise(TestPolicy().default_action(outbound, permit));
+    const auto is_connect = [](const bh_event& event) { return event.type == BH_EVENT_CONNECT; };
+    for (const auto& [ours, theirs] : {std::pair("10.77.0.1", "10.77.0.2"), std::pair("fd77::1", "fd77::2")}) {
+        const Address port(ours, 4000), service(theirs, 53);
+        for (const Cgroup* cgroup : {&*unit_, &world_->enforced}) {
+            const auto client = bound_in(*cgroup, port);
+            run_in(world_->wire.guarded, *cgroup, [&] {
+                for (int i = 0; i < 10; ++i)
+                    ASSERT_EQ(send_to_error(client, service), 0);
+            });
+            const auto told = wait_for(is_connect);
+            ASSERT_TRUE(told);
+            EXPECT_EQ(told->cookie, cookie_of(client));
+            EXPECT_EQ(told->subject.cgroup_id, cgroup->id());
+            EXPECT_EQ(told->listed, 1);
+            EXPECT_EQ(drained_count(is_connect), 0U);
+            std::size_t of_this = 0;
+            for (const auto& [key, flow] : datapath_->udp_flows().value())
+                of_this += flow.cookie == cookie_of(client) && flow.subject.cgroup_id == cgroup->id();
+            EXPECT_EQ(of_this, 1U);
+        }
+    }
+}
+
+TEST_F(ProcessUdp, AShadowRefusalIsToldOfEachWhoSendsFromAPort)
+{
+    TestPolicy policy;
+    policy.default_action(outbound, refuse, policy::plane_bit(policy::Plane::shadow));
+    realise(policy);
+    for (const Cgroup* cgroup : {&*unit_, &world_->enforced}) {
+        const auto client = bound_in(*cgroup, {"10.77.0.1", 4000});
+        run_in(world_->wire.guarded, *cgroup, [&] {
+            for (int i = 0; i < 10; ++i)
+                ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}), 0);
+        });
+        EXPECT_EQ(drained_count([&](const bh_event& event) {
+                      return event.type == BH_EVENT_DENY && event.subject.cgroup_id == cgroup->id();
+                  }),
+                  1U);
+    }
+}
+
+TEST_F(ProcessUdp, AConversationIsJudgedAgainByWhoSentLast)
+{
+    realise(TestPolicy().default_action(outbound, permit).default_action(inbound, refuse));
+    UniqueFd resolver;
+    peer([&] { resolver = bound(SOCK_DGRAM, {"10.77.0.2", 53}); });
+    UniqueFd client;
+    Datagram question;
+    for (const Cgroup* cgroup : {&*unit_, &world_->enforced}) {
+        client.reset();
+        client = bound_in(*cgroup, {"10.77.0.1", 4000});
+        run_in(world_->wire.guarded, *cgroup, [&] {
+            ASSERT_EQ(send_to_error(client, {"10.77.0.2", 53}, "question"), 0);
+        });
+        question = receive(resolver);
+        ASSERT_EQ(question.text, "question");
+    }
+    EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
+    EXPECT_EQ(receive(client).text, "answer");
+    only_the_unit_may(outbound, "any", "udp/53");
+    for (const auto& [key, flow] : datapath_->udp_flows().value()) { // as the sessions' keeper does
+        bh_judge_request request{};
+        request.remote = key.remote;
+        request.port = key.remote_port;
+        request.protocol = IPPROTO_UDP;
+        request.direction = flow.direction;
+        request.subject = flow.subject;
+        ASSERT_TRUE(datapath_->judge({&request, 1}));
+        if (request.verdict == BH_DENIED) {
+            ASSERT_TRUE(datapath_->forget_udp_flow(key));
+        }
+    }
+    EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
+    EXPECT_EQ(receive(client).text, "");
+}
+
+// Where planes look at processes; else nobody looks who hears.
+TEST_F(ProcessUdp, WhoHearsAtAnothersPortBeginsAConversation)
+{
+    const auto shadow = policy::plane_bit(policy::Plane::shadow);
+    TestPolicy policy;
+    policy.process_classes(1).default_action(inbound, refuse, shadow);
+    policy.rule(policy::HostAction::allow, inbound, "any", "udp/9999", 1);
+    realise(policy, only(BH_FACET_CGROUP, unit_->id()));
+    UniqueFd caller;
+    peer([&] { caller = bound(SOCK_DGRAM, {"10.77.0.2", 5555}); });
+    for (const Cgroup* cgroup : {&*unit_, &world_->enforced}) {
+        const auto server = bound_in(*cgroup, {"10.77.0.1", 7300});
+        for (int i = 0; i < 3; ++i) {
+            ASSERT_EQ(send_to_error(caller, {"10.77.0.1", 7300}, "question"), 0);
+            EXPECT_EQ(receive(server).text, "question");
+        }
+        std::size_t opened = 0, denied = 0;
+        for (const auto& event : drain()) {
+            opened += event.type == BH_EVENT_UDP_OPEN && event.subject.cgroup_id == cgroup->id();
+            denied += event.type == BH_EVENT_DENY && event.subject.cgroup_id == cgroup->id();
+        }
+        EXPECT_EQ(opened, 1U);
+        EXPECT_EQ(denied, 1U);
     }
 }
 

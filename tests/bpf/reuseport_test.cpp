@@ -3,6 +3,7 @@
 // reaches a connected socket.
 #include "tests/bpf/fixture.h"
 
+#include <bpf/bpf.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -57,6 +58,39 @@ TEST_F(Reuseport, AConnectedSocketIsNotChosenForWhatOthersSend)
     });
     expect_told();
     expect_deaf(second);
+}
+
+// Workers of one service: the agent hears of them now and then, not at each datagram.
+TEST_F(Reuseport, ThoseThatSendInTurnAreToldOfNowAndThen)
+{
+    const auto is_connect = [](const bh_event& event) { return event.type == BH_EVENT_CONNECT; };
+    TestPolicy policy;
+    policy.default_action(outbound, refuse, policy::plane_bit(policy::Plane::shadow));
+    realise(policy);
+    UniqueFd first, second;
+    const auto send_in_turn = [&] {
+        guarded([&] {
+            for (int i = 0; i < 20; ++i)
+                ASSERT_EQ(send_to_error(i % 2 == 0 ? first : second, {"10.77.0.2", 53}), 0);
+        });
+    };
+    guarded([&] {
+        first = sharing();
+        second = sharing();
+    });
+    send_in_turn();
+    EXPECT_EQ(drained_count(is_connect), 1U);
+
+    const auto flows = datapath_->udp_flows();
+    ASSERT_TRUE(flows);
+    ASSERT_EQ(flows->size(), 1U);
+    auto [key, flow] = flows->front();
+    EXPECT_EQ(flow.cookie, cookie_of(second));
+    flow.opened_ns -= BH_UDP_SIBLINGS_NS;
+    const UniqueFd map(bpf_obj_get((options().pin_dir + "/test/maps/bh_udp_out").c_str()));
+    ASSERT_EQ(bpf_map_update_elem(map.get(), &key, &flow, BPF_EXIST), 0);
+    send_in_turn();
+    EXPECT_EQ(drained_count(is_connect), 1U);
 }
 
 TEST_F(Reuseport, NorIsOneThatWasConnectedBefore)

@@ -179,6 +179,87 @@ TEST_F(UdpConversations, OneOlderThanTheAgentIsAdopted)
     EXPECT_EQ(records[0].duration_us(), 10'000'000U);
 }
 
+// The kernel tells of the second, since he is of another kind; the table has one conversation between two ends.
+TEST_F(UdpConversations, OfASecondSocketWithThePortOfTheFirstEndsTheFirst)
+{
+    auto first = departs();
+    first.listed = 1;
+    assembler->on_event(first);
+    clock.advance(100ms); // before any listing
+    const auto went_on = clock.monotonic();
+    auto second = departs();
+    second.listed = 1;
+    second.cookie = 78;
+    second.subject.pid = 200;
+    assembler->on_event(second);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::OPEN);
+    EXPECT_EQ(records[1].process().pid(), 200U);
+    EXPECT_NE(records[1].flow_id(), records[0].flow_id());
+    for (int i = 0; i < 8; ++i) {
+        clock.advance(1s);
+        tick({listed(second, went_on)});
+    }
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[2].event(), Record::CLOSE);
+    EXPECT_EQ(records[2].flow_id(), records[0].flow_id());
+    EXPECT_EQ(assembler->open_flows(), 1U);
+
+    first = departs(); // sends again
+    first.listed = 1;
+    assembler->on_event(first);
+    ASSERT_EQ(records.size(), 4U);
+    EXPECT_NE(records[3].flow_id(), records[0].flow_id());
+    EXPECT_EQ(assembler->open_flows(), 2U);
+}
+
+// Nothing is told then.
+TEST_F(UdpConversations, GoesOnWithAnotherSocketOfItsKind)
+{
+    const auto began = clock.monotonic();
+    auto sent = departs();
+    sent.listed = 1;
+    sent.time_ns += 10'000; // the kernel reads the clock twice
+    assembler->on_event(sent);
+    const auto listed_as = [&](std::uint64_t cookie) {
+        auto conversation = listed(sent, began);
+        conversation.second.cookie = cookie;
+        return Listing{conversation};
+    };
+    for (int i = 0; i < 20; ++i) {
+        clock.advance(1s);
+        tick(listed_as(i % 2 == 0 ? 78 : 77));
+    }
+    EXPECT_EQ(records.size(), 1U);
+    tick(listed_as(78));
+    EXPECT_EQ(assembler->open_flows(), 1U);
+    EXPECT_EQ(assembler->direction_of(78), policy::Direction::outbound);
+    EXPECT_EQ(assembler->direction_of(77), std::nullopt);
+    auto another = listed(sent, clock.monotonic()); // whose event was lost
+    another.second.cookie = 79;
+    tick({another});
+    EXPECT_EQ(assembler->direction_of(79), std::nullopt);
+    clock.advance(6s);
+    tick();
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[1].flow_id(), records[0].flow_id());
+    EXPECT_EQ(records[1].duration_us(), 19'999'990U) << "the last datagram";
+}
+
+TEST_F(UdpConversations, HeardByTwoInOneSecondAreTwo)
+{
+    assembler->on_event(arrives());
+    clock.advance(1ms);
+    auto other = arrives();
+    other.subject.pid = 200;
+    assembler->on_event(other);
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[1].event(), Record::CLOSE);
+    EXPECT_EQ(records[2].process().pid(), 200U);
+    EXPECT_NE(records[2].flow_id(), records[0].flow_id());
+}
+
 TEST_F(UdpConversations, ASecondFirstDatagramEndsTheFormerConversation)
 {
     assembler->on_event(arrives());

@@ -14,6 +14,8 @@
  */
 #define BH_PREEMPT_COUNT 0x7fffffff
 #define BH_LEAST_OF_A_PACKET 16
+#define BH_SERVES_SOFTIRQ (1 << 8) /* SOFTIRQ_OFFSET; softirqs that are only disabled count in twos of it */
+#define BH_SERVES_INTERRUPT (1 << 16)
 
 /* -1: not known. */
 static __always_inline int bh_preempt_count(const struct task_struct* task)
@@ -49,6 +51,13 @@ __noinline int bh_a_packet_asks(void)
         return 1;
     int count = bh_preempt_count(task);
     return count < 0 || count >= BH_LEAST_OF_A_PACKET;
+}
+
+/* What goes on now, the running task has asked for: no interrupt is served on its back. Not known: 0. */
+__noinline int bh_runs_for_current(void)
+{
+    int count = bh_preempt_count((void*)bpf_get_current_task());
+    return count >= 0 && count < BH_SERVES_INTERRUPT && !(count & BH_SERVES_SOFTIRQ);
 }
 
 #endif

@@ -182,7 +182,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->preempt_count_from_runqueues = kernel.preempt_count_from_runqueues;
     if (!kernel.questions_are_told_apart)
         log_warning("this kernel does not say whether a packet or a process asks for a socket: what a process asks "
-                    "sock_diag(7) counts as a packet that arrives");
+                    "sock_diag(7) counts as a packet that arrives, and no process is named for what raw sockets send");
     BULKHEAD_CHECK(make_variables(loaded.skeleton->obj));
     // Also where they are, or were: whatever was done to the table of tables is mended.
     BULKHEAD_CHECK(load_in_teams(loaded.skeleton, !features.pointer_arguments, put_in_denial_tables(*loaded.skeleton)));

@@ -3,6 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_LEAVING_H
 #define BULKHEAD_BPF_GUARD_LEAVING_H
 
+#include "bpf/context.h"
 #include "bpf/guard/forwarded.h"
 #include "bpf/guard/ordinary.h"
 #include "bpf/guard/quarantine.h"
@@ -20,8 +21,9 @@ static __always_inline __u32 bh_user_of_sender(struct __sk_buff* skb)
 }
 
 /*
- * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue is sent by whoever
- * runs then; nobody is named for it, and only what is said of any process holds.
+ * Who sends: the task that runs, if it is of the socket's cgroup. A packet that waited in a queue (for a neighbour, for
+ * its turn) is sent by whoever runs then, or on the back of whom an interrupt met; nobody is named for it, and only
+ * what is said of any process holds.
  */
 __noinline int bh_identify_sender(struct __sk_buff* skb)
 {
@@ -30,7 +32,7 @@ __noinline int bh_identify_sender(struct __sk_buff* skb)
         return 0;
     struct bh_subject* subject = &work->subject;
     bh_read_current(subject);
-    if (subject->cgroup_id != bpf_skb_cgroup_id(skb)) {
+    if (subject->cgroup_id != bpf_skb_cgroup_id(skb) || !bh_runs_for_current()) {
         subject->pid = subject->tid = 0;
         subject->exe_inode = 0;
         subject->exe_device = 0;

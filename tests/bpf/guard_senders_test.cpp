@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -65,6 +66,25 @@ void disconnect(const UniqueFd& socket)
     sockaddr nobody{};
     nobody.sa_family = AF_UNSPEC;
     ASSERT_EQ(::connect(socket.get(), &nobody, sizeof(nobody)), 0);
+}
+
+// Its neighbour answers at once, within the sender's own system call; as well it may be within another's.
+TEST_F(GuardSenders, APacketThatWaitedIsNobodys)
+{
+    ip(world_->wire.peer, "addr add 10.77.0.9/24 dev bh0");
+    realise(TestPolicy().default_action(outbound, refuse));
+    for (const bool waits : {true, false}) {
+        guarded([&] { (void)send_frame_ip("10.77.0.9", icmp_echo(waits ? 7 : 8)); });
+        const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+        ASSERT_TRUE(denied);
+        EXPECT_EQ(denied->protocol, IPPROTO_ICMP);
+        EXPECT_EQ(denied->subject.cgroup_id, world_->enforced.id());
+        EXPECT_EQ(denied->subject.uid, ::geteuid());
+        if (waits)
+            EXPECT_EQ(denied->subject.pid, 0U);
+        else
+            EXPECT_EQ(denied->subject.pid, static_cast<std::uint32_t>(::getpid()));
+    }
 }
 
 // As many ancillary data as there is room for: send(2) reads the port of the peer before them, its address after.

@@ -175,8 +175,10 @@ static __always_inline int bh_let_arrive(struct bh_arrival* arrival, const struc
                                          struct bh_reached reached)
 {
     if (arrival->question.protocol == IPPROTO_TCP) {
-        bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port,
-                               arrival->netns, listener ? &listener->owner : NULL);
+        /* A question begins no connection, and what was noted of a SYN that interrupts it would be overwritten. */
+        if (bh_a_packet_asks())
+            bh_remember_acceptance(&arrival->question, &arrival->answer, &arrival->local, arrival->remote_port,
+                                   arrival->netns, listener ? &listener->owner : NULL);
         return 1;
     }
     if (!listener) /* to a closed port: begins nothing */

@@ -5,7 +5,10 @@
 
 #include "bpf/outbound.h"
 
-/* A peer from before the socket's storage is as good as ever. Its lock is held, so that it is one peer. Not static. */
+/*
+ * A peer from before the socket's storage is as good as ever. Its lock is held, so that it is one peer. Not one that
+ * stays here: the address may be another host's later, of which nobody was asked. Not static.
+ */
 __noinline int bh_add_peer_of_before(struct bpf_sock_addr* ctx)
 {
     struct bpf_sock* socket = ctx->sk;
@@ -19,25 +22,25 @@ __noinline int bh_add_peer_of_before(struct bpf_sock_addr* ctx)
     } else {
         bh_set_v4(&peer, socket->dst_ip4);
     }
-    if (asked)
+    if (asked && !bh_stays_in(&peer, bh_netns_of_context_socket(socket)))
         bh_add_peer(asked, &peer, bpf_ntohs((__u16)socket->dst_port));
     return 0;
 }
 
 /*
- * Of UDP, before the socket gets its first peer, and before it gets another. False: there is no memory, and a plane in
- * force would refuse.
+ * Of UDP, before the socket gets its first peer, and before it gets another. Whom it has where it has storage already,
+ * a door was asked about, or he stays here. False: there is no memory, and a plane in force would refuse.
  */
 static __always_inline int bh_may_get_peers(struct bpf_sock_addr* ctx, const struct bh_departure* departure)
 {
     struct bpf_sock* socket = ctx->sk;
     if (departure->question.protocol != IPPROTO_UDP || !socket)
         return 1;
-    struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!asked)
+    if (bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0))
+        return 1;
+    if (!bpf_sk_storage_get(&bh_asked_peers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE))
         return !bh_role_enforces(departure->question.control.active_slot, BH_OUTBOUND);
-    if (!asked->writes && !asked->to_own)
-        bh_add_peer_of_before(ctx);
+    bh_add_peer_of_before(ctx);
     return 1;
 }
 

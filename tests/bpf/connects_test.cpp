@@ -16,8 +16,8 @@ namespace {
 
 class Connects : public BpfTest {
 protected:
-    // bh_asked.to_own, the last member; nothing: the doors keep nothing with the socket.
-    [[nodiscard]] std::optional<std::uint32_t> to_own(const UniqueFd& socket) const
+    // struct bh_asked; empty: the doors keep nothing with the socket.
+    [[nodiscard]] std::vector<std::uint32_t> asked(const UniqueFd& socket) const
     {
         const UniqueFd map(bpf_obj_get((options().pin_dir + "/test/maps/bh_asked_peers").c_str()));
         bpf_map_info info{};
@@ -25,7 +25,19 @@ protected:
         EXPECT_EQ(bpf_obj_get_info_by_fd(map.get(), &info, &size), 0);
         std::vector<std::uint32_t> kept(info.value_size / sizeof(std::uint32_t));
         const int fd = socket.get();
-        return bpf_map_lookup_elem(map.get(), &fd, kept.data()) == 0 ? std::optional(kept.back()) : std::nullopt;
+        if (bpf_map_lookup_elem(map.get(), &fd, kept.data()) != 0)
+            kept.clear();
+        return kept;
+    }
+    [[nodiscard]] std::optional<std::uint32_t> to_own(const UniqueFd& socket) const // the last member
+    {
+        const auto kept = asked(socket);
+        return kept.empty() ? std::nullopt : std::optional(kept.back());
+    }
+    [[nodiscard]] std::optional<std::uint32_t> peers(const UniqueFd& socket) const // by the first, .writes
+    {
+        const auto kept = asked(socket);
+        return kept.empty() ? std::nullopt : std::optional(kept.front() / 2);
     }
 };
 
@@ -60,6 +72,44 @@ TEST_F(Connects, ThatGoElsewhereHaveNotGoneToTheirOwnNamespace)
         EXPECT_EQ(connect_error(socket, {"10.78.0.2", 80}), 0);
     });
     EXPECT_EQ(to_own(socket), 0U);
+}
+
+// No door was asked about it, and the address may be another host's by the time of the next connect(2).
+TEST_F(Connects, APeerWithinTheHostIsNotTakenForOneThatADoorWasAskedAbout)
+{
+    realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "udp/53"));
+    guarded([&] {
+        const auto socket = make_socket(AF_INET, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(socket, {"127.0.0.1", 53}), 0);
+        EXPECT_EQ(connect_error(socket, {"10.77.0.2", 54}), EPERM);
+        EXPECT_EQ(peers(socket), 0U);
+        EXPECT_EQ(connect_error(socket, {"10.77.0.2", 53}), 0);
+        EXPECT_EQ(connect_error(socket, {"10.77.0.2", 54}), EPERM);
+        EXPECT_EQ(peers(socket), 1U);
+    });
+}
+
+TEST_F(Connects, OfThePeersOfBeforeThoseWithinTheHostAreNone)
+{
+    datapath_.reset();
+    ASSERT_TRUE(agent::detach_datapath(options()));
+    UniqueFd within, elsewhere;
+    guarded([&] {
+        within = make_socket(AF_INET6, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(within, {"::1", 53}), 0);
+        elsewhere = make_socket(AF_INET6, SOCK_DGRAM);
+        ASSERT_EQ(connect_error(elsewhere, {"fd77::2", 53}), 0);
+    });
+    auto opened = open(options());
+    ASSERT_TRUE(opened) << opened.error().message;
+    datapath_ = std::move(*opened);
+    realise(TestPolicy().default_action(outbound, refuse));
+    guarded([&] {
+        EXPECT_EQ(connect_error(within, {"fd77::2", 54}), EPERM);
+        EXPECT_EQ(connect_error(elsewhere, {"fd77::2", 54}), EPERM);
+    });
+    EXPECT_EQ(peers(within), 0U);
+    EXPECT_EQ(peers(elsewhere), 1U);
 }
 
 } // namespace

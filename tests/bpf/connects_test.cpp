@@ -80,7 +80,7 @@ TEST_F(Connects, APeerWithinTheHostIsNotTakenForOneThatADoorWasAskedAbout)
     realise(TestPolicy().default_action(outbound, refuse).allow(outbound, "10.77.0.2", "udp/53"));
     guarded([&] {
         const auto socket = make_socket(AF_INET, SOCK_DGRAM);
-        ASSERT_EQ(connect_error(socket, {"127.0.0.1", 53}), 0);
+        ASSERT_EQ(connect_error(socket, {"10.77.0.1", 53}), 0);
         EXPECT_EQ(connect_error(socket, {"10.77.0.2", 54}), EPERM);
         EXPECT_EQ(peers(socket), 0U);
         EXPECT_EQ(connect_error(socket, {"10.77.0.2", 53}), 0);

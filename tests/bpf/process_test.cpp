@@ -289,7 +289,8 @@ TEST_F(ProcessUdp, WhoSendsFromAnothersPortBeginsAConversation)
             EXPECT_EQ(told->listed, 1);
             EXPECT_EQ(drained_count(is_connect), 0U);
             std::size_t of_this = 0;
-            for (const auto& [key, flow] : datapath_->udp_flows().value())
+            const auto flows = datapath_->udp_flows().value();
+            for (const auto& [key, flow] : flows)
                 of_this += flow.cookie == cookie_of(client) && flow.subject.cgroup_id == cgroup->id();
             EXPECT_EQ(of_this, 1U);
         }
@@ -333,7 +334,8 @@ TEST_F(ProcessUdp, AConversationIsJudgedAgainByWhoSentLast)
     EXPECT_EQ(reply_error(resolver, question, "answer"), 0);
     EXPECT_EQ(receive(client).text, "answer");
     only_the_unit_may(outbound, "any", "udp/53");
-    for (const auto& [key, flow] : datapath_->udp_flows().value()) { // as the sessions' keeper does
+    const auto flows = datapath_->udp_flows().value();
+    for (const auto& [key, flow] : flows) { // as the sessions' keeper does
         bh_judge_request request{};
         request.remote = key.remote;
         request.port = key.remote_port;

@@ -171,6 +171,7 @@ private:
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;
+    std::chrono::seconds walk_rests_{0}; // the next walk that nobody is in a hurry for is not before
     std::optional<Error> fatal_;
 };
 

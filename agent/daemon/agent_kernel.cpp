@@ -111,7 +111,8 @@ void Agent::walk_when_due()
 {
     constexpr std::uint64_t soon = 3, at_the_latest = 30; // seconds
     listeners_doubtful_ = events_->take_listener_gone() || listeners_doubtful_;
-    ++seconds_since_walk_;
+    if (std::chrono::seconds(++seconds_since_walk_) < walk_rests_)
+        return;
     if (seconds_since_walk_ >= (listeners_doubtful_ ? soon : at_the_latest) ||
         events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
         walk_sockets();
@@ -121,7 +122,10 @@ void Agent::walk_sockets()
 {
     seconds_since_walk_ = 0;
     listeners_doubtful_ = false;
+    const auto begun = clock_.monotonic();
     const auto sockets = datapath_->walk_sockets();
+    // Anybody can make it take long, with descriptors, and a tenth of the time is enough for that.
+    walk_rests_ = std::chrono::floor<std::chrono::seconds>(10 * (clock_.monotonic() - begun));
     if (!sockets) {
         log_warning("cannot walk sockets: {}", sockets.error().message);
         return;

@@ -4,6 +4,7 @@
 #include "agent/daemon/folder_policy.h"
 #include "agent/daemon/host_facts.h"
 #include "agent/daemon/record_writer.h"
+#include "agent/daemon/service_manager.h"
 #include "agent/spool/spool.h"
 #include "agent/state/locks.h"
 #include "agent/uplink/uplink.h"
@@ -61,6 +62,7 @@ Result<DatapathOptions> datapath_options(const AgentConfig& config)
     options.ingress.attach = config.cgroup_ingress != AttachMode::never;
     options.ingress.always = config.cgroup_ingress == AttachMode::always;
     options.refuse_silently = config.refuse == RefuseMode::silent;
+    options.on_progress = notify_busy;
     return options;
 }
 

@@ -50,6 +50,11 @@ void notify_watchdog()
     ::sd_notify(0, "WATCHDOG=1");
 }
 
+void notify_busy()
+{
+    ::sd_notify(0, "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000");
+}
+
 void block_signals()
 {
     const sigset_t set = handled_signals();

@@ -15,6 +15,7 @@ void notify_status(const std::string& status);
 void notify_reloading();
 void notify_stopping();
 void notify_watchdog();
+void notify_busy(); // what is under way goes on, however long it takes; also before the agent is ready
 
 // Blocks SIGTERM, SIGINT and SIGHUP in this thread and all that it starts later, and ignores SIGPIPE: call before any
 // thread exists.

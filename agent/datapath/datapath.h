@@ -242,6 +242,8 @@ struct DatapathOptions {
     IngressOptions ingress{};
     // A refused inbound attempt gets no answer at all, instead of a reset or port unreachable. Needs the guard.
     bool refuse_silently = false;
+    // Called now and then while something takes long that grows with what others have made: descriptors, sockets.
+    std::function<void()> on_progress = [] {};
     bool only_oldest_features = false; // for tests: as on a kernel without any of KernelFeatures
 };
 

@@ -131,7 +131,8 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
     auto& maps = loaded.skeleton->maps;
     BULKHEAD_TRY(ControlWord control, ControlWord::map(bpf_map__fd(maps.bh_control)));
     BULKHEAD_TRY(auto rings, Rings::open(bpf_map__fd(maps.bh_flow_ring), bpf_map__fd(maps.bh_deny_ring)));
-    BULKHEAD_TRY(SocketWalk walk, SocketWalk::attach(*loaded.skeleton, loaded.features.cookies_in_walk));
+    BULKHEAD_TRY(SocketWalk walk,
+                 SocketWalk::attach(*loaded.skeleton, loaded.features.cookies_in_walk, options.on_progress));
     BULKHEAD_TRY(SockDiag sock_diag, SockDiag::open());
     BULKHEAD_TRY(Guard guard, Guard::open(pins, *loaded.skeleton, {loaded.bare_guards, loaded.early_drop},
                                           options.guard, places.point.netns));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <unordered_map>
 
@@ -14,17 +15,25 @@ namespace bulkhead::agent {
 
 namespace {
 
+constexpr std::chrono::seconds progress_every{1};
+
 // Hands each record on as it is read: how many there are is not ours to say.
 template <typename Record, typename Visit>
-Status read_iterator(const Link& link, const char* what, const Visit& visit)
+Status read_iterator(const Link& link, const char* what, const std::function<void()>& on_progress, const Visit& visit)
 {
     const UniqueFd fd(bpf_iter_create(bpf_link__fd(link.get())));
     if (!fd)
         return fail_errno(errno, fmt::format("walk {}", what));
     std::vector<std::byte> bytes(64 * 1024);
     std::size_t used = 0;
+    auto told = std::chrono::steady_clock::now();
     while (true) {
         const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
+        // A read(2) looks at a million of them at most (bpf_seq_read), and anybody may have so many descriptors.
+        if (const auto now = std::chrono::steady_clock::now(); now - told >= progress_every) {
+            on_progress();
+            told = now;
+        }
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got < 0)
@@ -97,10 +106,11 @@ Result<Link> attach_iterator(bpf_program* program, const char* what)
 
 } // namespace
 
-Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton, bool has_cookies)
+Result<SocketWalk> SocketWalk::attach(const ::datapath& skeleton, bool has_cookies, std::function<void()> on_progress)
 {
     SocketWalk walk;
     walk.has_cookies_ = has_cookies;
+    walk.on_progress_ = std::move(on_progress);
     walk.listeners_ = bpf_map__fd(skeleton.maps.bh_listeners);
     BULKHEAD_TRY(walk.tcp_, attach_iterator(skeleton.progs.bh_walk_tcp, "TCP sockets"));
     BULKHEAD_TRY(walk.udp_, attach_iterator(skeleton.progs.bh_walk_udp, "UDP sockets"));
@@ -117,8 +127,8 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
             BULKHEAD_CHECK(diag.give_cookies());
         }
         const auto add = [&](const bh_walked_socket& socket) { walked.push_back(socket); };
-        BULKHEAD_CHECK(read_iterator<bh_walked_socket>(tcp_, "TCP sockets", add));
-        return read_iterator<bh_walked_socket>(udp_, "UDP sockets", add);
+        BULKHEAD_CHECK(read_iterator<bh_walked_socket>(tcp_, "TCP sockets", on_progress_, add));
+        return read_iterator<bh_walked_socket>(udp_, "UDP sockets", on_progress_, add);
     }));
     if (walked.empty())
         return std::vector<WalkedSocket>{};
@@ -126,7 +136,7 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
     std::unordered_map<std::uint64_t, bh_subject> by_inode;
     by_inode.reserve(walked.size());
     Holders several;
-    BULKHEAD_CHECK(read_iterator<bh_walked_owner>(owners_, "owners of sockets", [&](const bh_walked_owner& owner) {
+    const auto note_owner = [&](const bh_walked_owner& owner) {
         const auto [found, inserted] = by_inode.emplace(owner.inode, owner.subject);
         if (inserted)
             return;
@@ -140,7 +150,8 @@ Result<std::vector<WalkedSocket>> SocketWalk::walk(const std::function<Status(co
             holders.push_back(owner.subject);
         if (better_owner(owner.subject, best))
             best = owner.subject;
-    }));
+    };
+    BULKHEAD_CHECK(read_iterator<bh_walked_owner>(owners_, "owners of sockets", on_progress_, note_owner));
     std::vector<WalkedSocket> sockets;
     sockets.reserve(walked.size());
     for (const bh_walked_socket& socket : walked) {

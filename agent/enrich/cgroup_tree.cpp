@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::size_t max_cgroups = 65536;
 constexpr std::size_t max_remembered = 16384;
+constexpr int most_hidden_levels = 4096;
 constexpr int fileid_kernfs = 0xfe; // FILEID_KERNFS of include/linux/exportfs.h: the handle is the 64-bit id
 
 bool is_cgroup2(const std::string& folder)
@@ -63,6 +64,14 @@ struct Opened {
     int error = 0;
 };
 
+std::string shown_path(const UniqueFd& folder)
+{
+    std::array<char, PATH_MAX> text{};
+    const auto link = "/proc/self/fd/" + std::to_string(folder.get());
+    const auto length = ::readlink(link.c_str(), text.data(), text.size());
+    return {text.data(), length > 0 ? static_cast<std::size_t>(length) : 0};
+}
+
 // The kernel finds a cgroup by its id (name_to_handle_at(2)); needs CAP_DAC_READ_SEARCH.
 Opened open_by_id(const std::string& mount, std::uint64_t id)
 {
@@ -74,18 +83,21 @@ Opened open_by_id(const std::string& mount, std::uint64_t id)
     handle->handle_bytes = sizeof(id);
     handle->handle_type = fileid_kernfs;
     std::memcpy(bytes.data() + offsetof(file_handle, f_handle), &id, sizeof(id));
-    const UniqueFd folder(::open_by_handle_at(root.get(), handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    UniqueFd folder(::open_by_handle_at(root.get(), handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!folder)
         return {{}, errno};
-    std::array<char, PATH_MAX> text{};
-    const auto link = "/proc/self/fd/" + std::to_string(folder.get());
-    const auto length = ::readlink(link.c_str(), text.data(), text.size());
-    const std::string_view path(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-    if (path == mount)
+    // Whoever may make cgroups makes paths that are too long to be shown; then the longest part that can be.
+    auto path = shown_path(folder);
+    const bool whole = !path.empty();
+    for (int i = 0; path.empty() && folder && i < most_hidden_levels; ++i) {
+        folder = UniqueFd(::openat(folder.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        path = folder ? shown_path(folder) : std::string{};
+    }
+    if (path == mount && whole)
         return {"/", 0};
     if (!path.starts_with(mount + "/") || path.ends_with(" (deleted)"))
         return {{}, ENOENT};
-    return {std::string(path.substr(mount.size())), 0};
+    return {path.substr(mount.size()) + (whole ? "" : "/…"), 0};
 }
 
 } // namespace
@@ -101,8 +113,10 @@ bool walk_cgroups(const std::string& mount, const std::string& below,
         waiting.pop_back();
         const auto folder = mount + path;
         struct stat status {};
-        if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode))
+        if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+            complete = complete && errno != ENAMETOOLONG;
             continue;
+        }
         auto& left = visit({path, status.st_ino, status.st_uid});
         // A cgroup counts its children in its link count, and most have none: no need to list their fifty files.
         if (kernel && status.st_nlink <= 2)

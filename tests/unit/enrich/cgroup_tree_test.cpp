@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/enrich/cgroup_tree.h"
+#include "common/core/unique_fd.h"
 #include "tests/harness/fake_clock.h"
 #include "tests/harness/temp_dir.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 namespace bulkhead::agent {
 namespace {
@@ -124,6 +130,69 @@ TEST(CgroupIndex, FindsFoldersOfTheKernel)
             EXPECT_EQ(found, folder.path);
         }
     }
+}
+
+// Folders one in the other, whose path in the end is longer than any that the kernel takes.
+class LongPath {
+public:
+    explicit LongPath(const std::string& where)
+    {
+        folders_.emplace_back(::open(where.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        for (int i = 0; i < 20; ++i) {
+            const int outer = folders_.back().get();
+            if (::mkdirat(outer, name_.c_str(), 0755) == 0)
+                folders_.emplace_back(::openat(outer, name_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        }
+    }
+    ~LongPath()
+    {
+        while (folders_.size() > 1) {
+            folders_.pop_back();
+            ::unlinkat(folders_.back().get(), name_.c_str(), AT_REMOVEDIR);
+        }
+    }
+    LongPath(const LongPath&) = delete;
+    LongPath& operator=(const LongPath&) = delete;
+
+    [[nodiscard]] std::size_t levels() const { return folders_.size() - 1; }
+    [[nodiscard]] std::uint64_t id() const
+    {
+        struct stat status {};
+        return ::fstat(folders_.back().get(), &status) == 0 ? status.st_ino : 0;
+    }
+
+private:
+    std::string name_ = std::string(240, 'x');
+    std::vector<UniqueFd> folders_;
+};
+
+TEST(CgroupTree, SaysThatItDoesNotReachWhatIsTooDeepForAnyPath)
+{
+    const test::TempDir root;
+    const LongPath deep(root.path());
+    ASSERT_EQ(deep.levels(), 20U);
+    std::size_t limit = 1000;
+    EXPECT_FALSE(walk_cgroups(root.path(), "/", [&](const CgroupFolder&) -> std::size_t& { return limit; }));
+}
+
+TEST(CgroupIndex, NamesTheNearestThatAPathCanBeShownOf)
+{
+    std::string mount;
+    for (const char* place : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"})
+        if (struct statfs system{}; ::statfs(place, &system) == 0 && system.f_type == CGROUP2_SUPER_MAGIC)
+            mount = place;
+    const std::string name = "/bulkhead-test-" + std::to_string(::getpid());
+    if (mount.empty() || ::mkdir((mount + name).c_str(), 0755) != 0)
+        GTEST_SKIP() << "needs root and cgroup v2";
+    {
+        const LongPath deep(mount + name);
+        EXPECT_EQ(deep.levels(), 20U);
+        const test::FakeClock clock;
+        const auto path = CgroupIndex(mount, clock).path_of(deep.id(), "");
+        EXPECT_TRUE(path.starts_with(name + "/xxx")) << path;
+        EXPECT_TRUE(path.ends_with("xxx/…")) << path;
+    }
+    EXPECT_EQ(::rmdir((mount + name).c_str()), 0);
 }
 
 } // namespace

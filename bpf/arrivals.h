@@ -93,15 +93,15 @@ static __always_inline void bh_touch_by_packet(struct bh_udp_flow* flow, __u64 n
         bh_touch_udp_flow(flow, now);
 }
 
-/*
- * The port may be another's by now: who hears there then has a conversation of his own, and who heard before does not
- * speak for him. Not static, as bh_read_arrival().
- */
-__noinline int bh_is_of_listener(const struct bh_udp_flow* flow, const struct bh_listener* listener)
+/* By a socket that was not there before; who heard may answer. Not static, as bh_read_arrival(). */
+__noinline int bh_heard_by(struct bh_udp_flow* flow, const struct bh_listener* listener)
 {
     if (!flow || !listener)
         return 0;
-    return flow->cookie == listener->cookie || bh_same_kind(&flow->subject, &listener->owner);
+    flow->cookie = listener->cookie;
+    if (!bh_same_kind(&flow->subject, &listener->owner))
+        flow->subject = listener->owner;
+    return 0;
 }
 
 /* False: there is no room to remember what the reply needs. */
@@ -124,7 +124,7 @@ static __always_inline int bh_note_arrival(const struct bh_udp_flow_key* key, st
                            !arrival->by_process && !arrival->answer.on_time &&
                                arrival->question.loopback != BH_LOOPBACK_OWN && !bh_is_ours(&arrival->question.remote));
         if (flow->cookie != listener->cookie)
-            flow->cookie = listener->cookie;
+            bh_heard_by(flow, listener);
         bh_touch_by_packet(flow, now);
     }
     if (!begins || arrival->question.loopback == BH_LOOPBACK_ADDRESS) /* of which flows are not told */
@@ -196,8 +196,6 @@ static __always_inline int bh_decide_arrival(struct bh_arrival* arrival, const s
     if (!listener && !scope_is_root && !reached.is_ours)
         return SK_PASS;
     bh_judge_arrival(arrival, listener, reached);
-    if (flow && listener && !bh_is_of_listener(flow, listener))
-        flow = NULL;
     /* The shadow plane's refusal is told once a conversation and policy, not once a datagram. */
     int told = reached.again || (flow && bh_udp_flow_is_known_to(flow, arrival->question.control));
     if (BH_UNLIKELY(arrival->answer.verdict != BH_DENIED &&

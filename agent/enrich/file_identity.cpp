@@ -4,7 +4,10 @@
 #include "agent/enrich/mounts.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -57,6 +60,7 @@ std::optional<ShownFile> show_file(int folder, const std::string& path, int flag
     shown.file.changed_ns = nanoseconds(file.stx_ctime);
     shown.file.mode = file.stx_mode;
     shown.file.owner = file.stx_uid;
+    shown.links = file.stx_nlink;
     if ((file.stx_mask & STATX_MNT_ID) != 0)
         shown.mount = file.stx_mnt_id;
     return shown;
@@ -70,9 +74,19 @@ FileIdentity identify_file(const ShownFile& shown, const std::string& mountinfo)
     return file;
 }
 
+UniqueFd open_place(const std::string& path, int flags)
+{
+    open_how how{};
+    how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | (flags == 0 ? O_PATH : 0));
+    how.resolve = RESOLVE_NO_MAGICLINKS;
+    UniqueFd place(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
+    return place;
+}
+
 std::optional<FileIdentity> identify_file(const std::string& path, const std::string& mountinfo)
 {
-    const auto shown = show_file(AT_FDCWD, path, 0);
+    const auto place = open_place(path);
+    const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
     return shown ? std::optional(identify_file(*shown, mountinfo)) : std::nullopt;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "common/core/unique_fd.h"
+
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -31,13 +33,19 @@ struct FileIdentity {
 // A file as statx(2) shows it.
 struct ShownFile {
     FileIdentity file;                  // its device may be another than s_dev, unless it is on a block device
+    std::uint32_t links = 0;            // names that it has
     std::optional<std::uint64_t> mount; // STATX_MNT_ID: all that agents run on have it (Linux 5.8)
 };
 [[nodiscard]] std::optional<ShownFile> show_file(int folder, const std::string& path, int flags); // as statx(2)
 
-// Follows symlinks; nullopt when there is no such file. `mountinfo` is /proc/PID/mountinfo of a process in the file's
-// mount namespace: stat(2) may show another device than s_dev (btrfs and some overlays answer with an anonymous one
-// of a subvolume or a layer), then the file's line in mountinfo, which prints s_dev itself, decides.
+// What lies at a path, which others may have a part in, opened with `flags`, or O_PATH. Symlinks are followed, but none
+// of /proc into the mounts of a process (open(2), magic links), whose file systems answer when they like.
+[[nodiscard]] UniqueFd open_place(const std::string& path, int flags = 0);
+
+// Follows symlinks as open_place() does; nullopt when there is no such file. `mountinfo` is /proc/PID/mountinfo of a
+// process in the file's mount namespace: stat(2) may show another device than s_dev (btrfs and some overlays answer
+// with an anonymous one of a subvolume or a layer), then the file's line in mountinfo, which prints s_dev itself,
+// decides.
 [[nodiscard]] std::optional<FileIdentity> identify_file(const std::string& path, const std::string& mountinfo);
 [[nodiscard]] FileIdentity identify_file(const ShownFile& shown, const std::string& mountinfo);
 

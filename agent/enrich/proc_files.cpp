@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <climits>
 #include <memory>
@@ -44,18 +45,25 @@ std::optional<ShownFile> show_known(int file)
     return show_file(file, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC);
 }
 
-// Whether the name of a running file is one that it still has, as seen from that root folder. While it has the name,
-// the kernel has the whole path in memory.
-bool has_name(const std::string& root, const std::string& name, const FileIdentity& file)
+// Whether a running file has lost its name, as seen from that root folder. While it has it, the kernel has the whole
+// path in memory. Before Linux 5.12, and where a file system wants to be asked, that is not told; then it has lost it
+// if it has no name at all.
+bool has_lost_name(const std::string& root, const std::string& name, const ShownFile& file)
 {
     const UniqueFd folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_CACHED;
-    const UniqueFd found(
-        folder ? static_cast<int>(::syscall(SYS_openat2, folder.get(), name.c_str(), &how, sizeof(how))) : -1);
-    const auto shown = found ? show_known(found.get()) : std::nullopt;
-    return shown && shown->file.device == file.device && shown->file.inode == file.inode;
+    for (int tries = 0; folder && tries < 3; ++tries) { // somebody may be mounting just now
+        const UniqueFd found(static_cast<int>(::syscall(SYS_openat2, folder.get(), name.c_str(), &how, sizeof(how))));
+        if (!found && (errno == ENOENT || errno == ENOTDIR))
+            return true;
+        if (const auto shown = found ? show_known(found.get()) : std::nullopt)
+            return shown->file.device != file.file.device || shown->file.inode != file.file.inode;
+        if (errno != EAGAIN)
+            break;
+    }
+    return file.links == 0;
 }
 
 } // namespace
@@ -127,7 +135,7 @@ std::optional<OpenExecutable> ProcFiles::open_executable(std::uint32_t pid) cons
     open.shown = *shown;
     executable.file = shown->file;
     if (executable.path.ends_with(deleted_mark)) {
-        executable.deleted = !has_name(path(pid, "root"), executable.path, executable.file);
+        executable.deleted = has_lost_name(path(pid, "root"), executable.path, *shown);
         if (executable.deleted)
             executable.path = without_deleted_mark(std::move(executable.path));
     }

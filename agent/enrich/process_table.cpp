@@ -23,6 +23,8 @@ constexpr std::size_t most_of_name = 1024; // bytes of a path that are in a reco
 // For reading the mounts of users' processes, of which each may have a hundred thousand.
 constexpr TimeBudget::Limits for_mounts{std::chrono::milliseconds(100), std::chrono::milliseconds(400),
                                         std::chrono::seconds(10)};
+constexpr TimeBudget::Limits for_mounts_of_root{std::chrono::seconds(1), std::chrono::seconds(1),
+                                                std::chrono::seconds(10)};
 
 // A process that was read from /proc. exec() changes the program but neither pid nor start time, so the program belongs
 // to what is remembered, too.
@@ -84,7 +86,7 @@ private:
 
     ProcFiles files_;
     PatientReader arguments_{system_clock()};
-    TimeBudget for_mounts_{system_clock(), for_mounts};
+    TimeBudget for_mounts_{system_clock(), for_mounts}, for_mounts_of_root_{system_clock(), for_mounts_of_root};
     UserNames users_;
     CgroupIndex cgroups_;
     std::optional<std::uint64_t> own_mounts_, own_users_;
@@ -100,10 +102,11 @@ ProcExecutable ProcProcessTable::identify(OpenExecutable open, const bh_subject&
 {
     auto& file = open.executable.file;
     const bool is_to_be_read = file.inode == subject.exe_inode && file.device != subject.exe_device;
-    if (is_to_be_read && (subject.uid == 0 || for_mounts_.has_some_for(subject.uid))) {
+    auto& budget = subject.uid == 0 ? for_mounts_of_root_ : for_mounts_;
+    if (is_to_be_read && budget.has_some_for(subject.uid)) {
         const auto begun = system_clock().monotonic();
         file = identify_file(open.shown, files_.path(subject.pid, "mountinfo"));
-        for_mounts_.spend(subject.uid, system_clock().monotonic() - begun);
+        budget.spend(subject.uid, system_clock().monotonic() - begun);
     }
     return std::move(open.executable);
 }

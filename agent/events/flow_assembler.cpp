@@ -33,6 +33,11 @@ std::string tcp_state_name(std::uint8_t state)
     return state < names.size() ? names[state] : "";
 }
 
+std::int64_t seconds_of(MonotonicTime time)
+{
+    return std::chrono::floor<std::chrono::seconds>(time).count();
+}
+
 // A connect() that has passed its door and waits for the peer's answer.
 struct Departure {
     MonotonicTime at{}; // or when a walk last showed that it goes on
@@ -262,7 +267,8 @@ void KernelFlowAssembler::on_conversation(const bh_event& event)
         const auto ended = *old;
         flows_.erase(key);
         close(ended, ended.last, nullptr);
-        if (ended.id == flow.id) // within the same second
+        // Within the same second; what is older than the agent has begun before.
+        if (ended.opened && seconds_of(*ended.opened) == seconds_of(*flow.opened))
             flow.id = make_id(key, flow.tuple, event.time_ns);
     }
     if (event.listed != 0)

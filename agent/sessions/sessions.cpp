@@ -19,6 +19,7 @@ namespace {
 constexpr std::uint8_t tcp_new_syn_recv = 12; // include/net/tcp_states.h; a handshake under way has no full socket yet
 constexpr auto second_look = std::chrono::seconds(1);
 constexpr auto search_at_most = std::chrono::milliseconds(200);
+constexpr int most_misses = 3;
 constexpr std::size_t few_neighbours = 64; // among whom the kernel finds a socket at once
 constexpr std::size_t judged_at_once = 4096;
 
@@ -370,13 +371,17 @@ void SessionKeeper::destroy(ForbiddenSession& session)
 // Which one only the kernel knows, and there may be thousands. False: it finds none of those that are left.
 bool SessionKeeper::destroy_in_turn(std::unordered_map<std::uint64_t, ForbiddenSession*>& sharing, MonotonicTime enough)
 {
+    int misses = 0;
     while (!sharing.empty() && clock_.monotonic() < enough) {
         const auto found = datapath_.find_socket(sharing.begin()->second->socket.socket);
         const auto session = found ? sharing.find(*found) : sharing.end();
         if (session == sharing.end())
             return false; // they are gone, hidden by one that is allowed, or cannot be destroyed
         destroy(*session->second);
-        sharing.erase(session);
+        if (session->second->destroyed)
+            sharing.erase(session);
+        else if (++misses == most_misses) // the kernel prefers one of the CPU that asks (SO_INCOMING_CPU)
+            return false;
     }
     return true;
 }

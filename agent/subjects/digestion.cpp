@@ -72,7 +72,9 @@ Digestion::Digestion(const FileIdentity& file, const DigestWay& way)
 
 bool Digestion::open(const DigestWay& way)
 {
-    const UniqueFd place(::open(way.path.c_str(), O_PATH | O_CLOEXEC));
+    // What a process runs is behind such a link, which leads to the file itself: nobody is asked on the way.
+    const UniqueFd place =
+        way.path.starts_with("/proc/") ? UniqueFd(::open(way.path.c_str(), O_PATH | O_CLOEXEC)) : open_place(way.path);
     const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
     if (!shown || !S_ISREG(shown->file.mode) || identify_file(*shown, way.mountinfo) != file_)
         return false;

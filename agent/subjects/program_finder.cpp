@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/subjects/program_finder.h"
 
+#include "agent/enrich/file_identity.h"
 #include "common/policy/glob.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -34,7 +36,16 @@ struct Entry {
 bool is_folder(const std::string& path, bool follow)
 {
     struct stat status {};
-    return (follow ? ::stat(path.c_str(), &status) : ::lstat(path.c_str(), &status)) == 0 && S_ISDIR(status.st_mode);
+    if (!follow)
+        return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+    const auto place = open_place(path);
+    return place && ::fstat(place.get(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+DIR* open_folder(const std::string& path)
+{
+    UniqueFd folder = open_place(path, O_RDONLY | O_DIRECTORY);
+    return folder ? ::fdopendir(folder.release()) : nullptr;
 }
 
 } // namespace
@@ -113,7 +124,7 @@ private:
             return entries;
         const auto path = folder.empty() ? "/" : folder;
         into_.folders.push_back(look_at(path, wall_)); // before it is read, so a change meanwhile shows
-        const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(path.c_str()), ::closedir);
+        const std::unique_ptr<DIR, int (*)(DIR*)> open(open_folder(path), ::closedir);
         while (const auto* entry = open ? ::readdir(open.get()) : nullptr) {
             const std::string_view name = entry->d_name;
             if (name == "." || name == "..")
@@ -140,7 +151,8 @@ ProgramFinder::Folder ProgramFinder::look_at(const std::string& path, WallTime n
     Folder folder;
     folder.path = path;
     struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) {
+    const auto place = open_place(path);
+    if (!place || ::fstat(place.get(), &status) != 0) {
         folder.settled = true; // when it comes, it has an inode
         return folder;
     }

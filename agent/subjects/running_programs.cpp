@@ -16,7 +16,8 @@ bool is_found_here(const ProcExecutable& executable)
 {
     if (!executable.file.is_on_block_device())
         return false;
-    const auto here = show_file(AT_FDCWD, executable.path, 0);
+    const auto place = open_place(executable.path);
+    const auto here = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
     return here && here->file.device == executable.file.device && here->file.inode == executable.file.inode;
 }
 

@@ -351,32 +351,6 @@ TEST_F(ProcessUdp, AConversationIsJudgedAgainByWhoSentLast)
     EXPECT_EQ(receive(client).text, "");
 }
 
-// Where planes look at processes; else nobody looks who hears.
-TEST_F(ProcessUdp, WhoHearsAtAnothersPortBeginsAConversation)
-{
-    const auto shadow = policy::plane_bit(policy::Plane::shadow);
-    TestPolicy policy;
-    policy.process_classes(1).default_action(inbound, refuse, shadow);
-    policy.rule(policy::HostAction::allow, inbound, "any", "udp/9999", 1);
-    realise(policy, only(BH_FACET_CGROUP, unit_->id()));
-    UniqueFd caller;
-    peer([&] { caller = bound(SOCK_DGRAM, {"10.77.0.2", 5555}); });
-    for (const Cgroup* cgroup : {&*unit_, &world_->enforced}) {
-        const auto server = bound_in(*cgroup, {"10.77.0.1", 7300});
-        for (int i = 0; i < 3; ++i) {
-            ASSERT_EQ(send_to_error(caller, {"10.77.0.1", 7300}, "question"), 0);
-            EXPECT_EQ(receive(server).text, "question");
-        }
-        std::size_t opened = 0, denied = 0;
-        for (const auto& event : drain()) {
-            opened += event.type == BH_EVENT_UDP_OPEN && event.subject.cgroup_id == cgroup->id();
-            denied += event.type == BH_EVENT_DENY && event.subject.cgroup_id == cgroup->id();
-        }
-        EXPECT_EQ(opened, 1U);
-        EXPECT_EQ(denied, 1U);
-    }
-}
-
 TEST_F(ProcessUdp, AnUnboundSocketHearsItsReply)
 {
     only_the_unit_may(outbound, "any", "udp/53");

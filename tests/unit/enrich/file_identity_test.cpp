@@ -34,5 +34,18 @@ TEST(FileIdentity, TheDeviceIsThatOfTheMountUnlessItsLineComesVeryLate)
     EXPECT_EQ(identify_file(shown, folder / "none").device, shown.file.device);
 }
 
+// By which anybody would have the agent wait for a file system of his own.
+TEST(FileIdentity, NoSymlinkLeadsIntoTheMountsOfAProcess)
+{
+    const test::TempDir folder;
+    const auto file = folder.file("a", "abc"), link = folder / "link", way_around = folder / "way-around";
+    ASSERT_EQ(::symlink(file.c_str(), link.c_str()), 0);
+    ASSERT_EQ(::symlink(("/proc/self/root" + file).c_str(), way_around.c_str()), 0);
+    EXPECT_TRUE(identify_file(link, "/proc/self/mountinfo"));
+    EXPECT_FALSE(identify_file(way_around, "/proc/self/mountinfo"));
+    EXPECT_FALSE(open_place("/proc/self/root" + folder.path(), O_RDONLY | O_DIRECTORY));
+    EXPECT_TRUE(open_place(folder.path(), O_RDONLY | O_DIRECTORY));
+}
+
 } // namespace
 } // namespace bulkhead::agent

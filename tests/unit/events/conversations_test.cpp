@@ -247,17 +247,21 @@ TEST_F(UdpConversations, GoesOnWithAnotherSocketOfItsKind)
     EXPECT_EQ(records[1].duration_us(), 19'999'990U) << "the last datagram";
 }
 
-TEST_F(UdpConversations, HeardByTwoInOneSecondAreTwo)
+TEST_F(UdpConversations, BegunAgainAndAgainInOneSecondAreAsMany)
 {
     assembler->on_event(arrives());
     clock.advance(1ms);
     auto other = arrives();
     other.subject.pid = 200;
     assembler->on_event(other);
-    ASSERT_EQ(records.size(), 3U);
+    clock.advance(1ms);
+    assembler->on_event(arrives());
+    ASSERT_EQ(records.size(), 5U);
     EXPECT_EQ(records[1].event(), Record::CLOSE);
     EXPECT_EQ(records[2].process().pid(), 200U);
     EXPECT_NE(records[2].flow_id(), records[0].flow_id());
+    EXPECT_NE(records[4].flow_id(), records[0].flow_id());
+    EXPECT_NE(records[4].flow_id(), records[2].flow_id());
 }
 
 TEST_F(UdpConversations, ASecondFirstDatagramEndsTheFormerConversation)

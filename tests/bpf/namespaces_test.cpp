@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/datapath/namespace_finder.h"
 #include "agent/sessions/sessions.h"
-#include "tests/bpf/container.h"
-#include "tests/bpf/fixture.h"
+#include "tests/bpf/namespaces_fixture.h"
 
 #include <bpf/bpf.h>
 #include <unistd.h>
@@ -17,90 +15,6 @@ namespace bulkhead::test {
 namespace {
 
 using namespace std::chrono_literals;
-
-class Namespaces : public BpfTest {
-protected:
-    void join(const Container& container) const { container.join(world_->wire.peer); }
-    void inside(const Container& container, const std::function<void()>& work) const
-    {
-        run_in(container.netns(), world_->enforced, work);
-    }
-    // A connection to the container's port, from this address of the peer.
-    [[nodiscard]] UniqueFd connected_from(const char* address, std::uint16_t port, int& error) const
-    {
-        UniqueFd socket;
-        peer([&] {
-            socket = bound(SOCK_STREAM, {address, 0});
-            error = connect_error(socket, {"10.78.0.1", port});
-        });
-        return socket;
-    }
-    [[nodiscard]] int error_from(const char* address, std::uint16_t port) const
-    {
-        int error = -1;
-        (void)connected_from(address, port, error);
-        return error;
-    }
-    [[nodiscard]] std::vector<std::uint32_t> follow(std::vector<agent::NamespaceHint> hints = {}) const
-    {
-        auto change = hints.empty() ? datapath_->follow_namespaces() : datapath_->follow_hints(hints);
-        EXPECT_FALSE(change.trouble) << change.trouble->message;
-        for (int i = 0; change.unfinished && change.came.size() < hints.size() && i < 100; ++i) { // a busy machine
-            auto more = datapath_->follow_hints({});
-            change.came.insert(change.came.end(), more.came.begin(), more.came.end());
-            change.unfinished = more.unfinished;
-        }
-        return change.came;
-    }
-    [[nodiscard]] std::uint64_t use_of(const std::string& map) const
-    {
-        for (const auto& use : datapath_->map_use())
-            if (use.name == map)
-                return use.entries;
-        return ~0ULL;
-    }
-    [[nodiscard]] std::string pin_of(std::uint32_t inode) const
-    {
-        return options().pin_dir + "/test/links/sk_lookup_" + std::to_string(inode);
-    }
-    [[nodiscard]] bool ends(std::uint32_t inode) const // the kernel takes its time
-    {
-        for (int i = 0; i < 100; ++i) {
-            (void)datapath_->follow_namespaces();
-            if (!std::filesystem::exists(pin_of(inode)))
-                return true;
-            std::this_thread::sleep_for(50ms);
-        }
-        return false;
-    }
-    void allow_only_10_78_0_2()
-    {
-        realise(TestPolicy().default_action(inbound, refuse).allow(inbound, "10.78.0.2", "tcp/80"));
-    }
-    // From 10.78.0.3, in a container that nothing of ours guards yet.
-    struct Accepted {
-        UniqueFd server, client, end;
-    };
-    [[nodiscard]] Accepted accepted_too_early(const Container& container) const
-    {
-        Accepted early;
-        int error = -1;
-        join(container);
-        inside(container, [&] { early.server = listening({"0.0.0.0", 80}); });
-        early.client = connected_from("10.78.0.3", 80, error);
-        EXPECT_EQ(error, 0) << "nothing of ours stands there yet";
-        early.end = accepted(early.server);
-        return early;
-    }
-    std::optional<agent::NamespaceHint> hint_for(std::uint32_t inode)
-    {
-        const auto event =
-            wait_for([inode](const bh_event& e) { return e.type == BH_EVENT_NAMESPACE && e.netns == inode; });
-        if (!event)
-            return std::nullopt;
-        return agent::NamespaceHint{inode, event->subject.pid, event->subject.tid};
-    }
-};
 
 TEST_F(Namespaces, OneThatComesLaterIsGuardedLikeTheOwn)
 {
@@ -132,31 +46,6 @@ TEST_F(Namespaces, OneThatComesLaterIsGuardedLikeTheOwn)
     EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED) << "enforcement outlives the agent";
     ASSERT_TRUE(agent::detach_datapath(options()).value());
     EXPECT_EQ(error_from("10.78.0.3", 80), 0);
-}
-
-// Or whoever provokes one of the same name in a namespace of his own keeps it from being told where it counts.
-TEST_F(Namespaces, DenialsOfOneNameAreToldApart)
-{
-    allow_only_10_78_0_2();
-    std::set<std::uint32_t> told, inodes;
-    for (int i = 0; i < 2; ++i) {
-        Container container(world_->enforced); // with the address of the one before
-        inodes.insert(container.inode());
-        EXPECT_EQ(follow(), std::vector{container.inode()});
-        join(container);
-        UniqueFd server;
-        inside(container, [&] { server = listening({"0.0.0.0", 80}); });
-        EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
-        EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
-        ip(world_->wire.peer, "link del bh1");
-    }
-    std::size_t events = 0;
-    while (const auto denied = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; })) {
-        told.insert(denied->netns);
-        ++events;
-    }
-    EXPECT_EQ(events, 2U);
-    EXPECT_EQ(told, inodes);
 }
 
 TEST_F(Namespaces, WhoHearsInAnUnknownOneIsToldAtOnce)
@@ -306,23 +195,6 @@ TEST_F(Namespaces, ServersOlderThanTheProgramsAreAdopted)
     EXPECT_EQ(error_from("10.78.0.2", 80), 0);
 }
 
-TEST_F(Namespaces, TheSamePortElsewhereIsAnotherPort)
-{
-    realise(TestPolicy().default_action(inbound, refuse));
-    Container container(world_->enforced);
-    join(container);
-    (void)follow();
-    UniqueFd ours, theirs;
-    inside(container, [&] { ours = listening({"0.0.0.0", 80}); });
-    outsider([&] { theirs = listening({"0.0.0.0", 80}); });
-    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
-    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0) << "nobody of the cgroup listens there"; });
-    ASSERT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
-    EXPECT_EQ(error_from("10.78.0.3", 80), ECONNREFUSED);
-    ours.reset();
-    EXPECT_EQ(use_of("listeners"), 0U);
-}
-
 TEST_F(Namespaces, OneThatEndsLeavesNothing)
 {
     auto container = std::make_unique<Container>(world_->enforced);
@@ -418,77 +290,6 @@ TEST_F(Namespaces, ANumberThatIsGivenAgainIsTold)
         first = std::move(next);
     }
     GTEST_SKIP() << "no number was given twice";
-}
-
-TEST_F(Namespaces, EachHasItsOwnLoopback)
-{
-    realise(TestPolicy().default_action(outbound, refuse).default_action(inbound, refuse));
-    Container container(world_->enforced);
-    join(container);
-    ip(container.netns(), "link set lo up");
-    (void)follow();
-    UniqueFd server, datagrams;
-    inside(container, [&] {
-        server = listening({"::", 80});
-        datagrams = bound(SOCK_DGRAM, {"::", 53});
-        EXPECT_EQ(tcp_error({"127.0.0.1", 80}), 0);
-        EXPECT_EQ(tcp_error({"::1", 80}), 0);
-        EXPECT_EQ(tcp_error({"10.78.0.1", 80}), 0) << "its own address";
-        EXPECT_EQ(tcp_error({"10.77.0.1", 80}), EPERM) << "the host's, which is a peer";
-        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.78.0.1", 53}), 0);
-        EXPECT_EQ(send_to_error(make_socket(AF_INET, SOCK_DGRAM), {"10.77.0.1", 53}), EPERM);
-    });
-    EXPECT_EQ(receive(datagrams).text, "x");
-    guarded([&] { EXPECT_EQ(tcp_error({"10.78.0.1", 80}), EPERM) << "the container's, which is a peer"; });
-
-    bh_judge_request requests[2]{};
-    for (auto& request : requests) {
-        request.remote = abi_address("10.78.0.1");
-        request.port = 80;
-        request.protocol = 6;
-    }
-    requests[1].netns = container.inode();
-    ASSERT_TRUE(datapath_->judge(requests));
-    EXPECT_EQ(requests[0].verdict, BH_DENIED) << "seen from the host";
-    EXPECT_EQ(requests[1].verdict, BH_ALLOWED);
-
-    realise(TestPolicy().loopback(refuse).default_action(outbound, permit));
-    inside(container, [&] {
-        EXPECT_EQ(tcp_error({"127.0.0.1", 80}), EPERM);
-        EXPECT_EQ(tcp_error({"10.78.0.1", 80}), EPERM);
-        EXPECT_NE(tcp_error({"10.77.0.1", 80}), EPERM);
-    });
-}
-
-TEST_F(Namespaces, AddressesThatComeAndGoAreFollowed)
-{
-    realise(TestPolicy().default_action(outbound, refuse));
-    Container container(world_->enforced), other(world_->enforced);
-    join(container);
-    ip(container.netns(), "addr add 10.78.0.9/24 dev eth0");
-    ip(other.netns(), "link set lo up");
-    ip(other.netns(), "addr add 10.78.0.9/32 dev lo");
-    (void)follow();
-    const auto refused_in = [&](const Container& where) {
-        int error = 0;
-        inside(where, [&] { error = tcp_error({"10.78.0.9", 80}); });
-        return error == EPERM;
-    };
-    EXPECT_FALSE(refused_in(container));
-    EXPECT_FALSE(refused_in(other));
-    guarded([&] { EXPECT_EQ(tcp_error({"10.78.0.9", 80}), EPERM); });
-    ip(container.netns(), "addr del 10.78.0.9/24 dev eth0");
-    (void)follow();
-    EXPECT_TRUE(refused_in(container));
-    EXPECT_FALSE(refused_in(other)) << "another namespace has it still";
-
-    // Another agent takes over without a moment in which they are peers to themselves.
-    datapath_.reset();
-    auto opened = open(options());
-    ASSERT_TRUE(opened) << opened.error().message;
-    datapath_ = std::move(*opened);
-    EXPECT_FALSE(refused_in(other));
-    EXPECT_TRUE(refused_in(container));
 }
 
 TEST_F(Namespaces, ManyComeAndGo)

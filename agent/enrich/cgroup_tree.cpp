@@ -93,9 +93,13 @@ Opened open_by_id(const std::string& mount, std::uint64_t id)
         folder = UniqueFd(::openat(folder.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         path = folder ? shown_path(folder) : std::string{};
     }
-    if (path == mount && whole)
-        return {"/", 0};
-    if (!path.starts_with(mount + "/") || path.ends_with(" (deleted)"))
+    if (path == mount || path.empty()) // or too deep even for that
+        return {whole ? "/" : "/…", 0};
+    struct stat there {
+    }, here{};
+    const bool is_there = ::lstat(path.c_str(), &there) == 0 && ::fstat(folder.get(), &here) == 0 &&
+                          there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+    if (!path.starts_with(mount + "/") || !is_there) // "(deleted)", and no name that looks so
         return {{}, ENOENT};
     return {path.substr(mount.size()) + (whole ? "" : "/…"), 0};
 }

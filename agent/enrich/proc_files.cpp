@@ -45,25 +45,32 @@ std::optional<ShownFile> show_known(int file)
     return show_file(file, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC);
 }
 
-// Whether a running file has lost its name, as seen from that root folder. While it has it, the kernel has the whole
-// path in memory. Before Linux 5.12, and where a file system wants to be asked, that is not told; then it has lost it
-// if it has no name at all.
-bool has_lost_name(const std::string& root, const std::string& name, const ShownFile& file)
+// By what the kernel has in memory alone (Linux 5.12). Mounts and names that change elsewhere have it give up now and
+// then (EAGAIN), so it is asked again.
+UniqueFd open_known(int folder, const std::string& name, std::uint64_t resolve)
 {
-    const UniqueFd folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
-    how.resolve = RESOLVE_IN_ROOT | RESOLVE_CACHED;
-    for (int tries = 0; folder && tries < 3; ++tries) { // somebody may be mounting just now
-        const UniqueFd found(static_cast<int>(::syscall(SYS_openat2, folder.get(), name.c_str(), &how, sizeof(how))));
-        if (!found && (errno == ENOENT || errno == ENOTDIR))
-            return true;
-        if (const auto shown = found ? show_known(found.get()) : std::nullopt)
-            return shown->file.device != file.file.device || shown->file.inode != file.file.inode;
-        if (errno != EAGAIN)
-            break;
-    }
-    return file.links == 0;
+    how.resolve = resolve | RESOLVE_CACHED;
+    UniqueFd found;
+    for (int tries = 0; !found && tries < 16 && (tries == 0 || errno == EAGAIN); ++tries)
+        found = UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, name.c_str(), &how, sizeof(how))));
+    return found;
+}
+
+// Whether a running file has lost its name, as seen from that root folder. Also without the name it keeps the folders
+// that it was in in memory, with it also the name. Where not even these are found, and before Linux 5.12, it has lost
+// it if it has no name at all, as far as its file system is one that counts them (an overlay does not).
+bool has_lost_name(const std::string& root, const std::string& name, const ShownFile& file)
+{
+    const auto last = name.rfind('/') + 1;
+    const UniqueFd top(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const auto folder = top ? open_known(top.get(), "/" + name.substr(0, last), RESOLVE_IN_ROOT) : UniqueFd{};
+    if (!folder)
+        return file.links == 0 || !file.file.is_on_block_device();
+    const auto found = open_known(folder.get(), name.substr(last), 0);
+    const auto shown = found ? show_known(found.get()) : std::nullopt;
+    return !shown || shown->file.device != file.file.device || shown->file.inode != file.file.inode;
 }
 
 } // namespace

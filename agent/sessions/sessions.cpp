@@ -297,8 +297,7 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
     std::vector<ForbiddenSession> forbidden;
     for (std::size_t i = 0; i < requests.size(); ++i)
         if (requests[i].verdict == BH_DENIED)
-            forbidden.push_back(
-                {*judged[i], static_cast<policy::Direction>(requests[i].direction), requests[i], false});
+            forbidden.push_back({*judged[i], static_cast<policy::Direction>(requests[i].direction), requests[i]});
     return forbidden;
 }
 
@@ -362,7 +361,7 @@ bool SessionKeeper::is_due(std::string key)
 
 void SessionKeeper::destroy(ForbiddenSession& session)
 {
-    if (on_cut_)
+    if (on_cut_ && !std::exchange(session.tried, true))
         on_cut_(session);
     session.destroyed = datapath_.destroy_socket(session.socket.socket).value_or(false);
 }
@@ -378,9 +377,10 @@ bool SessionKeeper::destroy_in_turn(std::unordered_map<std::uint64_t, ForbiddenS
         if (session == sharing.end())
             return false; // they are gone, hidden by one that is allowed, or cannot be destroyed
         destroy(*session->second);
-        if (session->second->destroyed)
+        if (session->second->destroyed) {
             sharing.erase(session);
-        else if (++misses == most_misses) // the kernel prefers one of the CPU that asks (SO_INCOMING_CPU)
+            misses = 0;
+        } else if (++misses == most_misses) // the kernel prefers one of the CPU that asks (SO_INCOMING_CPU)
             return false;
     }
     return true;

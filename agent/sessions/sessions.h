@@ -24,6 +24,7 @@ struct ForbiddenSession {
     policy::Direction direction = policy::Direction::outbound;
     bh_judge_request verdict{}; // its subject: the owner outbound, the listener's owner inbound, as at the door
     bool destroyed = false;
+    bool tried = false;
 };
 
 // Walks live sockets after every switch and judges them by the kernel's verdict function, and does what `sessions:`

@@ -75,12 +75,14 @@ bool Digestion::open(const DigestWay& way)
     // What a process runs is behind such a link, which leads to the file itself: nobody is asked on the way.
     const UniqueFd place =
         way.path.starts_with("/proc/") ? UniqueFd(::open(way.path.c_str(), O_PATH | O_CLOEXEC)) : open_place(way.path);
-    const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
+    // A process may run another program by now, one whose file system would be asked, and answers when it likes.
+    const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC) : std::nullopt;
     if (!shown || !S_ISREG(shown->file.mode) || identify_file(*shown, way.mountinfo) != file_)
         return false;
-    shown_ = shown->file;
     fd_ = UniqueFd(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    return static_cast<bool>(fd_);
+    const auto opened = fd_ ? show_file(fd_.get(), "", AT_EMPTY_PATH) : std::nullopt;
+    shown_ = shown->file;
+    return opened && opened->file == shown_;
 }
 
 // That a change from now on will show in ctime.

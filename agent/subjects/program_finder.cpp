@@ -36,9 +36,7 @@ struct Entry {
 bool is_folder(const std::string& path, bool follow)
 {
     struct stat status {};
-    if (!follow)
-        return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
-    const auto place = open_place(path);
+    const auto place = open_place(path, follow ? O_PATH : O_PATH | O_NOFOLLOW);
     return place && ::fstat(place.get(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 

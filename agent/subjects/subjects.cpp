@@ -102,10 +102,12 @@ public:
 private:
     static std::uint32_t owner_of(const std::string& path)
     {
-        const auto shown = show_file(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
-        return shown ? shown->file.owner : 0;
+        const auto place = open_place(path, O_PATH | O_NOFOLLOW);
+        const auto shown = place ? show_file(place.get(), "", AT_EMPTY_PATH) : std::nullopt;
+        return shown ? shown->file.owner : nobody; // it was there a moment ago
     }
 
+    static constexpr std::uint32_t nobody = 65534;
     std::map<std::string, std::uint32_t> owners_; // of folders
 };
 

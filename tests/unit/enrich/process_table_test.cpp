@@ -246,6 +246,21 @@ TEST(ProcessTable, MarksOffADeletedProgram)
     EXPECT_EQ(table()->describe(subject_of(child.pid())).exe(), program);
 }
 
+// As in ostree, and as a file of a lower layer shows itself in an overlay.
+TEST(ProcessTable, MarksOffADeletedProgramThatHasOtherNames)
+{
+    const test::TempDir folder;
+    const auto program = folder / "sleeper";
+    std::filesystem::copy_file(std::filesystem::canonical("/bin/sleep"), program);
+    std::filesystem::create_hard_link(program, folder / "other");
+    const test::ChildProcess child({program, "1000"});
+    std::filesystem::remove(program);
+    EXPECT_EQ(proc.open_executable(child.pid())->executable.path, program);
+    std::filesystem::copy_file(std::filesystem::canonical("/bin/cat"), program); // an upgrade
+    EXPECT_TRUE(proc.open_executable(child.pid())->executable.deleted);
+    EXPECT_EQ(proc.open_executable(child.pid())->executable.path, program);
+}
+
 TEST(ProcessTable, KeepsANameThatOnlyLooksDeleted)
 {
     const test::TempDir folder;

@@ -36,6 +36,10 @@ def answer(kind, node, body):
         return content[offset:offset + size]
     return None
 
+libc = ctypes.CDLL(None, use_errno=True)
+options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+if libc.mount(b"own", folder.encode(), b"fuse", 0, options) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
 if os.fork() == 0:
     while True:
         try:
@@ -48,12 +52,8 @@ if os.fork() == 0:
         said = answer(kind, node, asked[40:])
         error, said = (-38, b"") if said is None else (0, said)
         os.write(device, struct.pack("=IiQ", 16 + len(said), error, unique) + said)
-libc = ctypes.CDLL(None, use_errno=True)
-options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
-if libc.mount(b"own", folder.encode(), b"fuse", 0, options) != 0:
-    sys.exit(os.strerror(ctypes.get_errno()))
 os.close(device)
-runs = subprocess.Popen([folder + "/program", "-c", f"echo runs; read; exec 3<>/dev/tcp/{ip}/{port}; echo tried; read"],
+runs = subprocess.Popen([folder + "/program", "-c", f"echo runs; read; (exec 3<>/dev/tcp/{ip}/{port}); echo tried; read"],
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 assert runs.stdout.readline() == "runs\n"
 silent[0] = 1
@@ -76,7 +76,7 @@ class HeldUp(EvasionTest):
         attack = self.attacker.pipe("unshare", "-m", PYTHON, "-c", OWN_FILES, str(folder), shutil.which("bash"), self.peer.ip4,
                                     str(self.port))
         self.addCleanup(self.end, attack)
-        self.assertIn(attack.stdout.readline(), ("tried\n", ""))
+        self.assertEqual(attack.stdout.readline(), "tried\n")
         self.recorded_outbound(process=False)
         self.port = next(self.numbers)
         self.refused(connect, self.peer.ip4, self.port)

@@ -272,6 +272,14 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
+/* <sys/socket.h> */
+#define BH_AF_INET 2
+#define BH_AF_INET6 10
+#define BH_AF_PACKET 17
+#define BH_SOCK_STREAM 1
+#define BH_SOCK_DGRAM 2
+#define BH_SOCK_RAW 3
+
 /* include/net/sock.h, enum sock_flags: set when the peer's FIN was taken in. */
 #define SOCK_DONE_BIT 1
 

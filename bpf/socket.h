@@ -9,13 +9,6 @@
 #include "bpf/kernel_types.h"
 #include "bpf/maps.h"
 
-#define BH_AF_INET 2
-#define BH_AF_INET6 10
-#define BH_AF_PACKET 17
-#define BH_SOCK_STREAM 1
-#define BH_SOCK_DGRAM 2
-#define BH_SOCK_RAW 3
-
 /* States in which a struct sock is one in full (sk_fullsock() in include/net/sock.h). */
 #define BH_FULL_STATES (((2u << BPF_TCP_CLOSING) - (1u << BPF_TCP_ESTABLISHED)) & ~(1u << BPF_TCP_TIME_WAIT))
 

@@ -14,6 +14,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace bulkhead::agent {
@@ -146,6 +147,12 @@ public:
     // The cookie of the one that the kernel finds now by the addresses and ports of this one, in its namespace: the
     // only one that can be destroyed. 0: none.
     virtual Result<std::uint64_t> find_socket(const bh_walked_socket& socket) = 0;
+    // Whether this kernel destroys sockets that a walk comes by (bpf_sock_destroy(), Linux 6.5); the log says why not.
+    [[nodiscard]] virtual bool destroys_in_walk() = 0;
+    // Destroys UDP sockets in a walk over all of their namespaces, whichever others share their ends, as long as they
+    // have the peer that they were walked with. Returns the cookies of those that it destroyed; the log says what could
+    // not be walked. Only where destroys_in_walk().
+    virtual std::unordered_set<std::uint64_t> destroy_in_walk(std::span<const bh_walked_socket* const> sockets) = 0;
 
     // Writes the listeners found by a walk into bh_listeners and removes entries whose sockets are gone.
     virtual Status adopt_listeners(std::span<const WalkedSocket> sockets) = 0;

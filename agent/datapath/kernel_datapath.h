@@ -12,6 +12,7 @@
 #include "agent/datapath/predecessor.h"
 #include "agent/datapath/rings.h"
 #include "agent/datapath/sock_diag.h"
+#include "agent/datapath/socket_destroyer.h"
 #include "agent/datapath/socket_ingress.h"
 #include "agent/datapath/socket_walk.h"
 
@@ -31,6 +32,7 @@ public:
         std::unique_ptr<Rings> rings;
         SocketWalk walk;
         SockDiag sock_diag;
+        SocketDestroyer destroyer;
         CgroupTree cgroups;
         std::uint64_t enforced_cgroup = 0;
         UniqueFd netns;
@@ -71,6 +73,8 @@ public:
     bool in_scope(std::uint64_t cgroup_id) override;
     Result<bool> destroy_socket(const bh_walked_socket& socket) override;
     Result<std::uint64_t> find_socket(const bh_walked_socket& socket) override;
+    [[nodiscard]] bool destroys_in_walk() override;
+    std::unordered_set<std::uint64_t> destroy_in_walk(std::span<const bh_walked_socket* const> sockets) override;
     Status adopt_listeners(std::span<const WalkedSocket> sockets) override;
     Result<std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>> udp_flows() override;
     Result<KernelExchanges> exchanges() override;

@@ -4,6 +4,7 @@
 #include "agent/datapath/kernel_datapath.h"
 #include "agent/datapath/listeners.h"
 #include "common/core/clock.h"
+#include "common/core/log.h"
 
 #include <algorithm>
 #include <optional>
@@ -96,6 +97,35 @@ Result<std::uint64_t> KernelDatapath::find_socket(const bh_walked_socket& socket
 {
     SockDiag* diag = sock_diag_of(socket.netns);
     return diag != nullptr ? diag->find(socket) : unreachable(socket.netns);
+}
+
+bool KernelDatapath::destroys_in_walk()
+{
+    const auto loaded = parts_.destroyer.load();
+    if (!loaded)
+        log_warning("sessions: UDP sockets that share a port with many are destroyed slowly: {}",
+                    loaded.error().message);
+    return loaded.value_or(false);
+}
+
+std::unordered_set<std::uint64_t> KernelDatapath::destroy_in_walk(std::span<const bh_walked_socket* const> sockets)
+{
+    std::map<std::uint32_t, std::vector<const bh_walked_socket*>> by_namespace;
+    for (const auto* socket : sockets)
+        by_namespace[socket->netns].push_back(socket);
+    std::unordered_set<std::uint64_t> destroyed;
+    for (const auto& [inode, some] : by_namespace) {
+        const bool is_own = inode == namespace_inode(parts_.netns.get());
+        const UniqueFd other = is_own ? UniqueFd() : parts_.namespaces.open(inode);
+        if (!is_own && !other)
+            continue;
+        const auto done = in_namespace(is_own ? parts_.netns.get() : other.get(),
+                                       [&, &some = some] { return parts_.destroyer.destroy(some, destroyed); });
+        if (!done)
+            log_warning("sessions: not every UDP socket that is to be destroyed was walked by: {}",
+                        done.error().message);
+    }
+    return destroyed;
 }
 
 // nullptr: the namespace is not followed, or gone.

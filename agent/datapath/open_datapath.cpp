@@ -144,6 +144,7 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
                                 std::move(rings),
                                 std::move(walk),
                                 std::move(sock_diag),
+                                SocketDestroyer(options.on_progress, options.only_oldest_features),
                                 std::move(cgroups),
                                 places.point.cgroup_id,
                                 std::move(places.netns),

@@ -1,59 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/datapath/socket_walk.h"
 
+#include "agent/datapath/iterator.h"
 #include "agent/datapath/sock_diag.h"
 
 #include <bpf/bpf.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <unordered_map>
 
 namespace bulkhead::agent {
 
 namespace {
-
-constexpr std::chrono::seconds progress_every{1};
-
-// Hands each record on as it is read: how many there are is not ours to say.
-template <typename Record, typename Visit>
-Status read_iterator(const Link& link, const char* what, const std::function<void()>& on_progress, const Visit& visit)
-{
-    const UniqueFd fd(bpf_iter_create(bpf_link__fd(link.get())));
-    if (!fd)
-        return fail_errno(errno, fmt::format("walk {}", what));
-    std::vector<std::byte> bytes(64 * 1024);
-    std::size_t used = 0;
-    auto told = std::chrono::steady_clock::now();
-    while (true) {
-        const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
-        // A read(2) looks at a million of them at most (bpf_seq_read), and anybody may have so many descriptors.
-        if (const auto now = std::chrono::steady_clock::now(); now - told >= progress_every) {
-            on_progress();
-            told = now;
-        }
-        if (got < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (got < 0)
-            return fail_errno(errno, fmt::format("walk {}", what));
-        if (got == 0)
-            break;
-        used += static_cast<std::size_t>(got);
-        std::size_t at = 0;
-        for (; used - at >= sizeof(Record); at += sizeof(Record)) {
-            Record record;
-            std::memcpy(&record, bytes.data() + at, sizeof(record));
-            visit(record);
-        }
-        std::memmove(bytes.data(), bytes.data() + at, used - at);
-        used -= at;
-    }
-    if (used != 0)
-        return fail(ErrorKind::failed, "walk {}: {} bytes are left over", what, used);
-    return {};
-}
 
 // Of several processes that hold a socket: not the one that only keeps it for others (pid 1, socket activation), then
 // the eldest by number (the master of a preforking server).
@@ -94,14 +51,6 @@ bh_subject known_owner_of(const bh_walked_socket& socket, int listeners)
     if (bpf_map_lookup_elem(listeners, &key, &known) != 0 || (known.cookie != socket.cookie && known.sharers == 0))
         return {};
     return known.owner;
-}
-
-Result<Link> attach_iterator(bpf_program* program, const char* what)
-{
-    Link link(bpf_program__attach_iter(program, nullptr));
-    if (!link)
-        return fail_errno(errno, fmt::format("attach the walk over {}", what));
-    return link;
 }
 
 } // namespace

@@ -359,10 +359,15 @@ bool SessionKeeper::is_due(std::string key)
     return false;
 }
 
-void SessionKeeper::destroy(ForbiddenSession& session)
+void SessionKeeper::tell_of(ForbiddenSession& session)
 {
     if (on_cut_ && !std::exchange(session.tried, true))
         on_cut_(session);
+}
+
+void SessionKeeper::destroy(ForbiddenSession& session)
+{
+    tell_of(session);
     session.destroyed = datapath_.destroy_socket(session.socket.socket).value_or(false);
 }
 
@@ -415,14 +420,39 @@ void SessionKeeper::destroy(std::span<ForbiddenSession* const> sessions)
     std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
         return std::tie(a->second.hidden, a->second.neighbours) < std::tie(b->second.hidden, b->second.neighbours);
     });
+    const auto slow = std::partition_point(order.begin(), order.end(), [](const auto* group) {
+        return !group->second.hidden && group->second.neighbours <= few_neighbours;
+    });
     hidden_.clear();
     const auto enough = clock_.monotonic() + search_at_most;
-    for (auto* group : order) {
-        auto& [sharing, hidden, neighbours] = group->second;
-        const bool is_quick = !hidden && neighbours <= few_neighbours; // however many there are on other ports
-        if (!destroy_in_turn(sharing, is_quick ? MonotonicTime::max() : enough))
+    const auto search = [this](auto* group, MonotonicTime until) {
+        if (!destroy_in_turn(group->second.sharing, until))
             hidden_.insert(group->first);
+    };
+    std::for_each(order.begin(), slow, [&](auto* group) { search(group, MonotonicTime::max()); });
+    std::vector<ForbiddenSession*> left;
+    std::copy_if(sessions.begin(), sessions.end(), std::back_inserter(left), [](const auto* session) {
+        return session->socket.socket.protocol == IPPROTO_UDP && !session->destroyed;
+    });
+    if (!left.empty() && datapath_.destroys_in_walk()) {
+        destroy_in_walk(left);
+        for (const auto* session : left)
+            groups[ends_of(session->socket.socket)].sharing.clear();
     }
+    std::for_each(slow, order.end(), [&](auto* group) { search(group, enough); });
+}
+
+// Those that share a port with very many, or their ends with one that is allowed.
+void SessionKeeper::destroy_in_walk(std::span<ForbiddenSession* const> sessions)
+{
+    std::vector<const bh_walked_socket*> sockets;
+    for (auto* session : sessions) {
+        tell_of(*session);
+        sockets.push_back(&session->socket.socket);
+    }
+    const auto destroyed = datapath_.destroy_in_walk(sockets);
+    for (auto* session : sessions)
+        session->destroyed = destroyed.contains(session->socket.socket.cookie);
 }
 
 void SessionKeeper::destroy_due(std::vector<ForbiddenSession>& forbidden)

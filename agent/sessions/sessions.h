@@ -31,8 +31,9 @@ struct ForbiddenSession {
 // says with those that are now denied: keep leaves them, cut destroys them now, drain destroys them when the time is
 // over if they are denied still. Conversations of unconnected UDP sockets are forgotten, never their sockets. A
 // connection that passed its door just before the switch may not be in the socket table yet, so cut and drain look a
-// second time, a second later. UDP sockets are searched for, one by one, for 200 ms at most in one look; those that are
-// left, and those that the kernel does not find yet, have their turn a second later. Not thread-safe.
+// second time, a second later. UDP sockets are searched for, one by one. Those that are not found so, or share a port
+// with many, are destroyed in a walk over all of them; before Linux 6.5 they are searched for, too, for 200 ms at most
+// in one look, and those that are left have their turn a second later. Not thread-safe.
 //
 // A session is judged while a byte of it can still reach an application: from SYN_SENT to CLOSE_WAIT and FIN_WAIT_2,
 // for a half-closed connection carries data the other way. CLOSING, LAST_ACK and TIME_WAIT are left alone: both ends
@@ -40,7 +41,7 @@ struct ForbiddenSession {
 class SessionKeeper {
 public:
     // `on_cut` is told of a session just before it is destroyed, so that its end is seen as what it is; again if that
-    // fails and is tried again. Of a UDP socket that the kernel does not find it is not told.
+    // fails and is tried again. Of a UDP socket that the kernel does not find, and cannot walk by, it is not told.
     using OnCut = std::function<void(const ForbiddenSession&)>;
     SessionKeeper(Datapath& datapath, const Clock& clock, DirectionOf direction_of, OnCut on_cut = {});
 
@@ -62,10 +63,12 @@ private:
     Status judge_other_ways(std::vector<bh_judge_request>& requests, const std::vector<const WalkedSocket*>& sockets,
                             const ListenerIndex& listeners, const std::vector<bool>& doubtful);
     Status judge_conversations();
+    void tell_of(ForbiddenSession& session);
     void destroy(ForbiddenSession& session);
     void destroy(std::span<ForbiddenSession* const> sessions);
     [[nodiscard]] bool destroy_in_turn(std::unordered_map<std::uint64_t, ForbiddenSession*>& sharing,
                                        MonotonicTime enough);
+    void destroy_in_walk(std::span<ForbiddenSession* const> sessions);
     void destroy_due(std::vector<ForbiddenSession>& forbidden);
     [[nodiscard]] bool is_due(std::string key);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The walk over live sockets and over those who hold them: read by the agent like files. */
+#include "bpf/ends.h"
 #include "bpf/socket.h"
 #include "bpf/subject.h"
 
@@ -23,12 +24,6 @@ struct {
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(struct bh_told_owner));
 } bh_told_owners SEC(".maps");
-
-static __always_inline void bh_load_v6(struct bh_address* address, const struct in6_addr* v6)
-{
-    const __u32* word = v6->in6_u.u6_addr32;
-    bh_set_v6(address, word[0], word[1], word[2], word[3]);
-}
 
 /*
  * As bpf_skb_ancestor_cgroup_id() has it. Here, and not by the agent: a cgroup that is gone, or too deep for any path,
@@ -55,21 +50,14 @@ static __always_inline __u8 bh_scope_of(const struct cgroup* cgroup)
     return id == scope_cgroup ? BH_SCOPE_INSIDE : BH_SCOPE_OUTSIDE;
 }
 
-/* Iterators hand out typed pointers, whose members are plain loads; with a call for each, 50,000 sockets take twice as
- * long. */
 static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, struct sock* sock, __u32 uid)
 {
     struct sock_common* common = &sock->__sk_common;
     walked->cookie = cookies_in_walk ? bpf_get_socket_cookie(sock) : (__u64)common->skc_cookie.counter;
     walked->inode = sock->sk_socket->file->f_inode->i_ino;
     walked->family = common->skc_family;
-    if (walked->family == BH_AF_INET6) {
-        bh_load_v6(&walked->local, &common->skc_v6_rcv_saddr);
-        bh_load_v6(&walked->remote, &common->skc_v6_daddr);
-    } else {
-        bh_set_v4(&walked->local, common->skc_rcv_saddr);
-        bh_set_v4(&walked->remote, common->skc_daddr);
-    }
+    bh_load_local(common, &walked->local);
+    bh_load_remote(common, &walked->remote);
     walked->local_port = common->skc_num;
     walked->remote_port = bpf_ntohs(common->skc_dport);
     walked->state = common->skc_state;

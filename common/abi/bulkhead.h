@@ -607,6 +607,14 @@ struct bh_walked_socket {
 };
 BH_ASSERT(sizeof(struct bh_walked_socket) == 96, "layout");
 
+/* A UDP socket that is to be destroyed, as it was walked, while it still has this peer. */
+struct bh_condemned_socket {
+    struct bh_address remote;
+    __u32 remote_port;
+};
+BH_ASSERT(sizeof(struct bh_condemned_socket) == 20, "layout");
+#define BH_CONDEMNED_SOCKETS 65536 /* at once */
+
 struct bh_walked_owner {
     __u64 inode;
     struct bh_subject subject;

@@ -11,8 +11,6 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
-#include <numeric>
-#include <random>
 #include <set>
 #include <thread>
 
@@ -167,40 +165,6 @@ TEST_F(Switch, AHandshakeThatEndsUnderAnotherPolicyIsTold)
     const UniqueFd connection = accepted(server);
     char byte = 0;
     EXPECT_LE(::recv(connection.get(), &byte, 1, 0), 0);
-}
-
-// The kernel finds one of them, and the next one when that is gone: an order that a walk does not show.
-TEST_F(Switch, CutEndsDatagramSocketsThatShareBothEnds)
-{
-    for (const auto& [local, remote] :
-         {std::pair{"10.77.0.1", "10.77.0.2"}, {"fd77::1", "fd77::2"}, {"::ffff:10.77.0.1", "::ffff:10.77.0.2"}}) {
-        realise(TestPolicy().default_action(outbound, permit));
-        std::vector<UniqueFd> sockets(300);
-        std::vector<std::size_t> order(sockets.size());
-        std::iota(order.begin(), order.end(), 0);
-        std::shuffle(order.begin(), order.end(), std::mt19937(1));
-        guarded([&, local = local, remote = remote] {
-            const Address from(local, 4000);
-            for (auto& socket : sockets) {
-                socket = make_socket(from.family(), SOCK_DGRAM);
-                set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
-                ASSERT_EQ(::bind(socket.get(), from.get(), from.size), 0);
-            }
-            for (const auto i : order)
-                ASSERT_EQ(connect_error(sockets[i], {remote, 53}), 0);
-        });
-        realise(TestPolicy().default_action(outbound, refuse));
-        std::size_t told = 0;
-        agent::SessionKeeper keeper(
-            *datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; },
-            [&told](const agent::ForbiddenSession&) { ++told; });
-        const auto forbidden = keeper.after_switch({policy::Sessions::Kind::cut, {}}).value();
-        EXPECT_EQ(forbidden.size(), sockets.size()) << local;
-        EXPECT_TRUE(std::all_of(forbidden.begin(), forbidden.end(), [](const auto& one) { return one.destroyed; }));
-        EXPECT_EQ(told, sockets.size()) << "of each once";
-        for (const auto& socket : sockets)
-            EXPECT_NE(send_error(socket), 0) << local;
-    }
 }
 
 TEST_F(Switch, WhatDoesNotFitChangesNothing)

@@ -17,7 +17,8 @@ public:
     std::vector<agent::WalkedSocket> sockets;
     std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>> flows;
     std::function<bool(const bh_judge_request&)> denies = [](const auto&) { return false; };
-    std::set<std::uint64_t> outside;                  // cgroup ids that are not in scope
+    std::set<std::uint64_t> outside; // cgroup ids that are not in scope
+    bool walk_destroys = false;
     std::set<std::uint64_t> undestroyable;            // cookies
     std::map<std::uint64_t, std::uint64_t> hidden_by; // not found until the other is destroyed
     std::set<std::uint32_t> newcomers_judged;
@@ -109,6 +110,17 @@ public:
                 std::memcmp(&other.remote, &socket.remote, sizeof(socket.remote)) == 0 && can_be_found(other))
                 return other.cookie;
         return std::uint64_t{0};
+    }
+    bool destroys_in_walk() override { return walk_destroys; }
+    std::unordered_set<std::uint64_t> destroy_in_walk(std::span<const bh_walked_socket* const> condemned) override
+    {
+        std::unordered_set<std::uint64_t> done;
+        for (const auto* socket : condemned)
+            if (!undestroyable.contains(socket->cookie)) {
+                done.insert(socket->cookie);
+                destroyed.push_back(socket->cookie);
+            }
+        return done;
     }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {

@@ -123,6 +123,8 @@ public:
     bool in_scope(std::uint64_t) override { return true; }
     Result<bool> destroy_socket(const bh_walked_socket&) override { return true; }
     Result<std::uint64_t> find_socket(const bh_walked_socket& socket) override { return socket.cookie; }
+    bool destroys_in_walk() override { return false; }
+    std::unordered_set<std::uint64_t> destroy_in_walk(std::span<const bh_walked_socket* const>) override { return {}; }
     Status adopt_listeners(std::span<const agent::WalkedSocket>) override
     {
         ++adoptions;

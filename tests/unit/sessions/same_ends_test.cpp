@@ -155,6 +155,40 @@ TEST_F(SameEnds, AreDestroyedInNewNamespacesToo)
     EXPECT_EQ(datapath.newcomers_judged, std::set<std::uint32_t>{8});
 }
 
+TEST_F(SameEnds, AreDestroyedInAWalkWhereTheKernelCan)
+{
+    datapath.walk_destroys = true;
+    datapath.denies = [](const auto& request) { return request.subject.pid != 7; };
+    datapath.sockets = {datagrams(1), datagrams(2), datagrams(3), datagrams(4), datagrams(5, 40001)};
+    datapath.sockets[2].owner.pid = 7;
+    hide({1, 2, 3, 4});
+    datapath.undestroyable = {2};
+    (void)telling.after_switch({Kind::cut, {}}).value();
+    EXPECT_EQ(datapath.destroyed, (std::vector<std::uint64_t>{5, 4, 1})) << "also what an allowed one hides";
+    EXPECT_EQ(std::set(told.begin(), told.end()), (std::set<std::uint64_t>{1, 2, 4, 5})) << "of each that is tried";
+    datapath.undestroyable.clear();
+    clock.advance(1s);
+    EXPECT_EQ(telling.tick()->size(), 1U);
+    EXPECT_EQ(datapath.destroyed.back(), 2U);
+}
+
+TEST_F(SameEnds, AreNotSearchedForWhereAWalkDestroysAll)
+{
+    SlowDatapath slow(clock, 1ms);
+    slow.walk_destroys = true;
+    slow.denies = datapath.denies;
+    SessionKeeper keeping{slow, clock, [](std::uint64_t) { return std::nullopt; }, tell};
+    for (std::uint64_t cookie = 1; cookie <= 5000; ++cookie)
+        slow.sockets.push_back(datagrams(cookie));
+    slow.sockets.push_back(make({.cookie = 6001, .local_port = 40001}));
+    slow.sockets.push_back(make({.cookie = 6002, .local_port = 40001}));
+    slow.hidden_by[6001] = 6002;
+    EXPECT_EQ(keeping.after_switch({Kind::cut, {}})->size(), 5002U);
+    EXPECT_EQ(slow.destroyed.size(), 5002U) << "and connections as ever";
+    EXPECT_EQ(told.size(), 5002U);
+    EXPECT_LE(slow.searches, 2U);
+}
+
 // As a rule none has the ends of another, and to ask would double the calls.
 TEST_F(SameEnds, OfConnectionsAreSearchedForWhereOneWasNotFound)
 {

@@ -6,46 +6,82 @@
 
 #include <array>
 #include <charconv>
+#include <cstdio>
+#include <memory>
+#include <utility>
 
 namespace bulkhead::agent {
 namespace {
 
-constexpr std::size_t max_kept = 4096;
-constexpr auto keep_for = std::chrono::seconds(60);
+using Strings = std::array<char, 16384>;
 
-std::int64_t passwd_changed()
+std::optional<std::string> ask_for_name(std::uint32_t uid)
 {
-    struct stat file {};
-    if (::stat("/etc/passwd", &file) != 0)
-        return 0;
-    return file.st_mtim.tv_sec * 1'000'000'000 + file.st_mtim.tv_nsec;
+    Strings strings{};
+    passwd entry{};
+    passwd* found = nullptr;
+    // glibc returns no error where nobody has it, but where a service could not be asked.
+    if (::getpwuid_r(uid, &entry, strings.data(), strings.size(), &found) != 0)
+        return std::nullopt;
+    return found != nullptr ? found->pw_name : "";
+}
+
+std::optional<std::optional<std::uint32_t>> ask_for_uid(const std::string& user)
+{
+    Strings strings{};
+    passwd entry{};
+    passwd* found = nullptr;
+    if (::getpwnam_r(user.c_str(), &entry, strings.data(), strings.size(), &found) != 0)
+        return std::nullopt;
+    return found != nullptr ? std::optional<std::uint32_t>(found->pw_uid) : std::optional<std::uint32_t>();
 }
 
 } // namespace
 
-void UserNames::forget_when_stale()
+NameService NameService::of_host()
 {
-    const auto now = clock_.monotonic();
-    const auto changed = passwd_changed();
-    if (filled_ && now - *filled_ < keep_for && changed == passwd_changed_ns_ && names_.size() < max_kept &&
-        uids_.size() < max_kept)
+    return {ask_for_name, ask_for_uid};
+}
+
+UserNames::UserNames(const Clock& clock, NameService service, std::string file)
+    : file_(std::move(file)),
+      late_names_(clock, std::move(service.name_of),
+                  {std::chrono::milliseconds(50), std::chrono::milliseconds(500), std::chrono::seconds(10)}),
+      late_uids_(clock, std::move(service.uid_of),
+                 {std::chrono::seconds(2), std::chrono::seconds(5), std::chrono::minutes(1)})
+{}
+
+void UserNames::read_file()
+{
+    struct stat status {};
+    if (::stat(file_.c_str(), &status) != 0)
+        return; // it is being replaced
+    const auto changed = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+    if (changed == file_changed_ns_)
+        return;
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(file_.c_str(), "re"), std::fclose);
+    if (!file)
         return;
     names_.clear();
     uids_.clear();
-    filled_ = now;
-    passwd_changed_ns_ = changed;
+    file_changed_ns_ = changed;
+    Strings strings{};
+    passwd entry{};
+    passwd* found = nullptr;
+    while (::fgetpwent_r(file.get(), &entry, strings.data(), strings.size(), &found) == 0) {
+        if (found->pw_name[0] == '+' || found->pw_name[0] == '-') // not users, but where others are (nsswitch.conf(5))
+            continue;
+        names_.emplace(found->pw_uid, found->pw_name); // of several the first (getpwuid(3))
+        uids_.emplace(found->pw_name, found->pw_uid);
+    }
 }
 
 std::string UserNames::name_of(std::uint32_t uid)
 {
-    forget_when_stale();
+    read_file();
     if (const auto known = names_.find(uid); known != names_.end())
         return known->second;
-    std::array<char, 16384> strings{};
-    passwd entry{};
-    passwd* found = nullptr;
-    const bool has = ::getpwuid_r(uid, &entry, strings.data(), strings.size(), &found) == 0 && found != nullptr;
-    return names_.emplace(uid, has ? entry.pw_name : "").first->second;
+    return late_names_.get(uid).value_or("");
 }
 
 std::optional<std::uint32_t> UserNames::uid_of(const std::string& user)
@@ -54,15 +90,10 @@ std::optional<std::uint32_t> UserNames::uid_of(const std::string& user)
     const auto* const user_end = user.data() + user.size();
     if (const auto [end, code] = std::from_chars(user.data(), user_end, number); code == std::errc{} && end == user_end)
         return number;
-    forget_when_stale();
+    read_file();
     if (const auto known = uids_.find(user); known != uids_.end())
         return known->second;
-    std::array<char, 16384> strings{};
-    passwd entry{};
-    passwd* found = nullptr;
-    const bool has =
-        ::getpwnam_r(user.c_str(), &entry, strings.data(), strings.size(), &found) == 0 && found != nullptr;
-    return uids_.emplace(user, has ? std::optional<std::uint32_t>(entry.pw_uid) : std::nullopt).first->second;
+    return late_uids_.get(user).value_or(std::nullopt);
 }
 
 } // namespace bulkhead::agent

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/enrich/enrich.h"
 #include "agent/enrich/proc_files.h"
-#include "agent/enrich/user_names.h"
 #include "tests/harness/child_process.h"
-#include "tests/harness/fake_clock.h"
 #include "tests/harness/temp_dir.h"
 
 #include <fcntl.h>
@@ -319,19 +317,6 @@ TEST(ProcessTable, GivesTheEvaluatorItsFacts)
     EXPECT_FALSE(facts.sha256);
     subject.uid = 4000000000;
     EXPECT_EQ(table()->facts(subject).user, "4000000000");
-}
-
-TEST(UserNames, KnowsRootByNameAndNumber)
-{
-    const test::FakeClock clock;
-    UserNames users(clock);
-    EXPECT_EQ(users.name_of(0), "root");
-    EXPECT_EQ(users.uid_of("root"), 0U);
-    EXPECT_EQ(users.uid_of("1234567"), 1234567U);
-    EXPECT_EQ(users.uid_of("nobody-has-this-name"), std::nullopt);
-    EXPECT_EQ(users.uid_of("nobody-has-this-name"), std::nullopt);
-    EXPECT_EQ(users.uid_of("99999999999"), std::nullopt);
-    EXPECT_EQ(users.name_of(4000000000), "");
 }
 
 } // namespace

@@ -333,7 +333,11 @@ TEST_F(Walk, OneWhoIsHandedASocketDoesNotBecomeItsOwner)
     const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
     UniqueFd ours(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
     ASSERT_TRUE(ours);
-    ASSERT_LT(::getpid(), child);
+    if (child < ::getpid()) {
+        (void)::kill(child, SIGKILL);
+        (void)::waitpid(child, nullptr, 0);
+        GTEST_SKIP() << "the kernel began anew to count processes";
+    }
     const auto owner = [&] {
         const auto found = find(cookie_of(ours));
         return found ? found->owner.pid : 0;

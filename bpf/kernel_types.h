@@ -65,6 +65,11 @@ struct dst_entry {
 struct sk_buff {
     struct net_device* dev;
     unsigned long _skb_refdst; /* of a struct dst_entry; bit 0: no reference is held */
+    __u8 ip_summed : 2;
+    __u16 csum_start; /* from head */
+    __u16 csum_offset;
+    unsigned char* head;
+    unsigned char* data;
 };
 
 typedef struct {

@@ -65,13 +65,13 @@ __noinline int bh_judge_entering(struct __sk_buff* skb)
 
 static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
 {
-    if (BH_UNLIKELY(skb->tc_index == BH_JUDGED_MARK))
+    if (bh_has_the_mark(skb))
         skb->tc_index = 0;
     if (bh_has_inbound_door(skb, link) && !bh_is_quarantined())
         return BH_GUARD_PASS;
     if (skb->pkt_type == BH_PACKET_OTHERHOST || !guard_namespace)
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_look(skb, link);
+    struct bh_guard_work* work = bh_look(skb, link, skb->sk != NULL);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())

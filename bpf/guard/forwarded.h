@@ -21,7 +21,7 @@ __noinline int bh_forwarded(struct __sk_buff* skb, __u32 bridged)
     bh_take_as_first(work);
     if (packet->kind != BH_FRAME_IP || packet->source_routed)
         return bh_refuse_packet(BH_FORWARDED);
-    if (bridged && bh_is_link_control(packet))
+    if (bridged && bh_is_bridged_link_control(skb, packet))
         return BH_GUARD_PASS;
     /* Also of "packet too big": what it quotes has passed here. */
     if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
@@ -33,7 +33,7 @@ static __always_inline int bh_passes_through(struct __sk_buff* skb, struct bh_gu
 {
     int verdict = bh_forwarded(skb, 0);
     if (verdict == BH_GUARD_PASS)
-        skb->tc_index = BH_JUDGED_MARK;
+        skb->tc_index = (__u16)judged_mark;
     return verdict;
 }
 

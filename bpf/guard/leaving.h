@@ -84,7 +84,8 @@ static __noinline int bh_judge_frame(struct bh_guard_work* work, const struct bh
         work->headless = 1;
         return bh_refuse_packet(BH_OUTBOUND);
     }
-    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed)
+    /* Also by a route at whose end it is: the door was asked about another address (ip6_datagram_send_ctl). */
+    if (packet->kind == BH_FRAME_MALFORMED || packet->source_routed || packet->has_route)
         return bh_refuse_packet(BH_OUTBOUND);
     if (bh_is_link_control_by_hand(packet))
         return BH_GUARD_PASS;
@@ -151,9 +152,9 @@ static __always_inline int bh_goes_where_it_was_sent(const struct bh_packet* pac
 /* With options or extension headers, from a socket that may bind anywhere and did not, or with sendto(2). */
 static __always_inline int bh_is_ordinary_after_all(const struct bh_packet* packet, const struct bh_sender* sender)
 {
-    if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->protocol != sender->protocol ||
-        (packet->tcp_flags & sender->may_not_begin) || bh_stays_in(&packet->destination, sender->netns) ||
-        (!packet->headless && packet->source_port != sender->port))
+    if (packet->kind != BH_FRAME_IP || packet->source_routed || packet->has_route ||
+        packet->protocol != sender->protocol || (packet->tcp_flags & sender->may_not_begin) ||
+        bh_stays_in(&packet->destination, sender->netns) || (!packet->headless && packet->source_port != sender->port))
         return 0;
     if (sender->binds_anywhere && bh_begins(packet) && !bh_is_own_source(&packet->source, sender->netns))
         return 0;
@@ -295,7 +296,7 @@ static __noinline int bh_socket_leaves_quarantine(struct __sk_buff* skb, const s
 
 static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
 {
-    struct bh_guard_work* work = bh_look(skb, link);
+    struct bh_guard_work* work = bh_look(skb, link, 1);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
@@ -309,7 +310,7 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
 {
     if (bh_was_judged(skb) && !bh_is_quarantined())
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_look(skb, link);
+    struct bh_guard_work* work = bh_look(skb, link, 1);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined() && guard_namespace)

@@ -3,21 +3,18 @@
 #ifndef BULKHEAD_BPF_GUARD_MARK_H
 #define BULKHEAD_BPF_GUARD_MARK_H
 
-#include "bpf/guard/packet.h"
-#include "bpf/socket.h"
+#include "bpf/guard/unfinished.h"
 
 /*
  * Left on a packet that was let pass where it entered. Whoever administers another namespace can leave the same there
- * (the class of a filter, tc_run() in net/core/dev.c; programs): so it says nothing on what comes from outside, nor on
- * what another namespace has routed, or bridged, to an interface of its own that stands on one of this namespace's.
+ * (the class of a filter, tc_run() in net/core/dev.c; programs) and have the packet pass by the hook that takes it off
+ * (tc_skip_classify, which a device of type ifb sets, goes through a veth pair): so it is a number that he does not
+ * know, and it says nothing on what comes from outside, nor on what another namespace has routed, or bridged, to an
+ * interface of its own that stands on one of this namespace's. 0: none has been made, and it is never believed.
  */
-#define BH_JUDGED_MARK 0xb1cd
-
-static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* skb)
+static __always_inline int bh_has_the_mark(const struct __sk_buff* skb)
 {
-    const struct sk_buff* packet = NULL; /* as in bh_kernel_socket() */
-    bpf_probe_read_kernel(&packet, sizeof(packet), &skb);
-    return packet;
+    return BH_UNLIKELY(skb->tc_index) && skb->tc_index == judged_mark;
 }
 
 #define BH_IFF_SLAVE 0x800 /* include/uapi/linux/if.h: of a bond */
@@ -97,7 +94,7 @@ static __noinline int bh_was_routed_here(struct __sk_buff* skb)
 
 static __always_inline int bh_was_judged(struct __sk_buff* skb)
 {
-    return skb->ingress_ifindex && skb->tc_index == BH_JUDGED_MARK && bh_was_routed_here(skb);
+    return skb->ingress_ifindex && bh_has_the_mark(skb) && bh_was_routed_here(skb);
 }
 
 #endif

@@ -47,6 +47,26 @@ static __always_inline int bh_is_link_control_by_hand(const struct bh_packet* pa
     return bh_is_link_control(packet) && bh_stays_on_link(&packet->destination);
 }
 
+#define BH_SOLICITATION_BYTES 160 /* a frame's, with four options */
+
+/*
+ * Of a machine or container on a bridge, to a neighbour that it knows (RFC 4861, 7.3): about whom it is sent to, or by
+ * whom it is about, and no longer than such a message is. A router would take anything else anywhere.
+ */
+static __always_inline int bh_is_bridged_link_control(struct __sk_buff* skb, const struct bh_packet* packet)
+{
+    struct bh_address target;
+    if (!bh_is_link_control(packet))
+        return 0;
+    if (packet->protocol != IPPROTO_ICMPV6 || bh_stays_on_link(&packet->destination))
+        return 1;
+    if (skb->len > BH_SOLICITATION_BYTES || bpf_skb_load_bytes(skb, packet->transport + 8, &target, sizeof(target)))
+        return 0;
+    if (packet->icmp_type == BH_ICMPV6_NEIGHBOUR_SOLICITATION)
+        return bh_is_same(&target, &packet->destination);
+    return packet->icmp_type == BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT && bh_is_same(&target, &packet->source);
+}
+
 /* "Packet too big": a path on which it is lost swallows large packets for ever (RFC 2923). */
 static __always_inline int bh_is_path_mtu(const struct bh_packet* packet)
 {

@@ -37,6 +37,7 @@ enum {
     BH_ICMPV6_MLD_QUERY = 130,
     BH_ICMPV6_MLD_DONE = 132,
     BH_ICMPV6_ROUTER_SOLICITATION = 133,
+    BH_ICMPV6_NEIGHBOUR_SOLICITATION = 135,
     BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT = 136,
     BH_ICMPV6_REDIRECT = 137,
     BH_ICMPV6_MLDV2_REPORT = 143,
@@ -81,10 +82,11 @@ struct bh_packet {
     __u8 headless; /* a fragment that is not the first: no transport header */
     __u8 fragmented;
     __u8 fragment_protocol; /* as each fragment has it: of IPv6, the first header in the pieces */
-    __u8 pad[2];
+    __u8 has_route;         /* a routing header, also one at whose end it is */
+    __u8 pad;
     __u32 identification; /* of the fragments */
     __u32 tcp_sequence;
-    __u32 transport; /* offset of the transport header */
+    __u32 transport; /* offset of the transport header; of what is no IP, of what comes after the link header */
 };
 
 #define BH_TCP_FIN 0x01
@@ -171,7 +173,7 @@ static __always_inline int bh_is_multicast(const struct bh_address* address)
 {
     const __u32* word = bh_const_words(address);
     if (bh_is_v4(address))
-        return bpf_ntohl(word[3]) >= 0xe0000000; /* 224/4, and all ones: limited broadcast, and what is reserved */
+        return (word[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || word[3] == 0xffffffff; /* for all */
     return (word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 

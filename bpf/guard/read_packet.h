@@ -108,8 +108,11 @@ __noinline int BH_READER(bh_read_extension)(BH_FRAME* frame, struct bh_packet* p
         packet->fragment_protocol = header[0];
         return header[0] | 8 << 8;
     }
-    if (kind == IPPROTO_ROUTING && header[3] > 0)
-        packet->source_routed = 1;
+    if (kind == IPPROTO_ROUTING) {
+        packet->has_route = 1;
+        if (header[3] > 0)
+            packet->source_routed = 1;
+    }
     return header[0] | (header[1] + 1) * 8 << 8;
 }
 
@@ -181,6 +184,7 @@ static __always_inline int BH_READER(bh_parse_packet)(BH_FRAME* frame, struct bh
         failed = BH_READER(bh_read_ipv6)(frame, packet, at);
     } else {
         packet->kind = type == ETH_P_ARP ? BH_FRAME_ARP : BH_FRAME_OTHER;
+        packet->transport = at;
         return 0;
     }
     if (failed) {

@@ -11,6 +11,16 @@
 namespace bulkhead::test {
 namespace {
 
+int judged_mark(const agent::DatapathOptions& options)
+{
+    const UniqueFd map(bpf_obj_get((agent::pin_folder(options) + "/maps/bh_judged_mark").c_str()));
+    const __u32 zero = 0;
+    __u32 mark = 0;
+    EXPECT_EQ(bpf_map_lookup_elem(map.get(), &zero, &mark), 0);
+    EXPECT_NE(mark, 0U);
+    return static_cast<int>(mark);
+}
+
 INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
                          [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
 
@@ -131,7 +141,7 @@ TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
         LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
                     .attach_point = BPF_TC_EGRESS);
         ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
-        ASSERT_TRUE(add_foreign_filter("outer", 0xb1cd)); // BH_JUDGED_MARK
+        ASSERT_TRUE(add_foreign_filter("outer", judged_mark(options())));
         EXPECT_NE(tcp_error({"10.78.0.1", 81}), 0);
     });
     const auto denied = denial(IPPROTO_TCP);

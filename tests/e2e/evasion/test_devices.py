@@ -107,6 +107,23 @@ class Devices(InnerTest):
         self.recorded(direction="forwarded", reason="malformed")
         self.nothing_arrived()
 
+    def test_solicitations_over_a_bridge(self):
+        """A router takes what is for somebody far away further, whatever its hop limit was."""
+        send, source, near, far = self.bridged(), "fd77::89", self.peer.ip6, "2001:db8::1"
+
+        def solicitation(target, about, more=b""):
+            payload = packets.packed(about) + b"\1\1" + bytes.fromhex("020000000089") + more
+            message = packets.icmpv6(source, target, 135, payload, rest=bytes(4))
+            return packets.ipv6(source, target, 58, message, hops=255)
+        self.inside(send, packets.ETH_IPV6, solicitation(near, near))
+        self.wire.wait(content=packets.packed(near) + b"\1\1\2")
+        for target, about, more in ((far, near, b""), (near, far, b""), (near, near, self.mark * 8)):
+            with self.subTest(target=target, about=about):
+                self.next_attempt()
+                self.inside(send, packets.ETH_IPV6, solicitation(target, about, more))
+                self.recorded(direction="forwarded", protocol="icmpv6", dst__ip=target, icmp__type=135)
+                self.nothing_arrived(source=source)
+
     def test_errors_about_nothing_through_the_host(self):
         """Also those that say how large packets may be."""
         self.veth()

@@ -2,10 +2,14 @@
 """Sessions that were allowed, and ways in which they might outlive a policy that cuts them."""
 
 import socket
+import struct
 import time
+
+from harness import namespaces
 
 from .case import ALLOWED, POLICY, EvasionTest
 
+IPV6_RTHDR = 57
 TCP_FASTOPEN_CONNECT = 30
 TCP_FASTOPEN_NO_COOKIE = 34
 WORK = "tcp/7000-7001, udp/7000-7001"
@@ -93,6 +97,24 @@ class Outlived(EvasionTest):
         def sessions():
             return {f"number {i}": self.session(socket.SOCK_DGRAM, self.peer.ip4, port=4646) for i in range(8)}
         self.assertEqual(self.survivors(sessions), [])
+        self.nothing_arrived()
+
+    def test_a_route_at_whose_end_the_datagram_is(self):
+        """The kernel sends to the address in the route, the door is asked about that of sendto(2)."""
+        other = "fd77::66"
+        namespaces.batch(self.peer.netns, [f"addr add {other}/64 dev eth0 nodad"])
+        self.addCleanup(namespaces.batch, self.peer.netns, [f"addr del {other}/64 dev eth0"])
+        self.change_policy(self.before.replace("mode: enforce", "mode: test"))
+
+        def attack():
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as opened:
+                route = struct.pack("!BBBBI", 0, 2, 4, 0, 0) + socket.inet_pton(socket.AF_INET6, other)
+                opened.setsockopt(socket.IPPROTO_IPV6, IPV6_RTHDR, route)  # of type 4, with no segments left
+                self.change_policy(self.before)
+                opened.sendto(self.mark, (self.peer.ip6, ALLOWED))
+        self.next_attempt()
+        self.assertIn(self.attempt(attack), ("", "EPERM"))
+        self.recorded(direction="outbound", reason="malformed", dst__ip=other)
         self.nothing_arrived()
 
     def test_a_call_that_begins_with_its_first_data(self):

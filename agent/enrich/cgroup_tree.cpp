@@ -126,6 +126,10 @@ bool walk_cgroups(const std::string& mount, const std::string& below,
         if (kernel && status.st_nlink <= 2)
             continue;
         const auto found = subfolders(folder, left);
+        // Whom it was given to since may have made some of them: who names them has to be known to `visit` first.
+        const auto owner = status.st_uid;
+        if (::lstat(folder.c_str(), &status) != 0 || status.st_uid != owner)
+            continue;
         left -= found.names.size();
         complete = complete && found.complete;
         for (const auto& name : found.names)

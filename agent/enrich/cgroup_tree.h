@@ -21,7 +21,7 @@ struct CgroupFolder {
 
 // Visits `below` ("/" or "/a/b") and all under it, parents first, in name order. `visit` names the account that the
 // folder's own folders are taken from before they are visited. False when it does not reach for all. Folders that go
-// meanwhile are left out.
+// meanwhile are left out, and those in one that is given to another owner meanwhile.
 bool walk_cgroups(const std::string& mount, const std::string& below,
                   const std::function<std::size_t&(const CgroupFolder&)>& visit);
 

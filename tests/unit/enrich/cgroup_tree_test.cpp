@@ -52,6 +52,34 @@ TEST(CgroupTree, DoesNotFollowSymlinksAndStopsAtItsBound)
     EXPECT_FALSE(walk_cgroups(root.path(), "/", [&none](const CgroupFolder&) -> std::size_t& { return none; }));
 }
 
+// Its children are named by whom it was given to, and the visit knew only the owner before.
+TEST(CgroupTree, LeavesOutWhatIsInAFolderThatIsGivenAwayMeanwhile)
+{
+    const test::TempDir root;
+    const auto given = root.folder("a");
+    root.folder("b/1");
+    std::vector<std::string> paths;
+    std::size_t left = 1000;
+    bool gave = false;
+    const auto walk = [&] {
+        paths.clear();
+        return walk_cgroups(root.path(), "/", [&](const CgroupFolder& folder) -> std::size_t& {
+            paths.push_back(folder.path);
+            if (folder.path == "/a" && !gave) {
+                root.folder("a/db.service");
+                gave = ::chown(given.c_str(), 4242, 4242) == 0;
+            }
+            return left;
+        });
+    };
+    EXPECT_TRUE(walk());
+    if (!gave)
+        GTEST_SKIP() << "needs root";
+    EXPECT_EQ(paths, (std::vector<std::string>{"/", "/a", "/b", "/b/1"}));
+    EXPECT_TRUE(walk());
+    EXPECT_EQ(paths, (std::vector<std::string>{"/", "/a", "/a/db.service", "/b", "/b/1"}));
+}
+
 TEST(CgroupTree, GoesNoFurtherThanItIsTold)
 {
     const test::TempDir root;

@@ -84,10 +84,15 @@ struct cgroup_subsys_state {
     struct cgroup_subsys_state* parent;
 };
 
+struct cgroup_root {
+    int hierarchy_id; /* 0: cgroup v2 */
+};
+
 struct cgroup {
     struct cgroup_subsys_state self;
     int level;
     struct kernfs_node* kn;
+    struct cgroup_root* root;
     struct cgroup* ancestors[]; /* with itself, by level */
 };
 
@@ -129,6 +134,7 @@ struct mm_struct {
 
 struct cred {
     kuid_t uid;
+    kuid_t fsuid;
 };
 
 struct rq {

@@ -226,6 +226,8 @@ Status Agent::look_for_changes()
             follow_interfaces();
             looks_->ask(); // one that has left may be in a namespace now that nobody is in yet
         });
+    cgroup_looks_ = std::make_unique<Rounds>(*loop_, [this] { return look_for_cgroups(); });
+    await_new_cgroups();
     loop_->watch(signals_.get(), [this] { on_signal(); });
     loop_->every(1s, [this] { second_passed(); });
     loop_->every(400ms, [this] { look_for_tampering(); });

@@ -103,6 +103,8 @@ private:
     void tell_namespace_trouble();
     bool follow_hints(std::span<const NamespaceHint> hints);
     void judge_newcomers(const NamespaceChange& change);
+    void await_new_cgroups();
+    bool look_for_cgroups();
     void report_flows();
     void walk_sockets();
     void walk_when_due();
@@ -148,6 +150,7 @@ private:
     std::unique_ptr<HintRounds> hints_;        // thread-safe where it says so
     std::unique_ptr<LateConnections> late_;    // thread-safe where it says so
     std::unique_ptr<Rounds> looks_;            // for namespaces, when interfaces change
+    std::unique_ptr<Rounds> cgroup_looks_;     // when some are made
     std::unique_ptr<EventThread> events_;
     std::unique_ptr<SubjectResolver> subjects_;
     std::unique_ptr<SessionKeeper> sessions_;

@@ -5,9 +5,17 @@
 
 #include <fmt/ranges.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace bulkhead::agent {
+namespace {
+
+// mkdir(2) tells of a cgroup before it shows it, and we may run on the same processor.
+constexpr std::chrono::microseconds until_seen{200};
+
+} // namespace
 
 // At once when one comes; and once a second, should another program have taken the guard away.
 void Agent::follow_interfaces()
@@ -65,6 +73,24 @@ void Agent::judge_newcomers(const NamespaceChange& change)
     if (!change.came.empty())
         log_debug("the inbound door stands in network namespace {}", fmt::join(change.came, ", "));
     enforcer_->judge_newcomers(change.came);
+}
+
+// Once for each look: whoever makes cgroups by the thousand wakes nobody while the loop rests from the last one.
+void Agent::await_new_cgroups()
+{
+    if (const int events = datapath_->cgroup_events(); events >= 0)
+        loop_->watch_once(events, [this] { cgroup_looks_->ask(); });
+}
+
+// systemd makes a unit's cgroup anew at each start, and a process in it may connect some milliseconds later.
+bool Agent::look_for_cgroups()
+{
+    const bool came = datapath_->take_new_cgroups();
+    if (came)
+        std::this_thread::sleep_for(until_seen);
+    enforcer_->look_at_cgroups();
+    await_new_cgroups();
+    return came; // once more, should it have taken longer to be seen
 }
 
 // They are gone, as a rule; one that is bound to an interface is found only with its number, which a walk shows.

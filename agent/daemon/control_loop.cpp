@@ -47,6 +47,15 @@ void ControlLoop::watch(int fd, Task on_readable)
     watched_[fd] = std::move(on_readable);
 }
 
+void ControlLoop::watch_once(int fd, Task on_readable)
+{
+    watch(fd, [this, fd, task = std::move(on_readable)]() mutable {
+        const auto last = std::move(task);
+        watched_.erase(fd); // with this function
+        last();
+    });
+}
+
 void ControlLoop::after(std::chrono::milliseconds delay, Task task)
 {
     timers_.emplace(steady_clock::now() + delay, std::move(task));

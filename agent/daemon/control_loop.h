@@ -39,6 +39,7 @@ public:
 
     // The loop's thread, or before run().
     void watch(int fd, Task on_readable);
+    void watch_once(int fd, Task on_readable); // the next time only
     void after(std::chrono::milliseconds delay, Task task);
     void every(std::chrono::milliseconds interval, Task task);
 

@@ -208,21 +208,39 @@ void Enforcer::refresh_facets(std::chrono::milliseconds patience)
 {
     if (!has_policy() || quarantined_)
         return;
-    const auto told = tell_facets(*standing(), facets_, patience);
+    const auto resolve = [&](const Standing& policy) {
+        return subjects_.resolve(policy.view->policy.processes, patience);
+    };
+    const auto told = tell_facets(*standing(), facets_, resolve(*standing()));
     unmatched_ = subjects_.unmatched();
     log_once(told, facet_error_, "cannot update process facets");
     if (!trial_ || !confirmed_)
         return;
     // The kernel may go back at any moment, and then it must know the processes of now.
-    log_once(tell_facets(*confirmed_, fallback_facets_, patience), fallback_facet_error_,
+    log_once(tell_facets(*confirmed_, fallback_facets_, resolve(*confirmed_)), fallback_facet_error_,
              "cannot update process facets of the confirmed policy");
 }
 
-// To look processes up takes a while, in which a trial may end: the rows are for that policy's planes and no others.
-Status Enforcer::tell_facets(const Standing& policy, std::optional<FacetTable>& told,
-                             std::chrono::milliseconds patience)
+// What fails is told, and mended, at the next tick.
+void Enforcer::look_at_cgroups()
 {
-    auto of_now = subjects_.resolve(policy.view->policy.processes, patience);
+    if (!has_policy() || quarantined_)
+        return;
+    (void)tell_cgroups(*standing(), facets_);
+    if (trial_ && confirmed_)
+        (void)tell_cgroups(*confirmed_, fallback_facets_);
+}
+
+Status Enforcer::tell_cgroups(const Standing& policy, std::optional<FacetTable>& told)
+{
+    if (!told)
+        return {};
+    return tell_facets(policy, told, subjects_.with_cgroups_of_now(policy.view->policy.processes, *told));
+}
+
+// To look processes up takes a while, in which a trial may end: the rows are for that policy's planes and no others.
+Status Enforcer::tell_facets(const Standing& policy, std::optional<FacetTable>& told, FacetTable of_now)
+{
     if (told && same_facets(of_now, *told))
         return {};
     told.reset(); // what fails may have written some of them

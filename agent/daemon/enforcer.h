@@ -72,6 +72,8 @@ public:
     // Puts the host into quarantine, or out of it. On error it is tried again by every tick().
     [[nodiscard]] Status set_quarantine(Quarantine quarantine);
 
+    // Cgroups were made: what starts in them has its classes from now on, not from the next tick.
+    void look_at_cgroups();
     // Network namespaces whose sessions nobody has judged yet.
     void judge_newcomers(std::span<const std::uint32_t> namespaces);
     // About once a second: processes come and go, drained sessions end, trials and quarantines are over.
@@ -145,7 +147,8 @@ private:
     [[nodiscard]] WallTime kernels_wall_time() const;
     [[nodiscard]] std::optional<WallTime> next_expiry() const;
     void refresh_facets(std::chrono::milliseconds patience);
-    Status tell_facets(const Standing& policy, std::optional<FacetTable>& told, std::chrono::milliseconds patience);
+    Status tell_facets(const Standing& policy, std::optional<FacetTable>& told, FacetTable of_now);
+    Status tell_cgroups(const Standing& policy, std::optional<FacetTable>& told);
 
     // enforcer_trial.cpp
     Status begin_trial(wire::HostState next, PolicySource source, std::chrono::nanoseconds window,

@@ -211,6 +211,11 @@ public:
         (void)hints;
         return {};
     }
+    // Readable when a cgroup is being made below the enforced one by the owner of that, since take_new_cgroups() was
+    // last called: it can be seen a moment later. What is made meanwhile wakes nobody. -1: the kernel does not tell.
+    [[nodiscard]] virtual int cgroup_events() { return -1; }
+    // Whether there was any.
+    virtual bool take_new_cgroups() { return false; }
     // Names of the interfaces that the guard is on, sorted.
     [[nodiscard]] virtual std::vector<std::string> guarded_interfaces() const { return {}; }
     // How it is attached there: "tcx" or "clsact".

@@ -3,6 +3,7 @@
 
 #include "agent/datapath/attachments.h"
 #include "agent/datapath/bpf_objects.h"
+#include "agent/datapath/cgroup_watch.h"
 #include "agent/datapath/cgroups.h"
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/denial_tables.h"
@@ -33,6 +34,7 @@ public:
         SocketWalk walk;
         SockDiag sock_diag;
         SocketDestroyer destroyer;
+        CgroupWatch newcomers;
         CgroupTree cgroups;
         std::uint64_t enforced_cgroup = 0;
         UniqueFd netns;
@@ -92,6 +94,8 @@ public:
     Status follow_interfaces() override;
     NamespaceChange follow_namespaces() override;
     NamespaceChange follow_hints(std::span<const NamespaceHint> hints) override;
+    [[nodiscard]] int cgroup_events() override { return parts_.newcomers.fd(); }
+    bool take_new_cgroups() override { return parts_.newcomers.take(); }
     [[nodiscard]] std::vector<std::string> guarded_interfaces() const override { return guard().interfaces(); }
     [[nodiscard]] std::string guard_kind() const override { return guard().kind() == TcKind::tcx ? "tcx" : "clsact"; }
     [[nodiscard]] std::vector<std::string> early_drop_interfaces() const override

@@ -21,6 +21,7 @@ namespace {
 struct OpenPlaces {
     UniqueFd cgroup, netns;
     AttachPoint point;
+    std::uint32_t cgroup_owner = 0;
 };
 
 Result<OpenPlaces> open_places(const DatapathOptions& options)
@@ -30,8 +31,11 @@ Result<OpenPlaces> open_places(const DatapathOptions& options)
     places.cgroup = UniqueFd(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!places.cgroup)
         return fail_errno(errno, fmt::format("open {}", options.cgroup));
-    places.netns = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     struct stat status {};
+    if (::fstat(places.cgroup.get(), &status) != 0)
+        return fail_errno(errno, fmt::format("look at {}", options.cgroup));
+    places.cgroup_owner = status.st_uid;
+    places.netns = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     if (!places.netns || ::fstat(places.netns.get(), &status) != 0)
         return fail_errno(errno, "open the network namespace");
     places.point.cgroup = places.cgroup.get();
@@ -145,6 +149,7 @@ Result<std::unique_ptr<Datapath>> begin_datapath(const DatapathOptions& options)
                                 std::move(walk),
                                 std::move(sock_diag),
                                 SocketDestroyer(options.on_progress, options.only_oldest_features),
+                                CgroupWatch({settings.scope_cgroup, settings.scope_level, places.cgroup_owner}),
                                 std::move(cgroups),
                                 places.point.cgroup_id,
                                 std::move(places.netns),

@@ -58,6 +58,13 @@ FacetRow row(std::uint32_t facet, std::uint32_t device, std::uint64_t value, con
     return made;
 }
 
+void sort(FacetTable& table)
+{
+    std::sort(table.begin(), table.end(), [](const FacetRow& a, const FacetRow& b) {
+        return std::tie(a.key.facet, a.key.device, a.key.value) < std::tie(b.key.facet, b.key.device, b.key.value);
+    });
+}
+
 bool has_cgroup_condition(const policy::ProcessCondition& condition)
 {
     return condition.unit || condition.container;
@@ -120,12 +127,13 @@ public:
     {}
 
     FacetTable resolve(const Conditions& conditions, std::chrono::milliseconds patience) override;
+    FacetTable with_cgroups_of_now(const Conditions& conditions, FacetTable known) override;
     [[nodiscard]] std::vector<std::string> unmatched() const override { return {unmatched_.begin(), unmatched_.end()}; }
 
 private:
     static std::string path_below(const std::string& mount, const std::string& folder);
     void resolve_users(const Conditions& conditions, FacetTable& table);
-    void resolve_cgroups(const Conditions& conditions, FacetTable& table);
+    void resolve_cgroups(const Conditions& conditions, FacetTable& table, std::set<std::string>& unmatched) const;
     void resolve_programs(const Conditions& conditions, std::chrono::milliseconds patience, FacetTable& table);
 
     struct Candidate {
@@ -163,12 +171,21 @@ FacetTable HostSubjectResolver::resolve(const Conditions& conditions, std::chron
     unmatched_.clear();
     FacetTable table;
     resolve_users(conditions, table);
-    resolve_cgroups(conditions, table);
+    resolve_cgroups(conditions, table, unmatched_);
     resolve_programs(conditions, patience, table);
-    std::sort(table.begin(), table.end(), [](const FacetRow& a, const FacetRow& b) {
-        return std::tie(a.key.facet, a.key.device, a.key.value) < std::tie(b.key.facet, b.key.device, b.key.value);
-    });
+    sort(table);
     return table;
+}
+
+FacetTable HostSubjectResolver::with_cgroups_of_now(const Conditions& conditions, FacetTable known)
+{
+    if (std::none_of(conditions.begin(), conditions.end(), has_cgroup_condition))
+        return known;
+    std::erase_if(known, [](const FacetRow& row) { return (row.key.facet & ~BH_FACET_DEFAULT) == BH_FACET_CGROUP; });
+    std::set<std::string> unmatched;
+    resolve_cgroups(conditions, known, unmatched);
+    sort(known);
+    return known;
 }
 
 void HostSubjectResolver::resolve_users(const Conditions& conditions, FacetTable& table)
@@ -192,7 +209,8 @@ void HostSubjectResolver::resolve_users(const Conditions& conditions, FacetTable
                             })));
 }
 
-void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTable& table)
+void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTable& table,
+                                          std::set<std::string>& unmatched) const
 {
     const auto by_default =
         classes_where(conditions, [](const auto& condition) { return !has_cgroup_condition(condition); });
@@ -228,7 +246,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         return left_to.try_emplace(administered, max_cgroups_of_others).first->second;
     });
     if (!complete)
-        unmatched_.insert(
+        unmatched.insert(
             fmt::format("too many cgroups below {}{} (more than {}, or {} in one container or of one user): "
                         "the others match no unit and no container",
                         mount_, below_, max_cgroups, max_cgroups_of_others));
@@ -237,9 +255,9 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         if (matched[i + 1])
             continue;
         if (condition.unit)
-            unmatched_.insert("unit '" + *condition.unit + "': no such cgroup below " + mount_ + below_);
+            unmatched.insert("unit '" + *condition.unit + "': no such cgroup below " + mount_ + below_);
         if (condition.container)
-            unmatched_.insert("container '" + *condition.container + "': no such cgroup below " + mount_ + below_);
+            unmatched.insert("container '" + *condition.container + "': no such cgroup below " + mount_ + below_);
     }
 }
 

@@ -25,6 +25,10 @@ public:
     // is not known then matches no `sha256`.
     virtual FacetTable resolve(const std::vector<policy::ProcessCondition>& processes,
                                std::chrono::milliseconds patience) = 0;
+    // `known`, which is from an answer to the same conditions, with the cgroups as they are now and all else as it was.
+    // Cheap enough for each time that one is made; unmatched() stays what it is.
+    virtual FacetTable with_cgroups_of_now(const std::vector<policy::ProcessCondition>& processes,
+                                           FacetTable known) = 0;
     // Conditions that match nothing at present, or less than they may: one line each, for status and log.
     [[nodiscard]] virtual std::vector<std::string> unmatched() const = 0;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The walk over live sockets and over those who hold them: read by the agent like files. */
+#include "bpf/ancestors.h"
 #include "bpf/ends.h"
 #include "bpf/socket.h"
 #include "bpf/subject.h"
@@ -25,10 +26,7 @@ struct {
     __uint(value_size, sizeof(struct bh_told_owner));
 } bh_told_owners SEC(".maps");
 
-/*
- * As bpf_skb_ancestor_cgroup_id() has it. Here, and not by the agent: a cgroup that is gone, or too deep for any path,
- * has its ancestors still.
- */
+/* Here, and not by the agent: a cgroup that is gone, or too deep for any path, has its ancestors still. */
 static __always_inline __u8 bh_scope_of(const struct cgroup* cgroup)
 {
     if (scope_is_root)
@@ -37,17 +35,7 @@ static __always_inline __u8 bh_scope_of(const struct cgroup* cgroup)
         return BH_SCOPE_UNKNOWN;
     if (BPF_CORE_READ(cgroup, level) < (int)scope_level)
         return BH_SCOPE_OUTSIDE;
-    __u64 id = 0;
-    if (bpf_core_field_exists(cgroup->ancestors)) {
-        const struct cgroup* ancestor = NULL;
-        const char* ancestors = (const char*)cgroup + bpf_core_field_offset(struct cgroup, ancestors);
-        bpf_probe_read_kernel(&ancestor, sizeof(ancestor), ancestors + (__u64)scope_level * sizeof(ancestor));
-        id = ancestor ? BPF_CORE_READ(ancestor, kn, id) : 0;
-    } else {
-        const char* ids = (const char*)cgroup + bpf_core_field_offset(struct cgroup___before_6_1, ancestor_ids);
-        bpf_probe_read_kernel(&id, sizeof(id), ids + (__u64)scope_level * sizeof(id));
-    }
-    return id == scope_cgroup ? BH_SCOPE_INSIDE : BH_SCOPE_OUTSIDE;
+    return bh_ancestor_id(cgroup, scope_level) == scope_cgroup ? BH_SCOPE_INSIDE : BH_SCOPE_OUTSIDE;
 }
 
 static __always_inline void bh_describe_socket(struct bh_walked_socket* walked, struct sock* sock, __u32 uid)

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 
+from harness import cgroups
 from harness.bulkhead import deploy
 from harness.case import LabTest
 from harness.lab import PYTHON, wait_until
@@ -47,6 +48,8 @@ allow:
   - {id: both, to: any, service: [tcp/7003], process: {unit: backup.service, user: nobody}}
   - {id: in-unit, from: any, service: [tcp/7100-7101, tcp/7105, udp/7100], process: {unit: echo.service}}
   - {id: in-exe, from: any, service: [tcp/7102], process: {exe: /usr/bin/ncat}}
+  - {id: out-timer, to: any, service: [tcp/7000], process: {unit: timer.service}}
+  - {id: in-anew, from: any, service: [tcp/7106, udp/7106], process: {unit: anew.service}}
   - {id: out-any, to: any, service: [tcp/7004]}
   - {id: tools, to: any, service: [tcp/7005], process: {exe: FOLDER/*/tool}}
 deny:
@@ -91,6 +94,19 @@ class ProcessConditions(LabTest):
         # systemd makes the unit's cgroup anew at each start
         wait_until(lambda: self.app.probe("tcp", self.guest.ip4, 7000, unit="backup.service")["ok"], 5,
                    "the restarted unit is recognised", 0.1)
+
+    def test_a_unit_that_is_started_anew_connects_at_once(self):
+        for _ in range(10):
+            self.assertPasses(self.app.probe("tcp", self.guest.ip4, 7000, unit="timer.service"))
+            cgroups.remove(self.app.cgroup / "timer.service")
+
+    def test_a_unit_that_is_started_anew_is_reached_at_once(self):
+        for kind in ("tcp", "udp") * 4:
+            server = self.app.serve(kind, 7106, unit="anew.service")
+            self.assertPasses(self.guest.probe(kind, self.app.ip4, 7106))
+            server.kill()
+            server.wait(5)
+            cgroups.remove(self.app.cgroup / "anew.service")
 
     def test_outbound_by_executable(self):
         # The echo server speaks no HTTP: that the connection stands is what counts.

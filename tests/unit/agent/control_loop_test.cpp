@@ -57,6 +57,26 @@ TEST(ControlLoop, RunsTimersInOrderAndRepeats)
     EXPECT_EQ(beats, 20);
 }
 
+TEST(ControlLoop, WatchesADescriptorOnceWhateverIsLeftToRead)
+{
+    const auto loop = *ControlLoop::create();
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    int seen = 0;
+    const auto look = [&] { ++seen; };
+    loop->watch_once(ends[0], look);
+    ASSERT_EQ(::write(ends[1], "x", 1), 1);
+    loop->after(20ms, [&] {
+        EXPECT_EQ(seen, 1);
+        loop->watch_once(ends[0], look);
+    });
+    loop->after(40ms, [&] { loop->stop(); });
+    loop->run();
+    EXPECT_EQ(seen, 2);
+    ::close(ends[0]);
+    ::close(ends[1]);
+}
+
 TEST(ControlLoop, WatchesDescriptors)
 {
     const auto loop = *ControlLoop::create();

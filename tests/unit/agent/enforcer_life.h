@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -26,8 +27,19 @@ public:
         std::exchange(while_looking, [] {})();
         return rows;
     }
+    FacetTable with_cgroups_of_now(const std::vector<policy::ProcessCondition>&, FacetTable known) override
+    {
+        ++cgroup_looks;
+        for (const auto& row : new_cgroups)
+            if (std::none_of(known.begin(), known.end(),
+                             [&](const auto& one) { return one.key.value == row.key.value; }))
+                known.push_back(row);
+        return known;
+    }
     [[nodiscard]] std::vector<std::string> unmatched() const override { return missing; }
     FacetTable table;
+    FacetTable new_cgroups; // that resolve() has not seen
+    std::size_t cgroup_looks = 0;
     std::vector<std::string> missing;
     std::function<void()> while_looking = [] {}; // once
     std::chrono::milliseconds last_patience{};

@@ -395,6 +395,17 @@ TEST_F(TrialFacetsTest, ThoseOfWhatItFallsBackToAreKeptUpToDate)
     EXPECT_EQ(told(2), (Rows{{1001, 2}}));
 }
 
+TEST_F(TrialFacetsTest, ANewCgroupIsToldToBoth)
+{
+    auto& life = start_with_processes();
+    life.subjects.new_cgroups = running(7);
+    life.enforcer.look_at_cgroups();
+    life.enforcer.look_at_cgroups();
+    EXPECT_EQ(kernel.facet_updates.size(), 2U);
+    EXPECT_EQ(told(1), (Rows{{1000, 1}, {7, 0}}));
+    EXPECT_EQ(told(2), (Rows{{1000, 2}, {7, 0}}));
+}
+
 TEST_F(TrialFacetsTest, TheDeadlineMayPassWhileProcessesAreLookedUp)
 {
     auto& life = start_with_processes();

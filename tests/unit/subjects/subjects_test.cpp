@@ -188,6 +188,32 @@ TEST_F(Subjects, TheFolderItselfIsNamedByItsWholePath)
     EXPECT_EQ(cgroup_classes(table, "/system.slice"), std::nullopt); // not ours
 }
 
+TEST_F(Subjects, LooksAtCgroupsAloneAndKeepsTheRest)
+{
+    const auto same = [](const FacetTable& a, const FacetTable& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const FacetRow& x, const FacetRow& y) {
+            return std::memcmp(&x.key, &y.key, sizeof(x.key)) == 0 &&
+                   std::memcmp(&x.classes, &y.classes, sizeof(x.classes)) == 0;
+        });
+    };
+    const auto program = root.file("program", "one\n");
+    fs::permissions(program, fs::perms::owner_all);
+    const std::vector conditions{unit("db.service"), user("4242"), exe(program), unit("gone.service")};
+    root.folder("cgroup/gone.service");
+    const auto before = resolve(conditions);
+    const auto unmatched = resolver->unmatched();
+    EXPECT_TRUE(same(resolver->with_cgroups_of_now(conditions, before), before));
+    root.folder("cgroup/system.slice/db.service");
+    fs::remove(root / "cgroup/gone.service");
+    fs::remove(program);
+    const auto now = resolver->with_cgroups_of_now(conditions, before);
+    EXPECT_EQ(cgroup_classes(now, "/system.slice/db.service"), (Set{0, 1, 2, 3}));
+    EXPECT_EQ(now.size(), before.size()) << "one came and one went, and the program is not looked for";
+    EXPECT_EQ(resolver->unmatched(), unmatched);
+    root.file("program", "one\n");
+    EXPECT_TRUE(same(resolver->with_cgroups_of_now({user("4242")}, before), before)) << "none is named";
+}
+
 TEST_F(Subjects, FollowsCgroupsAsTheyComeAndGo)
 {
     const std::vector conditions{unit("db.service")};

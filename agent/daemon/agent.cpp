@@ -157,7 +157,8 @@ Status Agent::open_kernel()
                           [this](const Enforcer::Lapse& lapse) { on_lapse(lapse); },
                           [this](const QuarantineHold& hold) {
                               records_->audit("quarantine.end", hostname_, "the time is over; it was by " + hold.by);
-                          }};
+                          },
+                          [this](std::span<const FacetRow> rows) { before_rows_go(rows); }};
     enforcer_ =
         std::make_unique<Enforcer>(*datapath_, *subjects_, *sessions_, Enforcer::Stores{saved_, saved_quarantine_},
                                    clock_, boot_id_, std::move(hooks));

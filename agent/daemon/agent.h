@@ -11,6 +11,7 @@
 #include "agent/daemon/hint_rounds.h"
 #include "agent/daemon/host_watch.h"
 #include "agent/daemon/late_connections.h"
+#include "agent/daemon/listener_watch.h"
 #include "agent/daemon/record_writer.h"
 #include "agent/enrich/route_source.h"
 #include "agent/local/local_server.h"
@@ -108,6 +109,8 @@ private:
     void report_flows();
     void walk_sockets();
     void walk_when_due();
+    [[nodiscard]] bool walks_rest() const;
+    void before_rows_go(std::span<const FacetRow> rows);
     [[nodiscard]] Status remove_programs();
     void refuse(const Error& error, const std::string& object, bool say_again);
     Result<bool> cut_late_connection(const bh_event& event);
@@ -174,6 +177,8 @@ private:
     std::uint64_t passes_seen_ = 0;
     std::uint64_t seconds_since_walk_ = 0;
     bool listeners_doubtful_ = false;
+    ListenerWatch listener_watch_;
+    bool has_heirs_ = false;             // owners of listeners are not what they were: walk as soon as may be
     std::chrono::seconds walk_rests_{0}; // the next walk that nobody is in a hurry for is not before
     std::optional<Error> fatal_;
 };

@@ -132,22 +132,41 @@ void Agent::report_flows()
 }
 
 // The kernel keeps its listener table by itself but for what it cannot see: who is left on a shared port, and sockets
-// that end without a close(2). A row too many is judged, so there is no hurry.
+// that end without a close(2). A row too many is judged, so there is no hurry; but whoever inherits a socket is judged
+// by the owner before until he is seen.
 void Agent::walk_when_due()
 {
     constexpr std::uint64_t soon = 3, at_the_latest = 30; // seconds
     listeners_doubtful_ = events_->take_listener_gone() || listeners_doubtful_;
-    if (std::chrono::seconds(++seconds_since_walk_) < walk_rests_)
+    has_heirs_ = listener_watch_.owner_ended(datapath_->listeners()) || has_heirs_;
+    ++seconds_since_walk_;
+    if (walks_rest())
         return;
-    if (seconds_since_walk_ >= (listeners_doubtful_ ? soon : at_the_latest) ||
+    if (has_heirs_ || seconds_since_walk_ >= (listeners_doubtful_ ? soon : at_the_latest) ||
         events_->with([](FlowAssembler& assembler) { return assembler.wants_walk(); }))
+        walk_sockets();
+}
+
+bool Agent::walks_rest() const
+{
+    return std::chrono::seconds(seconds_since_walk_) < walk_rests_;
+}
+
+// The last process of a program or unit has ended: who has inherited a socket of it is found before it has no class any
+// more, and so is refused at no moment.
+void Agent::before_rows_go(std::span<const FacetRow> rows)
+{
+    if (!owned_by_any(datapath_->listeners(), rows))
+        return;
+    has_heirs_ = true;
+    if (!walks_rest())
         walk_sockets();
 }
 
 void Agent::walk_sockets()
 {
     seconds_since_walk_ = 0;
-    listeners_doubtful_ = false;
+    listeners_doubtful_ = has_heirs_ = false;
     const auto begun = clock_.monotonic();
     const auto sockets = datapath_->walk_sockets();
     // Anybody can make it take long, with descriptors, and a tenth of the time is enough for that.

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <tuple>
 
 namespace bulkhead::agent {
 namespace {
@@ -21,6 +23,20 @@ bool same_facets(const FacetTable& a, const FacetTable& b)
         return std::memcmp(&x.key, &y.key, sizeof x.key) == 0 &&
                std::memcmp(&x.classes, &y.classes, sizeof x.classes) == 0;
     });
+}
+
+// Both are sorted, by key.
+FacetTable rows_that_go(const FacetTable& before, const FacetTable& now)
+{
+    FacetTable rows;
+    std::set_difference(
+        before.begin(), before.end(), now.begin(), now.end(), std::back_inserter(rows),
+        [](const FacetRow& x, const FacetRow& y) {
+            const auto order = [](const bh_facet_key& key) { return std::tie(key.facet, key.device, key.value); };
+            return order(x.key) != order(y.key) ? order(x.key) < order(y.key)
+                                                : std::memcmp(&x.classes, &y.classes, sizeof x.classes) < 0;
+        });
+    return rows;
 }
 
 } // namespace
@@ -243,6 +259,9 @@ Status Enforcer::tell_facets(const Standing& policy, std::optional<FacetTable>& 
 {
     if (told && same_facets(of_now, *told))
         return {};
+    if (told)
+        if (const auto rows = rows_that_go(*told, of_now); !rows.empty())
+            hooks_.before_rows_go(rows);
     told.reset(); // what fails may have written some of them
     BULKHEAD_CHECK(datapath_.update_facets(policy.view->generation, of_now));
     told = std::move(of_now);

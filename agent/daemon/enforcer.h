@@ -36,6 +36,8 @@ public:
         std::function<void(const Lapse&)> on_lapse;
         // The time of a quarantine is over, and it has ended.
         std::function<void(const QuarantineHold&)> on_quarantine_over;
+        // These rows of processes are no more, or say something else: called before the kernel is told.
+        std::function<void(std::span<const FacetRow>)> before_rows_go = [](auto) {};
     };
     // What is kept on disk. Borrowed.
     struct Stores {

@@ -34,6 +34,31 @@ except OSError as error:
     print(error.strerror, flush=True)
 """
 
+# Listens; at a line of input has a program inherit the socket, in another cgroup, and ends at the next.
+BEQUEATH = """
+import os, socket, sys
+port, procs, *program = sys.argv[1:]
+listener = socket.create_server(("", int(port)))
+print("listens", flush=True)
+sys.stdin.readline()
+if os.fork() == 0:
+    with open(procs, "w") as file:
+        file.write("0")
+    listener.set_inheritable(True)
+    os.execv(program[0], [*program, str(listener.fileno())])
+sys.stdin.readline()
+"""
+
+INHERIT = """
+import socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+print("inherited", flush=True)
+while True:
+    connection = listener.accept()[0]
+    connection.sendall(connection.recv(100))
+    connection.close()
+"""
+
 POLICY = """
 version: 1
 segment: app
@@ -49,7 +74,9 @@ allow:
   - {id: in-unit, from: any, service: [tcp/7100-7101, tcp/7105, udp/7100], process: {unit: echo.service}}
   - {id: in-exe, from: any, service: [tcp/7102], process: {exe: /usr/bin/ncat}}
   - {id: out-timer, to: any, service: [tcp/7000], process: {unit: timer.service}}
-  - {id: in-anew, from: any, service: [tcp/7106, udp/7106], process: {unit: anew.service}}
+  - {id: in-anew, from: any, service: [tcp/7108, udp/7108], process: {unit: anew.service}}
+  - {id: in-program, from: any, service: [tcp/7106], process: {exe: FOLDER/server}}
+  - {id: in-bequest, from: any, service: [tcp/7107], process: {unit: first.service}}
   - {id: out-any, to: any, service: [tcp/7004]}
   - {id: tools, to: any, service: [tcp/7005], process: {exe: FOLDER/*/tool}}
 deny:
@@ -102,8 +129,8 @@ class ProcessConditions(LabTest):
 
     def test_a_unit_that_is_started_anew_is_reached_at_once(self):
         for kind in ("tcp", "udp") * 4:
-            server = self.app.serve(kind, 7106, unit="anew.service")
-            self.assertPasses(self.guest.probe(kind, self.app.ip4, 7106))
+            server = self.app.serve(kind, 7108, unit="anew.service")
+            self.assertPasses(self.guest.probe(kind, self.app.ip4, 7108))
             server.kill()
             server.wait(5)
             cgroups.remove(self.app.cgroup / "anew.service")
@@ -174,6 +201,50 @@ class ProcessConditions(LabTest):
             self.assertPasses(outcome) if passes else self.assertRefused(outcome, "ECONNREFUSED")
             server.kill()
             server.wait(5)
+
+    def bequeather(self, port, program, heir_unit):
+        (self.app.cgroup / heir_unit).mkdir(exist_ok=True)
+        process = self.app.pipe(program, "-I", "-c", BEQUEATH, port, self.app.cgroup / heir_unit / "cgroup.procs",
+                                program, "-I", "-c", INHERIT, unit="first.service")
+        self.assertEqual(process.stdout.readline(), "listens\n")
+        return process
+
+    @staticmethod
+    def step(process):
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    def test_a_new_program_inherits_the_port_of_the_old_one(self):
+        """As in an upgrade of nginx without a restart (USR2, QUIT)."""
+        program = self.app.dir / "server"
+        shutil.copy(os.path.realpath(PYTHON), program)
+        old = self.bequeather(7106, program, "first.service")
+        wait_until(lambda: self.app.run(program, "-V").code == 0 and self.connects(7106), 5, "the program is known")
+        shutil.copy(program, program.with_name("server.new"))
+        program.with_name("server.new").rename(program)
+        time.sleep(1.5)  # the agent has looked
+        self.step(old)
+        self.assertEqual(old.stdout.readline(), "inherited\n")
+        self.assertPasses(self.guest.probe("tcp", self.app.ip4, 7106))
+        self.step(old)
+        old.wait(5)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            self.assertPasses(self.guest.probe("tcp", self.app.ip4, 7106))
+
+    def test_an_heir_has_no_rights_of_who_ended(self):
+        old = self.bequeather(7107, PYTHON, "second.service")
+        wait_until(lambda: self.connects(7107), 5, "the unit is known")
+        self.step(old)
+        self.assertEqual(old.stdout.readline(), "inherited\n")
+        self.assertPasses(self.guest.probe("tcp", self.app.ip4, 7107))
+        self.step(old)
+        old.wait(5)
+        wait_until(lambda: not self.connects(7107), 3, "the heir is judged by its own unit", 0.1)
+        self.await_record(self.agent.violations, dst__port=7107, process__unit="second.service")
+
+    def connects(self, port):
+        return self.guest.run("/usr/bin/ncat", "-z", "-w", "1", self.app.ip4, port).code == 0
 
     def test_records_name_the_process(self):
         for _ in range(3):  # it ends at once, and on a busy machine before anybody has read its command line

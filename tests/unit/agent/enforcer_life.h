@@ -84,7 +84,11 @@ struct Life {
           enforcer(datapath, subjects, sessions, {saved, saved_quarantine}, clock, boot_id,
                    {[this](auto view) { views.push_back(std::move(view)); },
                     [this](const auto& lapse) { lapses.push_back(lapse); },
-                    [this](const auto& hold) { quarantines_over.push_back(hold); }})
+                    [this](const auto& hold) { quarantines_over.push_back(hold); },
+                    [this](auto rows) {
+                        for (const FacetRow& row : rows)
+                            gone.emplace_back(row.key.value, kernel.facet_updates.size());
+                    }})
     {
         kernel.now = [this] { return clock.monotonic(); };
     }
@@ -99,6 +103,7 @@ struct Life {
     std::vector<std::shared_ptr<const PolicyView>> views;
     std::vector<Enforcer::Lapse> lapses;
     std::vector<QuarantineHold> quarantines_over;
+    std::vector<std::pair<std::uint64_t, std::size_t>> gone; // values of facets, and how many updates were before
     Enforcer enforcer;
 };
 

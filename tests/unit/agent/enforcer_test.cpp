@@ -311,6 +311,27 @@ TEST_F(EnforcerTest, FacetsAreRewrittenOnlyWhenTheyChange)
     EXPECT_EQ(kernel.facet_updates[0][0].key.value, 1000U);
 }
 
+TEST_F(EnforcerTest, TellsOfFacetsThatGoBeforeTheKernelForgetsThem)
+{
+    Life life(kernel, dir.path());
+    ASSERT_TRUE(life.resume());
+    ASSERT_TRUE(life.enforcer.enforce(state_of(1), PolicySource::controller));
+    FacetRow stays, goes, comes;
+    stays.key.value = 1;
+    goes.key.value = 2;
+    comes.key.value = 3;
+    life.subjects.table = {stays, goes};
+    life.enforcer.tick();
+    EXPECT_THAT(life.gone, IsEmpty());
+    life.subjects.table = {stays, comes};
+    life.enforcer.tick();
+    EXPECT_THAT(life.gone, ElementsAre(std::pair(std::uint64_t{2}, std::size_t{1})));
+    EXPECT_EQ(kernel.facet_updates.size(), 2U);
+    life.subjects.table[0].classes.word[0] = 8;
+    life.enforcer.tick();
+    EXPECT_THAT(life.gone, ElementsAre(testing::_, std::pair(std::uint64_t{1}, std::size_t{2}))) << "says less, maybe";
+}
+
 TEST_F(EnforcerTest, TellsOfProcessesThatThePolicyNamesAndTheHostHasNot)
 {
     Life life(kernel, dir.path());

@@ -9,8 +9,10 @@
 namespace bulkhead::agent {
 namespace {
 
-constexpr auto keep_for = std::chrono::seconds(60); // TIME_WAIT on Linux, and then some retransmissions
+constexpr auto lately = std::chrono::seconds(60); // TIME_WAIT on Linux, and then some retransmissions
+constexpr auto keep_for = std::chrono::hours(8);  // the longest that common servers leave a connection idle
 constexpr auto generation_lasts = std::chrono::seconds(5);
+constexpr auto old_generation_lasts = std::chrono::minutes(15); // so that there are few to look through
 constexpr std::size_t max_generation = 16384;
 constexpr std::size_t max_kept = 131072;
 
@@ -76,6 +78,13 @@ bool StraySegments::Digests::insert(std::uint64_t digest)
     return true;
 }
 
+void StraySegments::Digests::insert_all(const Digests& others)
+{
+    for (const auto one : others.slots_)
+        if (one != 0)
+            insert(one);
+}
+
 void StraySegments::ended(const FlowTuple& tuple, MonotonicTime now)
 {
     expire(now);
@@ -89,11 +98,12 @@ void StraySegments::ended(const FlowTuple& tuple, MonotonicTime now)
         forget_oldest();
 }
 
-bool StraySegments::is_tail(const FlowTuple& tuple, MonotonicTime now) const
+bool StraySegments::is_tail(const FlowTuple& tuple, MonotonicTime now, bool heard) const
 {
     const auto wanted = digest(tuple);
+    const MonotonicTime longest = heard ? lately : keep_for;
     return std::any_of(generations_.begin(), generations_.end(), [&](const Generation& generation) {
-        return now - generation.last <= keep_for && generation.digests.contains(wanted);
+        return now - generation.last <= longest && generation.digests.contains(wanted);
     });
 }
 
@@ -107,6 +117,24 @@ void StraySegments::expire(MonotonicTime now)
 {
     while (!generations_.empty() && now - generations_.front().last > keep_for)
         forget_oldest();
+    join_old(now);
+}
+
+void StraySegments::join_old(MonotonicTime now)
+{
+    for (std::size_t i = 0; i + 1 < generations_.size() && now - generations_[i + 1].last > lately;) {
+        auto& older = generations_[i];
+        const auto& younger = generations_[i + 1];
+        const auto together = older.digests.size() + younger.digests.size();
+        if (younger.last - older.first > old_generation_lasts || together > max_generation) {
+            ++i;
+            continue;
+        }
+        older.digests.insert_all(younger.digests);
+        older.last = younger.last;
+        kept_ -= together - older.digests.size(); // which were in both
+        generations_.erase(generations_.begin() + static_cast<std::ptrdiff_t>(i + 1));
+    }
 }
 
 } // namespace bulkhead::agent

@@ -10,19 +10,22 @@
 
 namespace bulkhead::agent {
 
-// Outbound TCP connections that ended within the last minute. A segment that the peer sent before it knew of the end
+// Outbound TCP connections that ended within the last hours. A segment that the peer sent before it knew of the end
 // finds no socket and so comes to the inbound door, which refuses it: that is the tail of a connection, not an attempt.
-// Only a match of both ends counts: all that whoever forges one could reach is a port that is closed again.
+// A peer that looks at its end of an idle connection when it has a use for it may close it very late.
+// Only a match of both ends counts: all that whoever forges one could reach is a port that is closed again. So that it
+// still is, after the first minute nobody must hear there.
 //
-// Bounded, at some 3 MiB: under a storm of connections the oldest go first. What is kept of one is a digest of 64 bits with
-// a secret of this object, so that nobody can look for two that are alike.
+// Bounded, at some 3 MiB: under a storm of connections the oldest go first. What is kept of one is a digest of 64 bits
+// with a secret of this object, so that nobody can look for two that are alike.
 class StraySegments {
 public:
     StraySegments();
 
     void ended(const FlowTuple& tuple, MonotonicTime now);
-    // True for a minute at least, and five seconds more at most.
-    [[nodiscard]] bool is_tail(const FlowTuple& tuple, MonotonicTime now) const;
+    // `heard`: somebody listens at the local end; then for a minute, and five seconds more at most. Else for eight
+    // hours, and a quarter of one more at most.
+    [[nodiscard]] bool is_tail(const FlowTuple& tuple, MonotonicTime now, bool heard) const;
     void expire(MonotonicTime now);
 
 private:
@@ -31,6 +34,7 @@ private:
     public:
         bool insert(std::uint64_t digest); // false: it was there
         [[nodiscard]] bool contains(std::uint64_t digest) const;
+        void insert_all(const Digests& others);
         [[nodiscard]] std::size_t size() const { return size_; }
 
     private:
@@ -38,7 +42,7 @@ private:
         std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(64);
         std::size_t size_ = 0;
     };
-    // Those that ended within a few seconds, and are forgotten together.
+    // Those that ended within a few seconds, of old ones within minutes, and are forgotten together.
     struct Generation {
         MonotonicTime first, last;
         Digests digests{};
@@ -46,6 +50,7 @@ private:
 
     [[nodiscard]] std::uint64_t digest(const FlowTuple& tuple) const;
     void forget_oldest();
+    void join_old(MonotonicTime now);
 
     std::uint64_t secret_;
     std::deque<Generation> generations_;

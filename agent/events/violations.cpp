@@ -9,14 +9,14 @@
 
 namespace bulkhead::agent {
 
-bool Violations::is_tail(const bh_event& event) const
+bool Violations::is_tail(const bh_event& event, bool heard) const
 {
     if (event.direction != BH_INBOUND || event.protocol != IPPROTO_TCP || event.several != BH_SEVERAL_NONE)
         return false;
     const auto tuple = ends_of(event);
     const auto* flow = flows_.tcp_between(tuple);
     return (flow != nullptr && flow->direction == policy::Direction::outbound) ||
-           strays_.is_tail(tuple, clock_.monotonic());
+           strays_.is_tail(tuple, clock_.monotonic(), heard);
 }
 
 FlowId Violations::id_of_kind(const bh_event& event) const
@@ -42,7 +42,7 @@ FlowId Violations::id_of_first(const bh_event& event)
 
 void Violations::on_first(const bh_event& event, const SharedProcess& process)
 {
-    if (is_tail(event)) {
+    if (is_tail(event, process != nullptr)) {
         ++strays_seen_;
         return;
     }
@@ -54,7 +54,7 @@ void Violations::on_first(const bh_event& event, const SharedProcess& process)
 void Violations::on_count(const bh_denial& denial, const SharedProcess& process)
 {
     // Of the attempts on one port, those from the connection's own port are its tail, and others are none.
-    const bool tail = is_tail(denial.first);
+    const bool tail = is_tail(denial.first, process != nullptr);
     const auto count = tail ? std::min(denial.elsewhere, denial.count) : denial.count;
     strays_seen_ += denial.count - count;
     if (count == 0)

@@ -15,7 +15,7 @@ public:
         : clock_(clock), records_(records), flows_(flows), strays_(strays)
     {}
 
-    // `process`: of the host's end; may be nullptr.
+    // `process`: of the host's end; nullptr: nobody's, as far as is known.
     void on_first(const bh_event& event, const SharedProcess& process);
     void on_count(const bh_denial& denial, const SharedProcess& process);
 
@@ -24,7 +24,7 @@ public:
     [[nodiscard]] std::uint64_t strays() const { return strays_seen_; }
 
 private:
-    [[nodiscard]] bool is_tail(const bh_event& event) const;
+    [[nodiscard]] bool is_tail(const bh_event& event, bool heard) const;
     [[nodiscard]] FlowId id_of_first(const bh_event& event);
     [[nodiscard]] FlowId id_of_kind(const bh_event& event) const;
     [[nodiscard]] FlowTuple ends_of(const bh_event& event) const { return tuple_of(event, records_.host().netns); }

@@ -251,9 +251,35 @@ TEST_F(Denials, TheTailOfAConnectionIsCountedNotReported)
     EXPECT_EQ(records.size(), 2U);
     EXPECT_EQ(counted("stray_segments"), 2U);
     EXPECT_EQ(counted("violations"), 0U);
-    clock.advance(2s);
+    clock.advance(7h);
+    assembler->tick({}, {});
+    assembler->on_event(tail());
+    report(counted_denial(tail(), 4));
+    EXPECT_EQ(counted("stray_segments"), 7U) << "of a server that looks at its connection when it needs it";
+    EXPECT_EQ(records.size(), 2U);
+    clock.advance(1h);
     assembler->on_event(tail());
     EXPECT_EQ(records.size(), 3U);
+}
+
+TEST_F(Denials, WhatComesToALaterListenerIsNoTail)
+{
+    assembler->on_event(connect());
+    assembler->on_event(established());
+    assembler->on_event(close());
+    auto listens = event(BH_EVENT_LISTEN, IPPROTO_TCP, BH_INBOUND);
+    listens.local = address("0.0.0.0");
+    listens.local_port = 40000;
+    listens.subject.pid = 9;
+    assembler->on_event(listens);
+    clock.advance(59s);
+    assembler->on_event(tail());
+    EXPECT_EQ(counted("stray_segments"), 1U) << "it may have been sent before";
+    clock.advance(2s);
+    assembler->on_event(tail());
+    report(counted_denial(tail(), 4));
+    EXPECT_EQ(counted("stray_segments"), 1U);
+    EXPECT_EQ(counted("violations"), 5U);
 }
 
 // Anybody may give himself the host's address in a namespace of his own, and an accomplice's, too.

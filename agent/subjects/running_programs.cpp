@@ -23,12 +23,13 @@ bool is_found_here(const ProcExecutable& executable)
 
 } // namespace
 
-std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::string& cgroup,
+std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::string& cgroup, KeptPrograms& kept,
                                              const std::function<bool(const std::string& path)>& wanted)
 {
     const auto pids = proc.pids();
     TrustedMounts mounts(proc, pids);
-    const auto own_users = proc.name_space(static_cast<std::uint32_t>(::getpid()), "user");
+    const auto self = static_cast<std::uint32_t>(::getpid());
+    const auto own_users = proc.name_space(self, "user");
     const auto of_host = proc.name_space(1, "mnt");
     std::vector<RunningProgram> programs;
     for (const auto pid : pids) {
@@ -36,7 +37,7 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
         const auto link = proc.executable_link(pid);
         if (link.empty() || (!wanted(link) && !wanted(without_deleted_mark(link))))
             continue;
-        const auto open = proc.open_executable(pid);
+        auto open = proc.open_executable(pid);
         if (!open || !wanted(open->executable.path) || !is_at_or_below(proc.cgroup(pid), cgroup))
             continue;
         const auto& executable = open->executable;
@@ -45,11 +46,16 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
         if (!uid)
             continue; // it has ended
         RunningProgram program{executable.path, proc.path(pid, "exe"), proc.path(pid, "mountinfo"), executable.file};
-        if (space && space->owner == own_users && space->id != of_host)
+        const bool mounts_as_root_here = space && space->owner == own_users;
+        if (mounts_as_root_here && space->id != of_host)
             program.container = space->id;
         else
             program.user = user_behind_process(pid, *uid);
-        if (!is_found_here(executable)) {
+        const auto device =
+            mounts_as_root_here ? std::nullopt : kept.device_of(*open, program.user, proc.path(self, "mountinfo"));
+        if (device) {
+            program.file.device = *device;
+        } else if (!is_found_here(executable)) {
             const auto mount = open->shown.mount ? mounts.find(*open->shown.mount, pid, executable.path) : std::nullopt;
             if (!mount)
                 continue;
@@ -58,6 +64,7 @@ std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::s
         }
         programs.push_back(std::move(program));
     }
+    kept.forget_ended();
     return programs;
 }
 

@@ -3,6 +3,7 @@
 
 #include "agent/enrich/file_identity.h"
 #include "agent/enrich/proc_files.h"
+#include "agent/subjects/kept_programs.h"
 
 #include <functional>
 #include <string>
@@ -23,8 +24,10 @@ struct RunningProgram {
 };
 
 // Of processes in cgroups at or below `cgroup` (a path below the mount). The path counts if the agent finds the file by
-// it, or if it is that of a mount which nobody could make who is not root here (TrustedMounts).
+// it, or has found it (KeptPrograms), or if it is that of a mount which nobody could make who is not root here
+// (TrustedMounts).
 [[nodiscard]] std::vector<RunningProgram> running_programs(const ProcFiles& proc, const std::string& cgroup,
+                                                           KeptPrograms& kept,
                                                            const std::function<bool(const std::string& path)>& wanted);
 
 } // namespace bulkhead::agent

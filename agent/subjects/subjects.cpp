@@ -123,7 +123,7 @@ public:
     explicit HostSubjectResolver(const SubjectResolverOptions& options)
         : mount_(options.cgroup_root.empty() ? cgroup_mount_of(options.cgroup) : options.cgroup_root),
           below_(path_below(mount_, options.cgroup)), proc_(options.proc), users_(*options.clock),
-          programs_(*options.clock)
+          programs_(*options.clock), kept_(*options.clock)
     {}
 
     FacetTable resolve(const Conditions& conditions, std::chrono::milliseconds patience) override;
@@ -153,6 +153,7 @@ private:
     ProcFiles proc_;
     UserNames users_;
     ProgramFinder programs_;
+    KeptPrograms kept_;
     FileDigests digests_;
     std::set<std::string> unmatched_;
 };
@@ -283,7 +284,7 @@ std::vector<HostSubjectResolver::Candidate> HostSubjectResolver::candidates(cons
         return answer->second;
     };
     std::set<std::tuple<std::string, FileIdentity, FileDigests::Party>> seen;
-    for (auto& running : running_programs(proc_, below_, wanted)) {
+    for (auto& running : running_programs(proc_, below_, kept_, wanted)) {
         const FileDigests::Party whose{running.container, running.user};
         if (seen.emplace(running.path, running.file, whose).second)
             all.push_back(

@@ -158,6 +158,15 @@ class ProcessConditions(LabTest):
         tool = self.app.pipe(folder / "tool", "-I", "-c", TOOL, self.guest.ip4)
         self.stays_allowed(tool, lambda: shutil.rmtree(folder))
 
+    def test_a_program_in_a_user_namespace_that_is_upgraded_while_it_runs(self):
+        """As that of a service with PrivateUsers=."""
+        folder = self.app.dir / "private"
+        folder.mkdir()
+        for name in ("tool", "new"):
+            shutil.copy(os.path.realpath(PYTHON), folder / name)
+        tool = self.app.pipe("unshare", "-Urm", folder / "tool", "-I", "-c", TOOL, self.guest.ip4)
+        self.stays_allowed(tool, lambda: (folder / "new").rename(folder / "tool"))
+
     def stays_allowed(self, tool, change):
         def connect():
             tool.stdin.write("\n")

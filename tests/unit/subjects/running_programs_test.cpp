@@ -2,6 +2,7 @@
 #include "agent/subjects/running_programs.h"
 
 #include "tests/harness/child_process.h"
+#include "tests/harness/fake_clock.h"
 #include "tests/harness/temp_dir.h"
 
 #include <gtest/gtest.h>
@@ -17,11 +18,18 @@ namespace fs = std::filesystem;
 const ProcFiles proc("/proc");
 
 // Whether what `child` runs may be called `path`.
-bool counts(const test::ChildProcess& child, const std::string& path)
+bool counts(const test::ChildProcess& child, const std::string& path, KeptPrograms& kept)
 {
-    const auto programs = running_programs(proc, "/", [&](const std::string& asked) { return asked == path; });
+    const auto programs = running_programs(proc, "/", kept, [&](const std::string& asked) { return asked == path; });
     return std::any_of(programs.begin(), programs.end(),
                        [&](const auto& program) { return program.link == proc.path(child.pid(), "exe"); });
+}
+
+// At the first look.
+bool counts(const test::ChildProcess& child, const std::string& path)
+{
+    KeptPrograms nothing(system_clock());
+    return counts(child, path, nothing);
 }
 
 void await_exe(const test::ChildProcess& child, const std::string& text)
@@ -67,9 +75,12 @@ protected:
     }
 
     const Arguments elsewhere{"/usr/bin/unshare", "-m"};
+    const Arguments of_a_user{"/usr/bin/unshare", "-Urm"};
     const std::string own_bin = "mount -t tmpfs t $1/bin; cp $1/sleep $1/bin/sleeper; ";
     test::TempDir root;
     std::string program;
+    test::FakeClock clock;
+    KeptPrograms kept{clock};
 };
 
 TEST_F(RunningPrograms, AProgramOfAUserThatWasRemovedKeepsItsName)
@@ -143,12 +154,50 @@ TEST_F(RunningPrograms, AMountInTheNamespaceOfAUserDoesNotCount)
     if (!users_may_mount())
         GTEST_SKIP() << "no user namespaces here";
     fs::copy_file(root / "sleep", program);
-    const test::ChildProcess child(
-        script({"/usr/bin/unshare", "-Urm"}, "mount --bind $1/sleep $1/bin/sleeper; exec $1/bin/sleeper 1000"));
+    const test::ChildProcess child(script(of_a_user, "mount --bind $1/sleep $1/bin/sleeper; exec $1/bin/sleeper 1000"));
     await_exe(child, program);
-    EXPECT_FALSE(counts(child, program));
+    EXPECT_FALSE(counts(child, program, kept));
     fs::remove(program);
-    EXPECT_FALSE(counts(child, program));
+    EXPECT_FALSE(counts(child, program, kept));
+}
+
+// A service with PrivateUsers= whose package is upgraded.
+TEST_F(RunningPrograms, WhatWasFoundInTheNamespaceOfAUserKeepsItsNameWhenItIsReplaced)
+{
+    if (!users_may_mount())
+        GTEST_SKIP() << "no user namespaces here";
+    fs::copy_file(root / "sleep", program);
+    const test::ChildProcess child(script(of_a_user, "exec $1/bin/sleeper 1000"));
+    await_exe(child, program);
+    EXPECT_TRUE(counts(child, program, kept));
+    fs::rename(root / "sleep", program);
+    for (int look = 0; look < 3; ++look, clock.advance(std::chrono::seconds(9))) {
+        EXPECT_FALSE(counts(child, root / "sleep", kept)) << "another policy's look";
+        EXPECT_TRUE(counts(child, program, kept));
+    }
+    EXPECT_FALSE(counts(child, program)) << "nobody has seen it at its place";
+    clock.advance(std::chrono::seconds(2));
+    EXPECT_FALSE(counts(child, root / "sleep", kept));
+    EXPECT_FALSE(counts(child, program, kept)) << "nobody has asked for it for long";
+}
+
+TEST_F(RunningPrograms, WhatWasMovedIsNotCalledAsItWasByMountsOfAUser)
+{
+    if (!users_may_mount())
+        GTEST_SKIP() << "no user namespaces here";
+    fs::copy_file(root / "sleep", program);
+    const test::ChildProcess first(script(of_a_user, "exec $1/bin/sleeper 1000"));
+    await_exe(first, program);
+    EXPECT_TRUE(counts(first, program, kept));
+    fs::rename(program, root / "work/sleeper");
+    const test::ChildProcess child(script(of_a_user, "mount --bind $1/work $1/bin; exec $1/bin/sleeper 1000"));
+    await_exe(child, program);
+    EXPECT_FALSE(counts(child, program, kept));
+    fs::copy_file(root / "sleep", program);
+    EXPECT_FALSE(counts(child, program, kept));
+    fs::remove(program);
+    fs::rename(root / "work/sleeper", program);
+    EXPECT_TRUE(counts(first, program, kept)) << "it is back";
 }
 
 } // namespace

@@ -78,12 +78,8 @@ __noinline int bh_read_for_good(struct __sk_buff* skb, __u32 link, int by_hand)
     if (by_hand)
         failed = bh_make_private(skb, BH_READ_AT_FIRST) < 0;
     bh_read_packet(skb, link);
-    if (by_hand) {
-        int moved = bh_make_private(skb, work->packet.transport + BH_READ_OF_TRANSPORT);
-        failed |= moved < 0;
-        if (moved > 0)
-            bh_read_packet(skb, link);
-    }
+    if (by_hand) /* headers that are longer than that, and not in the packet's own memory, are nobody's in good faith */
+        failed |= bh_make_private(skb, work->packet.transport + BH_READ_OF_TRANSPORT) != 0;
     if (failed || !bh_checksum_is_in_place(&work->packet, bh_place_of_checksum(skb)))
         work->packet.kind = BH_FRAME_MALFORMED;
     return 0;

@@ -14,7 +14,7 @@ static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* 
     return packet;
 }
 
-#define BH_READ_AT_FIRST 128    /* bytes: a frame's headers down to the transport header, as a rule */
+#define BH_READ_AT_FIRST 512    /* bytes: a frame's headers, and what an ICMP error quotes */
 #define BH_READ_OF_TRANSPORT 96 /* of an ICMP error, also the headers that it quotes */
 
 /*

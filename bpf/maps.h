@@ -275,6 +275,17 @@ struct {
     __type(value, struct bh_exchange);
 } bh_spare_exchanges SEC(".maps");
 
+/*
+ * CLOCK_MONOTONIC: when policy began to refuse here, or to report, and did not before; 0: nobody knows. Connections
+ * that pass through this host may be older, and are remembered as far as they have been seen since. Writer: agent.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} bh_in_force_since SEC(".maps");
+
 /* Packets in pieces whose first was let pass. 16384, the least recently used goes first: its later pieces are judged by
  * what is said of all ports. Writer: kernel. */
 struct {

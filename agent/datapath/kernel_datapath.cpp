@@ -124,6 +124,7 @@ std::vector<std::uint32_t> KernelDatapath::slots_named_by(const bh_control& cont
 void KernelDatapath::switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback)
 {
     const auto used_before = slots_named_by(parts_.control.load());
+    note_beginning(control);
     parts_.control.store(control);
     in_force_ = std::move(next);
     in_force_.generation = control.generation;
@@ -138,6 +139,21 @@ void KernelDatapath::switch_to(const bh_control& control, Pair next, std::option
         slots_.vacate(free_slots());
     else
         log_warning("the previous planes stay in memory: {}", waited.error().message);
+}
+
+// Before it: the first packets are asked for it. What another version remembers of connections is handed over.
+void KernelDatapath::note_beginning(const bh_control& next)
+{
+    const bh_control before = control();
+    const bool begins =
+        (before.active_slot == BH_SLOT_NONE && next.active_slot != BH_SLOT_NONE) ||
+        (before.active_slot == BH_SLOT_NONE && before.shadow_slot == BH_SLOT_NONE && next.shadow_slot != BH_SLOT_NONE);
+    if (!begins || (predecessor_ && predecessor_->enforces() && predecessor_->speaks_our_abi()))
+        return;
+    const __u32 zero = 0;
+    const auto now = static_cast<__u64>(system_clock().monotonic().count());
+    if (bpf_map_update_elem(bpf_map__fd(parts_.skeleton->maps.bh_in_force_since), &zero, &now, BPF_ANY) != 0)
+        log_warning("when policy came in force cannot be noted: errno {}", errno);
 }
 
 // For a change that puts no new active plane into a slot: one that is used neither before nor after it.
@@ -354,9 +370,11 @@ Result<KernelExchanges> KernelDatapath::exchanges()
 {
     const auto now = static_cast<std::uint64_t>(system_clock().monotonic().count());
     const auto& maps = parts_.skeleton->maps;
-    return list_living<bh_exchange_key, bh_exchange>(
+    auto found = list_living<bh_exchange_key, bh_exchange>(
         {maps.bh_exchanges, maps.bh_spare_exchanges},
         [now](const auto& key, const auto& exchange) { return is_over(key, exchange, now); });
+    std::erase_if(found, [](const auto& entry) { return (entry.second.marks & BH_REFUSED_SINCE) != 0; });
+    return found;
 }
 
 Status KernelDatapath::forget_udp_flow(const bh_udp_flow_key& key)

@@ -123,6 +123,7 @@ private:
     Status judge_batch(std::span<bh_judge_request> requests);
     [[nodiscard]] bh_plane_info trial_info(const Realisation& realisation, bh_plane_info info) const;
     void switch_to(const bh_control& control, Pair next, std::optional<Pair> fallback);
+    void note_beginning(const bh_control& next);
     void settle_lapsed();
     [[nodiscard]] Pair* pair_of(std::uint32_t generation);
     Status replace_facets_of(const Pair& pair, const FacetTable& facets);

@@ -20,8 +20,9 @@ struct bh_guard_work {
     __u8 headless;
     __u8 direction; /* enum bh_direction */
     __u8 by_process;
+    __u8 opened_here; /* BH_OPENED_HERE, or 0 */
     struct bh_question question;
-    struct bh_answer answer;
+    struct bh_answer answer, turned; /* the latter: to the same packet as an answer; here to spare the stack */
     struct bh_subject subject;
     struct bh_cgroup_path cgroups;
     __u64 now;
@@ -128,15 +129,12 @@ __noinline int bh_judge_exchange(void)
     if (work->direction != BH_FORWARDED) {
         bh_ask_about_exchange(work, work->direction);
         bh_judge_inlined(&work->question, &work->answer);
-        bh_count_verdict(&work->answer, work->direction);
         return 0;
     }
     bh_ask_about_exchange(work, BH_INBOUND);
     bh_judge_inlined(&work->question, &work->answer);
-    if (work->answer.verdict == BH_DENIED && work->answer.shadow_verdict == BH_DENIED) {
-        bh_count_verdict(&work->answer, BH_INBOUND);
+    if (work->answer.verdict == BH_DENIED && work->answer.shadow_verdict == BH_DENIED)
         return 0;
-    }
     first = work->answer;
     bh_ask_about_exchange(work, BH_OUTBOUND);
     bh_judge_inlined(&work->question, &work->answer);
@@ -151,7 +149,6 @@ __noinline int bh_judge_exchange(void)
         work->answer.shadow_peer_class = first.shadow_peer_class;
     }
     work->answer.on_time |= first.on_time;
-    bh_count_verdict(&work->answer, BH_OUTBOUND);
     return 0;
 }
 
@@ -286,9 +283,10 @@ static __always_inline __u32 bh_share_of_beginner(const struct bh_guard_work* wo
     return work->subject.cgroup_id ? (__u32)bh_share_of_user(work->subject.uid) : bh_share_of_peer(&work->key.from);
 }
 
-static __always_inline __u8 bh_is_judged_again(const struct bh_guard_work* work)
+static __always_inline __u8 bh_marks_of(const struct bh_guard_work* work)
 {
-    return (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0);
+    return (work->by_process ? BH_AGAIN_BY_PROCESS : 0) | (work->answer.on_time ? BH_AGAIN_ON_TIME : 0) |
+           work->opened_here;
 }
 
 /* One that was let pass again: in place, so that no memory is asked for. False: it has to be entered. */
@@ -307,7 +305,7 @@ static __noinline int bh_renew_exchange(struct bh_guard_work* work)
     }
     held->direction = work->direction;
     held->icmp_type = work->icmp_type;
-    held->judged_again = bh_is_judged_again(work);
+    held->marks = bh_marks_of(work);
     held->generation = generation;
     held->last_ns = work->now;
     return 1;
@@ -320,7 +318,7 @@ static __noinline int bh_enter_exchange(struct bh_guard_work* work, int is_spare
     exchange.generation = work->question.control.generation;
     exchange.direction = work->direction;
     exchange.icmp_type = work->icmp_type;
-    exchange.judged_again = bh_is_judged_again(work);
+    exchange.marks = bh_marks_of(work);
     if (is_spare) {
         bpf_map_update_elem(&bh_spare_exchanges, &work->key, &exchange, BPF_ANY);
         return 1;
@@ -339,11 +337,35 @@ static __always_inline int bh_remember_exchange(struct bh_guard_work* work)
            bh_enter_exchange(work, work->key.protocol == IPPROTO_TCP || bh_answers_pass_anyway());
 }
 
-static __always_inline void bh_forget_exchange(const struct bh_exchange_key* key)
+static __noinline void bh_forget_exchange(const struct bh_exchange_key* key)
 {
     if (key->protocol != IPPROTO_TCP)
         bpf_map_delete_elem(&bh_exchanges, key);
     bpf_map_delete_elem(&bh_spare_exchanges, key);
+}
+
+/* A forwarded connection that is refused must not become one of which nobody knows who began it. */
+static __noinline int bh_refuse_exchange(struct bh_guard_work* work)
+{
+    struct bh_exchange* held = NULL;
+    if (work->opened_here && work->direction == BH_FORWARDED)
+        held = bpf_map_lookup_elem(&bh_spare_exchanges, &work->key);
+    if (held && (held->marks & BH_OPENED_HERE))
+        held->marks |= BH_REFUSED_SINCE;
+    else
+        bh_forget_exchange(&work->key);
+    return 0;
+}
+
+/* A new connection between the ends of one that was refused, the other way: what answers it is no part of that. */
+static __noinline int bh_forget_refused_answers(struct bh_guard_work* work)
+{
+    bh_turn_round(&work->key);
+    const struct bh_exchange* held = bpf_map_lookup_elem(&bh_spare_exchanges, &work->key);
+    if (held && (held->marks & BH_REFUSED_SINCE))
+        bh_forget_exchange(&work->key);
+    bh_turn_round(&work->key);
+    return 0;
 }
 
 static __always_inline void bh_fragments_of(const struct bh_packet* packet, struct bh_fragment_key* key)
@@ -383,14 +405,19 @@ static __noinline int bh_fragment_is_expected(struct bh_guard_work* work)
 static __noinline int bh_find_exchange(struct bh_guard_work* work)
 {
     int typed = !work->headless && (work->key.protocol == IPPROTO_ICMP || work->key.protocol == IPPROTO_ICMPV6);
+    int opens = !work->headless && bh_is_opening_segment(&work->packet);
     struct bh_exchange* exchange = bh_live_exchange(&work->key, work->now);
+    work->opened_here = opens ? BH_OPENED_HERE : 0;
     if (exchange && (!typed || exchange->icmp_type == work->icmp_type)) {
+        work->opened_here |= exchange->marks & BH_OPENED_HERE;
         /* What was let pass for its process is so for no other, and what expires not for ever. */
-        if (exchange->judged_again || exchange->generation != work->question.control.generation)
+        if ((exchange->marks & ~BH_OPENED_HERE) || exchange->generation != work->question.control.generation)
             return BH_EXCHANGE_KNOWN;
+        if (opens && !exchange->marks)
+            exchange->marks = BH_OPENED_HERE;
         return BH_EXCHANGE_SETTLED;
     }
-    if (!work->headless && bh_is_opening_segment(&work->packet))
+    if (opens)
         return BH_EXCHANGE_NEW;
     bh_turn_round(&work->key);
     exchange = bh_live_exchange(&work->key, work->now);
@@ -399,13 +426,59 @@ static __noinline int bh_find_exchange(struct bh_guard_work* work)
             exchange->answered = 1;
         work->icmp_type = exchange->icmp_type;
         work->direction = exchange->direction;
-        if (exchange->judged_again != BH_AGAIN_ON_TIME && exchange->generation == work->question.control.generation)
+        work->opened_here = exchange->marks & BH_OPENED_HERE;
+        __u8 again = exchange->marks & ~BH_OPENED_HERE;
+        if ((!again || (again & BH_AGAIN_BY_PROCESS)) && exchange->generation == work->question.control.generation)
             return BH_EXCHANGE_SETTLED;
         work->by_process = 0; /* who answers is not who began */
         return BH_EXCHANGE_KNOWN;
     }
     bh_turn_round(&work->key);
     return BH_EXCHANGE_NEW;
+}
+
+/*
+ * A segment of a forwarded connection of which nobody knows who began it, since that was before policy was in force:
+ * for as long after that as a silent connection is remembered. What would begin one, or ask whether a port is open, is
+ * none.
+ */
+static __noinline int bh_may_be_an_answer(const struct bh_guard_work* work)
+{
+    __u32 zero = 0;
+    if (work->direction != BH_FORWARDED || work->opened_here || work->packet.protocol != IPPROTO_TCP ||
+        (work->packet.tcp_flags & (BH_TCP_SYN | BH_TCP_ACK)) != BH_TCP_ACK)
+        return 0;
+    const __u64* since = bpf_map_lookup_elem(&bh_in_force_since, &zero);
+    return since && *since && (__s64)(work->now - *since) < (__s64)BH_EXCHANGE_TCP_IDLE_NS;
+}
+
+static __noinline int bh_turn_key(struct bh_guard_work* work)
+{
+    bh_turn_round(&work->key);
+    return 0;
+}
+
+/*
+ * True when the other end may have begun it. It passes, and no more: with the next segment of that end the exchange is
+ * entered as it is.
+ */
+static __always_inline int bh_passes_as_answer(struct bh_guard_work* work)
+{
+    if (!(work->answer.verdict | work->answer.shadow_verdict) || !bh_may_be_an_answer(work))
+        return 0;
+    bh_turn_key(work);
+    bh_judge_exchange();
+    work->turned = work->answer;
+    bh_turn_key(work);
+    bh_judge_exchange(); /* what is told is the packet as it came */
+    if (!(work->answer.verdict & work->turned.verdict) && !(work->answer.shadow_verdict & work->turned.shadow_verdict))
+        return 1;
+    if (work->answer.verdict == BH_ALLOWED || work->turned.verdict == BH_DENIED)
+        return 0;
+    work->answer.verdict = BH_ALLOWED;
+    work->answer.reason = work->turned.reason;
+    bh_tell_packet_denied();
+    return 1;
 }
 
 /*
@@ -427,8 +500,14 @@ __noinline int bh_judge_packet(__u32 direction)
         return BH_GUARD_PASS;
     }
     bh_judge_exchange();
+    if (bh_passes_as_answer(work)) {
+        bh_forget_exchange(&work->key); /* entered the wrong way round, perhaps */
+        bh_expect_fragments(work);
+        return BH_GUARD_PASS;
+    }
+    bh_count_verdict(&work->answer, work->direction);
     if (work->answer.verdict == BH_DENIED && !work->by_process) /* else it may be another process's */
-        bh_forget_exchange(&work->key);
+        bh_refuse_exchange(work);
     if (work->answer.verdict == BH_ALLOWED && !bh_remember_exchange(work)) {
         work->answer.verdict = BH_DENIED;
         work->answer.reason = BH_REASON_FULL;
@@ -437,8 +516,11 @@ __noinline int bh_judge_packet(__u32 direction)
         bh_tell_packet_denied();
     if (work->answer.verdict == BH_DENIED)
         return BH_GUARD_DROP;
-    if (found == BH_EXCHANGE_NEW)
+    if (found == BH_EXCHANGE_NEW) {
+        if (work->opened_here)
+            bh_forget_refused_answers(work);
         bh_tell_exchange(work);
+    }
     bh_expect_fragments(work);
     return BH_GUARD_PASS;
 }

@@ -164,10 +164,12 @@ static __noinline int bh_has_exchange(struct bh_guard_work* work)
 {
     struct bh_exchange_key key;
     bh_exchange_of(&work->quoted, &key);
-    if (bh_live_exchange(&key, work->now))
-        return 1;
-    bh_turn_round(&key);
-    return bh_live_exchange(&key, work->now) != NULL;
+    const struct bh_exchange* exchange = bh_live_exchange(&key, work->now);
+    if (!exchange) {
+        bh_turn_round(&key);
+        exchange = bh_live_exchange(&key, work->now);
+    }
+    return exchange && !(exchange->marks & BH_REFUSED_SINCE);
 }
 
 /*

@@ -318,18 +318,21 @@ struct bh_exchange_key {
 };
 BH_ASSERT(sizeof(struct bh_exchange_key) == 40, "layout");
 
-enum bh_judged_again {
+/* The first two: each packet is judged again. */
+enum bh_exchange_mark {
     BH_AGAIN_BY_PROCESS = 1, /* it depended on the sender's process: answers are not, which have another */
     BH_AGAIN_ON_TIME = 2,    /* it depended on the time */
+    BH_OPENED_HERE = 4,      /* of TCP: the guard let its opening segment pass, so it is known who began */
+    BH_REFUSED_SINCE = 8,    /* and refuses what goes on with it: kept so that it is still known */
 };
 
 struct bh_exchange {
-    __u64 opened_ns;   /* CLOCK_MONOTONIC */
-    __u64 last_ns;     /* refreshed at most once a second */
-    __u32 generation;  /* of the planes that let it pass */
-    __u8 direction;    /* enum bh_direction */
-    __u8 icmp_type;    /* of the first packet */
-    __u8 judged_again; /* each packet is; bits of enum bh_judged_again */
+    __u64 opened_ns;  /* CLOCK_MONOTONIC */
+    __u64 last_ns;    /* refreshed at most once a second */
+    __u32 generation; /* of the planes that let it pass */
+    __u8 direction;   /* enum bh_direction */
+    __u8 icmp_type;   /* of the first packet */
+    __u8 marks;       /* bits of enum bh_exchange_mark */
     __u8 answered;
 };
 BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");

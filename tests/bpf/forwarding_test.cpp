@@ -162,5 +162,186 @@ TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)
     EXPECT_EQ(std::memcmp(&denied->local, abi_address("10.78.0.2").byte, 16), 0) << "the container, not the host";
 }
 
+// Connections that were there before policy was.
+class ForwardedBefore : public ForwardingTest {
+protected:
+    void SetUp() override
+    {
+        ForwardingTest::SetUp();
+        if (IsSkipped() || HasFatalFailure())
+            return;
+        ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    }
+    // From behind to the peer, or the other way.
+    void connect_out()
+    {
+        run_in(*behind_, world_->elsewhere, [&] {
+            called_by_ = make_socket(AF_INET, SOCK_STREAM);
+            ASSERT_EQ(connect_error(called_by_, {"10.77.0.2", 80}), 0);
+        });
+        called_ = accepted(http_);
+    }
+    void connect_in()
+    {
+        UniqueFd listener;
+        run_in(*behind_, world_->elsewhere, [&] { listener = listening({"10.78.0.2", 22}); });
+        peer([&] {
+            called_by_ = make_socket(AF_INET, SOCK_STREAM);
+            ASSERT_EQ(connect_error(called_by_, {"10.78.0.2", 22}), 0);
+        });
+        called_ = accepted(listener);
+    }
+    [[nodiscard]] static bool arrives(const UniqueFd& from, const UniqueFd& to)
+    {
+        EXPECT_EQ(send_error(from), 0);
+        return !receive(to, std::chrono::milliseconds(1500)).text.empty();
+    }
+    static TestPolicy container_calls() { return calls(closed(), policy::both_planes); }
+    static TestPolicy calls(TestPolicy policy, std::uint8_t planes)
+    {
+        return policy.rule(policy::HostAction::allow, inbound, "10.78.0.2", "tcp/1-65535", 0, planes)
+            .rule(policy::HostAction::allow, outbound, "10.77.0.2", "tcp/1-65535", 0, planes);
+    }
+    static TestPolicy peer_calls()
+    {
+        return closed().allow(inbound, "10.77.0.2", "tcp/22").allow(outbound, "10.78.0.2", "tcp/22");
+    }
+    void in_force_since(std::uint64_t instant) const
+    {
+        const UniqueFd map(bpf_obj_get((agent::pin_folder(options()) + "/maps/bh_in_force_since").c_str()));
+        const __u32 zero = 0;
+        ASSERT_EQ(bpf_map_update_elem(map.get(), &zero, &instant, BPF_ANY), 0);
+    }
+
+    UniqueFd called_by_, called_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, ForwardedBefore, testing::Bool(),
+                         [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
+
+TEST_P(ForwardedBefore, GoOnWhoeverSpeaksFirst)
+{
+    connect_out();
+    realise(container_calls());
+    EXPECT_TRUE(arrives(called_, called_by_)) << "an answer";
+    EXPECT_TRUE(arrives(called_by_, called_));
+    EXPECT_TRUE(arrives(called_, called_by_));
+    EXPECT_FALSE(denial_seen(IPPROTO_TCP));
+}
+
+TEST_P(ForwardedBefore, GoOnThatWereCalledFromOutside)
+{
+    connect_in();
+    realise(peer_calls());
+    EXPECT_TRUE(arrives(called_, called_by_));
+    EXPECT_FALSE(denial_seen(IPPROTO_TCP));
+}
+
+TEST_P(ForwardedBefore, EndWhenNoSideMayCall)
+{
+    connect_out();
+    realise(closed().allow(outbound, "10.77.0.2", "tcp/80"));
+    EXPECT_FALSE(arrives(called_, called_by_));
+    EXPECT_TRUE(denial_seen(IPPROTO_TCP));
+}
+
+TEST_P(ForwardedBefore, AreWhatTheyAreInATest)
+{
+    constexpr auto shadow = policy::plane_bit(policy::Plane::shadow);
+    connect_out();
+    realise(
+        calls(TestPolicy().default_action(inbound, refuse, shadow).default_action(outbound, refuse, shadow), shadow));
+    EXPECT_TRUE(arrives(called_, called_by_));
+    EXPECT_FALSE(denial_seen(IPPROTO_TCP)) << "none would be";
+    realise(container_calls());
+    EXPECT_TRUE(arrives(called_, called_by_));
+    EXPECT_FALSE(denial_seen(IPPROTO_TCP));
+}
+
+// A test of what lets both ends begin cannot know which one did.
+TEST_P(ForwardedBefore, AreTurnedRoundWhenPolicyTellsWho)
+{
+    constexpr auto shadow = policy::plane_bit(policy::Plane::shadow);
+    connect_out();
+    realise(TestPolicy().default_action(inbound, permit, shadow).default_action(outbound, permit, shadow));
+    EXPECT_TRUE(arrives(called_, called_by_));
+    realise(container_calls());
+    EXPECT_TRUE(arrives(called_, called_by_));
+    EXPECT_TRUE(arrives(called_by_, called_));
+    EXPECT_FALSE(denial_seen(IPPROTO_TCP));
+}
+
+// Nothing is guessed of a connection that was seen to begin: the policy after it holds.
+TEST_P(ForwardedBefore, AreNoneOfThoseThatTheGuardSawBegin)
+{
+    realise(peer_calls());
+    connect_in();
+    EXPECT_TRUE(arrives(called_by_, called_));
+    realise(container_calls()); // which lets the one that was called call
+    EXPECT_FALSE(arrives(called_by_, called_));
+    EXPECT_TRUE(denial_seen(IPPROTO_TCP));
+    EXPECT_FALSE(arrives(called_by_, called_)) << "again";
+    EXPECT_FALSE(arrives(called_, called_by_)) << "and the other way";
+    realise(peer_calls());
+    EXPECT_FALSE(receive(called_, std::chrono::seconds(10)).text.empty()) << "what was kept back, sent again";
+}
+
+// What could begin a connection, or ask a port whether it is open, says nothing of one that was there.
+TEST_P(ForwardedBefore, AreNotWhatProbesSend)
+{
+    realise(container_calls());
+    Sniffer behind(*behind_);
+    std::uint16_t port = 1000;
+    const auto passes = [&](std::uint8_t flags) {
+        ++port;
+        peer([&] { EXPECT_EQ(send_frame(tcp_packet("10.77.0.2", "10.78.0.2", 80, port, flags)), 0); });
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        return behind.saw_tcp("10.78.0.2", port);
+    };
+    for (const int flags : {0, TH_SYN, TH_SYN | TH_ACK, TH_FIN, TH_RST, TH_FIN | TH_PUSH | TH_URG})
+        EXPECT_FALSE(passes(static_cast<std::uint8_t>(flags))) << flags;
+    for (const int flags : {TH_ACK, TH_FIN | TH_ACK, TH_RST | TH_ACK})
+        EXPECT_TRUE(passes(static_cast<std::uint8_t>(flags))) << flags;
+    in_force_since(0);
+    (void)drain();
+    EXPECT_FALSE(passes(TH_ACK)) << "later";
+    EXPECT_TRUE(denial_seen(IPPROTO_TCP));
+}
+
+// Of the ends of one that was refused, the other may call.
+TEST_P(ForwardedBefore, LeaveNothingThatRefusesANewOne)
+{
+    realise(peer_calls());
+    UniqueFd listener;
+    run_in(*behind_, world_->elsewhere, [&] { listener = listening({"10.78.0.2", 22}); });
+    peer([&] {
+        called_by_ = make_socket(AF_INET, SOCK_STREAM);
+        set_option(called_by_, SOL_SOCKET, SO_REUSEADDR, 1);
+        const Address from("10.77.0.2", 4000);
+        ASSERT_EQ(::bind(called_by_.get(), from.get(), from.size), 0);
+        ASSERT_EQ(connect_error(called_by_, {"10.78.0.2", 22}), 0);
+    });
+    called_ = accepted(listener);
+    realise(container_calls());
+    EXPECT_FALSE(arrives(called_by_, called_));
+    const auto abort = [](UniqueFd& socket) {
+        const linger at_once{1, 0};
+        ASSERT_EQ(::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+        socket = UniqueFd();
+    };
+    abort(called_by_);
+    abort(called_);
+    listener = UniqueFd();
+    UniqueFd server;
+    peer([&] { server = listening({"10.77.0.2", 4000}); });
+    run_in(*behind_, world_->elsewhere, [&] {
+        const auto client = make_socket(AF_INET, SOCK_STREAM);
+        set_option(client, SOL_SOCKET, SO_REUSEADDR, 1);
+        const Address from("10.78.0.2", 22);
+        ASSERT_EQ(::bind(client.get(), from.get(), from.size), 0);
+        EXPECT_EQ(connect_error(client, {"10.77.0.2", 4000}), 0);
+    });
+}
+
 } // namespace
 } // namespace bulkhead::test

@@ -281,7 +281,7 @@ Result<std::vector<InterfaceAddress>> InterfaceWatch::addresses(std::size_t at_m
     std::vector<InterfaceAddress> found;
     BULKHEAD_CHECK(dump(RTM_GETADDR, rtgenmsg{AF_UNSPEC}, [&](std::string_view body) {
         const auto head = head_of<ifaddrmsg>(body);
-        if (!head)
+        if (!head || (head->ifa_flags & IFA_F_DADFAILED)) // a neighbour has it (RFC 4862, 5.4.5)
             return true;
         auto bytes = attribute(body, IFA_LOCAL); // of a point-to-point link, IFA_ADDRESS is the other end's
         if (!bytes)

@@ -24,18 +24,41 @@ static __always_inline int bh_is_for_many(const struct bh_packet* packet)
 
 /*
  * From outside with an address that only this host may have (RFC 2827, seen from the end). Link-local ones are the
- * host's on one link and somebody else's on another (RFC 4007): a router's fe80::1, and that of a bridge here.
+ * host's on one link and somebody else's on another (RFC 4007): a router's fe80::1, and that of a bridge here. Who
+ * defends an address that this host is about to take says so from that address (RFC 4862, 5.4.4), as does whoever takes
+ * it over; what is believed of link control is its body, and that may come from any source.
  */
-static __always_inline int bh_comes_from_ourselves(const struct bh_packet* packet)
+static __always_inline int bh_comes_from_ourselves(const struct bh_packet* packet, int for_others)
 {
     if (bh_is_link_local(&packet->source))
         return 0;
-    return bh_is_loopback(&packet->source) || (bh_own_address(&packet->source) & BH_OWN_UNICAST);
+    return bh_is_loopback(&packet->source) ||
+           ((for_others || !bh_is_link_control(packet)) && (bh_own_address(&packet->source) & BH_OWN_UNICAST));
 }
 
 static __always_inline int bh_is_for_this_host(const struct bh_packet* packet)
 {
     return (bh_own_address(&packet->destination) & BH_OWN_UNICAST) != 0;
+}
+
+/*
+ * What a server of DHCP offers is sent to the address that is offered (RFC 2131, 4.1), which the client has not yet; it
+ * listens by a packet socket. The kernel would take it for somebody else's, and forward it: so it is made what is for
+ * another host by its link address, which packet sockets hear and nobody forwards.
+ */
+static __noinline int bh_is_offered_to_us(struct __sk_buff* skb, struct bh_guard_work* work)
+{
+    const struct bh_packet* packet = &work->packet;
+    if (packet->ether_type != ETH_P_IP || packet->protocol != IPPROTO_UDP || packet->headless ||
+        packet->source_port != BH_DHCP_SERVER || packet->destination_port != BH_DHCP_CLIENT)
+        return 0;
+    work->direction = BH_FORWARDED;
+    bh_judge_exchange();
+    if (work->answer.verdict == BH_ALLOWED) /* to a client behind this host */
+        return 0;
+    bh_ask_about_exchange(work, BH_INBOUND);
+    bh_judge(&work->question, &work->answer);
+    return work->answer.verdict == BH_ALLOWED && bpf_skb_change_type(skb, BH_PACKET_OTHERHOST) == 0;
 }
 
 __noinline int bh_judge_entering(struct __sk_buff* skb)
@@ -47,11 +70,13 @@ __noinline int bh_judge_entering(struct __sk_buff* skb)
     int for_many = bh_is_for_many(packet);
     int has_door = (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP) && !for_many;
 
+    int for_others = host_forwards && !for_many && !bh_is_for_this_host(packet);
+
     bh_take_as_first(work);
-    if (packet->source_routed || bh_comes_from_ourselves(packet))
+    if (packet->source_routed || bh_comes_from_ourselves(packet, for_others))
         return bh_refuse_packet(BH_INBOUND);
-    if (host_forwards && !for_many && !bh_is_for_this_host(packet))
-        return bh_passes_through(skb, work);
+    if (for_others)
+        return bh_is_offered_to_us(skb, work) ? BH_GUARD_PASS : bh_passes_through(skb, work);
     if (has_door || bh_is_link_control(packet) || bh_is_path_mtu(packet))
         return BH_GUARD_PASS;
     if (!for_many && !bh_is_for_this_host(packet))

@@ -51,6 +51,9 @@ enum {
 #define BH_PACKET_OTHERHOST 3
 #define BH_PACKET_LOOPBACK 5 /* what was sent to many, given to the sender's own */
 
+#define BH_DHCP_SERVER 67 /* ports, RFC 2131 */
+#define BH_DHCP_CLIENT 68
+
 #define BH_VLAN_TAGS 2         /* 802.1Q within 802.1ad */
 #define BH_EXTENSION_HEADERS 8 /* RFC 8200 knows six; more is an attack or a mistake */
 #define BH_OPTION_BYTES 40     /* RFC 791, section 3.1: 15 words less the fixed 5 */

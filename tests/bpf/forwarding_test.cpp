@@ -2,8 +2,10 @@
 #include "tests/bpf/forwarding_fixture.h"
 #include "tests/bpf/frames.h"
 
+#include <net/ethernet.h>
 #include <netinet/in.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -341,6 +343,39 @@ TEST_P(ForwardedBefore, LeaveNothingThatRefusesANewOne)
         ASSERT_EQ(::bind(client.get(), from.get(), from.size), 0);
         EXPECT_EQ(connect_error(client, {"10.77.0.2", 4000}), 0);
     });
+}
+
+// A host that has no address yet, and forwards: to addresses that another network has, that its own has, and to which
+// there is no way.
+TEST_P(ForwardingTest, ADhcpClientHearsWhatItIsOffered)
+{
+    UniqueFd client; // as all of them listen
+    guarded([&] { client = UniqueFd(::socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_IP))); });
+    ASSERT_TRUE(client);
+    UniqueFd other;
+    run_in(*behind_, world_->elsewhere, [&] { other = bound(SOCK_DGRAM, {"10.78.0.2", 68}); });
+    const auto offer_of = [](std::string_view address) {
+        const std::array<std::uint16_t, 4> header{htons(67), htons(68), htons(9), 0};
+        return ip_packet("10.77.0.2", address, IPPROTO_UDP,
+                         std::string(reinterpret_cast<const char*>(header.data()), 8) + "x");
+    };
+    for (const char* offered : {"10.78.0.2", "10.77.0.200", "10.99.0.1"}) {
+        const auto offer = offer_of(offered);
+        realise(closed().allow(inbound, "any", "udp/68"));
+        for (int i = 0; i < 2; ++i) {
+            peer([&] { EXPECT_EQ(send_frame(offer), 0); });
+            EXPECT_EQ(receive(client).text, offer) << offered;
+        }
+        EXPECT_FALSE(denial_seen(IPPROTO_UDP));
+        realise(closed());
+        peer([&] { EXPECT_EQ(send_frame(offer), 0); });
+        EXPECT_EQ(receive(client).text, "") << offered;
+        EXPECT_TRUE(denial(IPPROTO_UDP));
+    }
+    EXPECT_EQ(receive(other).text, "") << "is not forwarded";
+    realise(closed().allow(inbound, "10.77.0.2", "udp/68").allow(outbound, "10.78.0.2", "udp/68"));
+    peer([&] { EXPECT_EQ(send_frame(offer_of("10.78.0.2")), 0); });
+    EXPECT_EQ(receive(other).text, "x") << "but where policy says so";
 }
 
 } // namespace

@@ -129,6 +129,29 @@ TEST_P(GuardTest, WhatComesFromOutsideWithOurOwnAddressIsRefused)
     EXPECT_EQ(denied->reason, BH_REASON_MALFORMED);
 }
 
+// A neighbour has the address, and says so from it.
+TEST_P(GuardTest, AnAddressThatANeighbourHasIsNotTaken)
+{
+    ip(world_->wire.peer, "addr add fd77::99/64 dev bh0 nodad");
+    realise(closed().allow(inbound, "any", "icmpv6/128"));
+    ip(world_->wire.guarded, "addr add fd77::99/64 dev bh0");
+    ASSERT_TRUE(datapath_->follow_interfaces()); // while it is asked whether somebody has it
+    const auto refused = [&] {
+        bool done = false;
+        guarded([&] {
+            done = std::system("ip -6 addr show dev bh0 to fd77::99 | grep -q dadfailed") == 0; // NOLINT(cert-env33-c)
+        });
+        return done;
+    };
+    for (int i = 0; i < 40 && !refused(); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_TRUE(refused());
+    EXPECT_FALSE(denial_seen(IPPROTO_ICMPV6));
+    ASSERT_TRUE(datapath_->follow_interfaces());
+    ip(world_->wire.guarded, "neigh replace fd77::99 lladdr 02:77:00:00:00:02 dev bh0 nud permanent");
+    peer([&] { EXPECT_TRUE(pings("-I fd77::99 fd77::1")) << "it is the neighbour's"; });
+}
+
 TEST_P(GuardTest, OrdinaryTrafficIsLeftToItsDoors)
 {
     realise(closed().allow(outbound, "10.77.0.2", "tcp/80").allow(inbound, "10.77.0.2", "tcp/22"));

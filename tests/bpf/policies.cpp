@@ -22,9 +22,10 @@ policy::ServiceAtom service_atom(std::string_view text)
     const auto slash = text.find('/');
     policy::ServiceAtom atom;
     const auto protocol = text.substr(0, slash);
-    atom.protocol = protocol == "udp"    ? policy::Protocol::udp
-                    : protocol == "icmp" ? policy::Protocol::icmp
-                                         : policy::Protocol::tcp;
+    atom.protocol = protocol == "udp"      ? policy::Protocol::udp
+                    : protocol == "icmp"   ? policy::Protocol::icmp
+                    : protocol == "icmpv6" ? policy::Protocol::icmpv6
+                                           : policy::Protocol::tcp;
     const auto ports = text.substr(slash + 1);
     const auto dash = ports.find('-');
     atom.ports.first = number(ports.substr(0, dash));

@@ -16,7 +16,8 @@ class TestPolicy {
 public:
     TestPolicy& default_action(policy::Direction direction, policy::Action action,
                                std::uint8_t planes = policy::both_planes);
-    // `peers`: an address, a prefix, or "any"; `service`: "tcp/80", "udp/1000-2000", "icmp/8" (a type); process class 0: any.
+    // `peers`: an address, a prefix, or "any"; `service`: "tcp/80", "udp/1000-2000", "icmp/8", "icmpv6/128" (types);
+    // process class 0: any.
     TestPolicy& rule(policy::HostAction action, policy::Direction direction, std::string_view peers,
                      std::string_view service, std::uint16_t process_class = 0,
                      std::uint8_t planes = policy::both_planes);

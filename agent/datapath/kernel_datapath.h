@@ -135,6 +135,7 @@ private:
     [[nodiscard]] Guard& guard();
     [[nodiscard]] const Guard& guard() const { return const_cast<KernelDatapath*>(this)->guard(); }
     [[nodiscard]] SockDiag* sock_diag_of(std::uint32_t netns);
+    std::string destroyer_error_; // that was told of
     Result<std::vector<WalkedSocket>> walk_where(const std::function<bool(std::uint32_t netns)>& wanted);
     [[nodiscard]] Status replace_doors();
     [[nodiscard]] Status find_listeners();

@@ -102,7 +102,8 @@ Result<std::uint64_t> KernelDatapath::find_socket(const bh_walked_socket& socket
 bool KernelDatapath::destroys_in_walk()
 {
     const auto loaded = parts_.destroyer.load();
-    if (!loaded)
+    const auto error = loaded ? std::string() : loaded.error().message;
+    if (error != std::exchange(destroyer_error_, error) && !error.empty())
         log_warning("sessions: UDP sockets that share a port with many are destroyed slowly: {}",
                     loaded.error().message);
     return loaded.value_or(false);

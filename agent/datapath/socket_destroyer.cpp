@@ -81,7 +81,10 @@ Status SocketDestroyer::destroy(const std::vector<const bh_walked_socket*>& sock
                                 std::unordered_set<std::uint64_t>& destroyed)
 {
     const int table = bpf_map__fd(skeleton_->maps.bh_condemned);
-    auto left = sockets;
+    auto left = sockets; // a walk may show one twice
+    const auto by_cookie = [](const auto* socket) { return socket->cookie; };
+    std::ranges::sort(left, {}, by_cookie);
+    left.erase(std::ranges::unique(left, {}, by_cookie).begin(), left.end());
     for (int walks = 0; walks < most_walks && !left.empty(); ++walks) {
         const auto before = left.size();
         std::vector<const bh_walked_socket*> still_left;
@@ -91,8 +94,10 @@ Status SocketDestroyer::destroy(const std::vector<const bh_walked_socket*>& sock
             auto done = put_in(table, some);
             if (done)
                 done = read_iterator<char>(walk_, "UDP sockets that are to be destroyed", on_progress_, [](char) {});
-            const auto rest = take_left(table, some, destroyed);
-            BULKHEAD_CHECK(done);
+            std::unordered_set<std::uint64_t> gone;
+            const auto rest = take_left(table, some, gone);
+            BULKHEAD_CHECK(done); // or what was never put in would seem to be gone
+            destroyed.merge(gone);
             still_left.insert(still_left.end(), rest.begin(), rest.end());
         }
         left = std::move(still_left);

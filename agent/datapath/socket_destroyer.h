@@ -25,7 +25,7 @@ public:
     // Loads the program, once. False: this kernel lacks bpf_sock_destroy() (before Linux 6.5).
     [[nodiscard]] Result<bool> load();
     // In the namespace of the thread that calls it; of those that have the peer that they were walked with. Adds the
-    // cookies of what it destroyed, also when it fails. Only after load().
+    // cookies of what it destroyed. Only after load().
     Status destroy(const std::vector<const bh_walked_socket*>& sockets, std::unordered_set<std::uint64_t>& destroyed);
 
 private:

@@ -27,6 +27,7 @@ public:
                                                          const std::string& own_mountinfo);
     // Of those that nobody runs any more. After a look at all processes.
     void forget_ended();
+    void clear() { kept_.clear(); }
 
 private:
     struct Kept {

@@ -338,7 +338,7 @@ void HostSubjectResolver::resolve_programs(const Conditions& conditions, std::ch
     programs_.keep_only(patterns);
     digests_.forget_unwanted();
     if (patterns.empty())
-        return;
+        return kept_.clear();
     std::map<std::pair<std::uint32_t, std::uint64_t>, ClassVector> rows; // by device and inode
     ClassVector matched;
     const auto found = candidates(patterns);

@@ -96,7 +96,7 @@ static __always_inline int bh_enters(struct __sk_buff* skb, __u32 link)
         return BH_GUARD_PASS;
     if (skb->pkt_type == BH_PACKET_OTHERHOST || !guard_namespace)
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_look(skb, link, skb->sk != NULL);
+    struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())

@@ -69,31 +69,29 @@ __noinline int bh_read_packet(struct __sk_buff* skb, __u32 link)
     return work ? bh_parse_packet(skb, &work->packet, link) : 0;
 }
 
-/* So that what is judged is what is sent (unfinished.h). `by_hand`: a process may have made it. */
-__noinline int bh_read_for_good(struct __sk_buff* skb, __u32 link, int by_hand)
+/* So that what is judged is what is sent (unfinished.h). */
+__noinline int bh_read_for_good(struct __sk_buff* skb, __u32 link)
 {
     struct bh_guard_work* work = bh_current_work();
-    int failed = 0;
     if (!work)
         return 0;
-    if (by_hand)
-        failed = bh_make_private(skb, BH_READ_AT_FIRST) < 0;
+    int failed = bh_make_private(skb) < 0;
     bh_read_packet(skb, link);
-    if (by_hand) /* headers that are longer than that, and not in the packet's own memory, are nobody's in good faith */
-        failed |= bh_make_private(skb, work->packet.transport + BH_READ_OF_TRANSPORT) != 0;
-    if (failed || !bh_checksum_is_in_place(&work->packet, bh_place_of_checksum(skb)))
+    /* Headers that are longer than what was taken, and not in the packet's own memory, are nobody's in good faith. */
+    if (failed || !bh_is_private(skb, &work->packet) ||
+        !bh_checksum_is_in_place(&work->packet, bh_place_of_checksum(skb)))
         work->packet.kind = BH_FRAME_MALFORMED;
     return 0;
 }
 
 /* Begins the long look; NULL when there is nothing to look for. */
-static __always_inline struct bh_guard_work* bh_look(struct __sk_buff* skb, __u32 link, int by_hand)
+static __always_inline struct bh_guard_work* bh_look(struct __sk_buff* skb, __u32 link)
 {
     struct bh_guard_work* work = bh_begin_work();
     bh_count(BH_COUNT_GUARD_PACKETS);
     if (!work || bh_nothing_in_force(work->question.control))
         return NULL;
-    bh_read_for_good(skb, link, by_hand);
+    bh_read_for_good(skb, link);
     return work;
 }
 

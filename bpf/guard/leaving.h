@@ -296,7 +296,7 @@ static __noinline int bh_socket_leaves_quarantine(struct __sk_buff* skb, const s
 
 static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_sender* sender, __u32 link)
 {
-    struct bh_guard_work* work = bh_look(skb, link, 1);
+    struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined())
@@ -310,7 +310,7 @@ static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
 {
     if (bh_was_judged(skb) && !bh_is_quarantined())
         return BH_GUARD_PASS;
-    struct bh_guard_work* work = bh_look(skb, link, 1);
+    struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;
     if (bh_is_quarantined() && guard_namespace)

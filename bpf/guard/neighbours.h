@@ -51,7 +51,8 @@ static __always_inline int bh_is_link_control_by_hand(const struct bh_packet* pa
 
 /*
  * Of a machine or container on a bridge, to a neighbour that it knows (RFC 4861, 7.3): about whom it is sent to, or by
- * whom it is about, and no longer than such a message is. A router would take anything else anywhere.
+ * whom it is about or one of the same network, and no longer than such a message is. A router would take anything else
+ * anywhere.
  */
 static __always_inline int bh_is_bridged_link_control(struct __sk_buff* skb, const struct bh_packet* packet)
 {
@@ -64,7 +65,12 @@ static __always_inline int bh_is_bridged_link_control(struct __sk_buff* skb, con
         return 0;
     if (packet->icmp_type == BH_ICMPV6_NEIGHBOUR_SOLICITATION)
         return bh_is_same(&target, &packet->destination);
-    return packet->icmp_type == BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT && bh_is_same(&target, &packet->source);
+    if (packet->icmp_type != BH_ICMPV6_NEIGHBOUR_ADVERTISEMENT)
+        return 0;
+    /* From any address of the interface (RFC 4861, 4.4). */
+    const __u32* about = bh_const_words(&target);
+    const __u32* from = bh_const_words(&packet->source);
+    return bh_is_link_local(&packet->source) || (about[0] == from[0] && about[1] == from[1]);
 }
 
 /* "Packet too big": a path on which it is lost swallows large packets for ever (RFC 2923). */

@@ -17,17 +17,37 @@ static __always_inline const struct sk_buff* bh_kernel_packet(struct __sk_buff* 
 #define BH_READ_AT_FIRST 512    /* bytes: a frame's headers, and what an ICMP error quotes */
 #define BH_READ_OF_TRANSPORT 96 /* of an ICMP error, also the headers that it quotes */
 
-/*
- * Of a packet socket's ring (PACKET_TX_RING) all but the link header is in the user's pages (tpacket_fill_skb). Takes
- * what is read of it into the packet's own memory, for good. Negative: it could not be. Not static, so that it may be
- * called from anywhere with the context alone.
- */
-__noinline int bh_make_private(struct __sk_buff* skb, __u32 bytes)
+/* In the packet's own memory. */
+static __always_inline __u32 bh_linear_bytes(struct __sk_buff* skb)
 {
-    __u32 linear = (__u32)((long)skb->data_end - (long)skb->data);
+    return (__u32)((long)skb->data_end - (long)skb->data);
+}
+
+/*
+ * Of a packet socket's ring (PACKET_TX_RING) all but the link header is in the user's pages (tpacket_fill_skb), also
+ * when it has been routed by another namespace since. Takes what is read of it into the packet's own memory, for good.
+ * Not of what is to be cut into several packets: where it is cut depends on what is where (skb_segment), and the kernel
+ * has its headers in the packet's own memory. Negative: it could not be. Not static: called with the context alone.
+ */
+__noinline int bh_make_private(struct __sk_buff* skb)
+{
+    __u32 bytes = BH_READ_AT_FIRST;
     if (bytes > skb->len)
         bytes = skb->len;
-    return linear >= bytes ? 0 : bpf_skb_pull_data(skb, bytes) ? -1 : 1;
+    if (skb->gso_size || bh_linear_bytes(skb) >= bytes)
+        return 0;
+    return bpf_skb_pull_data(skb, bytes) ? -1 : 1;
+}
+
+/* What was read of it. */
+static __always_inline int bh_is_private(struct __sk_buff* skb, const struct bh_packet* packet)
+{
+    __u32 bytes = packet->transport + (skb->gso_size ? packet->protocol == IPPROTO_TCP ? 14 : 8 : BH_READ_OF_TRANSPORT);
+    if (packet->kind == BH_FRAME_MALFORMED)
+        return 1;
+    if (bytes > skb->len)
+        bytes = skb->len;
+    return bh_linear_bytes(skb) >= bytes;
 }
 
 #define BH_CHECKSUM_PARTIAL 3 /* include/linux/skbuff.h */

@@ -3,7 +3,7 @@
 #ifndef BULKHEAD_BPF_GUARD_NEIGHBOURS_H
 #define BULKHEAD_BPF_GUARD_NEIGHBOURS_H
 
-#include "bpf/guard/judge.h"
+#include "bpf/guard/exchanges.h"
 #include "bpf/udp_flows.h"
 
 #define BH_CURRENT_NETNS (-1)

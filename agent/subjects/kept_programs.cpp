@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t max_kept = 512; // descriptors
 constexpr std::ptrdiff_t max_of_one = 64;
-constexpr auto ended_after = std::chrono::seconds(3); // not each look is for all policies
+constexpr auto ended_after = std::chrono::seconds(10); // not each look is for all policies, and one may come late
 
 } // namespace
 

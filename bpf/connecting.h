@@ -4,6 +4,7 @@
 #define BULKHEAD_BPF_CONNECTING_H
 
 #include "bpf/outbound.h"
+#include "bpf/udp_flows.h"
 
 /*
  * A peer from before the socket's storage is as good as ever. Its lock is held, so that it is one peer. Not one that
@@ -23,7 +24,7 @@ __noinline int bh_add_peer_of_before(struct bpf_sock_addr* ctx)
         bh_set_v4(&peer, socket->dst_ip4);
     }
     if (asked && !bh_stays_in(&peer, bh_netns_of_context_socket(socket)))
-        bh_add_peer(asked, &peer, bpf_ntohs((__u16)socket->dst_port));
+        bh_add_peer(asked, &peer, bpf_ntohs((__u16)socket->dst_port), 0);
     return 0;
 }
 
@@ -51,8 +52,56 @@ __noinline int bh_note_peer(struct bpf_sock_addr* ctx, const struct bh_departure
     if (!socket || !departure)
         return 0;
     struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, socket, NULL, 0);
-    if (asked && !bh_is_asked_peer(asked, &departure->question.remote, departure->question.port))
-        bh_add_peer(asked, &departure->question.remote, departure->question.port);
+    if (!asked)
+        return 0;
+    const struct bh_question* question = &departure->question;
+    int answers = question->direction == BH_INBOUND;
+    __u32 known = bh_find_asked_peer(asked, &question->remote, question->port);
+    if (known)
+        asked->answered = (__u16)(answers ? asked->answered | known : asked->answered & ~known);
+    else
+        bh_add_peer(asked, &question->remote, question->port, answers);
+    return 0;
+}
+
+/*
+ * A server may answer by a socket that it connects to whom it heard (socat, nc, QUIC, DTLS), which is not asked for
+ * each datagram then. So it has to be at the port that was heard at, for good (what connect(2) or sendto(2) chose,
+ * connect(2) can take away), something of this peer must have been read, and the policy in force let the process that
+ * connects hear him there: by that it is judged as long as it lives. Not one that stays here: of him the socket keeps
+ * nothing (bh_note_peer). True: the question is the inbound door's. Not static: verified once, and with a frame of its
+ * own.
+ */
+__noinline int bh_connects_as_answer(struct bh_departure* departure)
+{
+    if (!departure || !departure->sock || !bh_named_its_port(departure->sock))
+        return 0;
+    struct bh_question* question = &departure->question;
+    struct bh_control control = question->control;
+    struct bh_udp_flow_key key = {.remote = question->remote,
+                                  .remote_port = question->port,
+                                  .local_port = departure->local.port,
+                                  .netns = departure->local.netns};
+    const struct bh_udp_flow* heard = bh_live_udp_flow(&key, BH_INBOUND, bpf_ktime_get_ns());
+    if (!heard || !bh_udp_flow_may_be_answered(heard) || heard->within)
+        return 0;
+    bh_subject_of_current(&departure->subject);
+    bh_only_any_process(&question->classes);
+    if (bh_planes_look_at_processes(control)) {
+        if (bh_is_kernel_thread(&departure->subject))
+            return 0;
+        bh_classes_of_current(bh_leading_slot(control), &departure->subject, &question->classes);
+    }
+    __u16 remote_port = bh_ask_inbound(departure);
+    int stays = question->loopback != BH_LOOPBACK_NONE;
+    if (!stays)
+        bh_judge(question, &departure->answer);
+    question->port = remote_port;
+    __u8 refused = control.active_slot == BH_SLOT_NONE ? departure->answer.shadow_verdict : departure->answer.verdict;
+    if (!stays && refused != BH_DENIED)
+        return 1;
+    question->loopback = BH_LOOPBACK_NONE;
+    question->direction = BH_OUTBOUND;
     return 0;
 }
 
@@ -111,13 +160,16 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     }
 
-    bh_judge_departure(ctx, departure);
-    if (BH_UNLIKELY(departure->answer.verdict != BH_DENIED && (!is_kept_to || !bh_may_go_to_own(ctx, departure))))
-        bh_refuse_as_full(departure);
-    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
-        bh_tell_departure_denied(departure);
-    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
-        return BH_REFUSE; /* it stays bound, and may listen yet */
+    int may_answer = question->protocol == IPPROTO_UDP && departure->local.port != 0 && is_kept_to;
+    if (BH_LIKELY(!may_answer || !bh_connects_as_answer(departure))) {
+        bh_judge_departure(ctx, departure);
+        if (BH_UNLIKELY(departure->answer.verdict != BH_DENIED && (!is_kept_to || !bh_may_go_to_own(ctx, departure))))
+            bh_refuse_as_full(departure);
+        if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
+            bh_tell_departure_denied(departure);
+        if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
+            return BH_REFUSE; /* it stays bound, and may listen yet */
+    }
     if (question->loopback == BH_LOOPBACK_NONE) {
         bh_connects_elsewhere(ctx);
         if (question->protocol == IPPROTO_UDP)

@@ -331,7 +331,8 @@ struct bh_asked {
      * It was let go to an address of its namespace's own, in another namespace than the agent's, whose administrator
      * may route that elsewhere, and take it away before a packet leaves.
      */
-    __u32 to_own;
+    __u16 to_own;
+    __u16 answered; /* bits: which of these peers it was connected to last as an answer of what came from them */
 };
 
 /* One row a socket, and gone with it. */

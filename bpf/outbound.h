@@ -102,6 +102,22 @@ static __always_inline void bh_judge_departure(struct bpf_sock_addr* ctx, struct
 }
 
 /*
+ * The inbound door's question about the peer, at the socket's own port; what the outbound door had for a port is
+ * returned. For functions that have no more than a pointer to the departure.
+ */
+static __always_inline __u16 bh_ask_inbound(struct bh_departure* departure)
+{
+    struct bh_question* question = &departure->question;
+    __u16 remote_port = question->port;
+    struct bh_address remote = question->remote; /* before Linux 6.2, a key has to be on the stack */
+    BH_KEEP_COPY(&remote);
+    question->loopback = bh_loopback_of(&remote, departure->local.netns);
+    question->direction = BH_INBOUND;
+    question->port = departure->local.port;
+    return remote_port;
+}
+
+/*
  * Of what was let pass since it stays in its namespace, the guard must know that this is why: whoever administers the
  * namespace may route it elsewhere. False: there is no memory, and a plane in force would refuse.
  */

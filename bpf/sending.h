@@ -103,7 +103,6 @@ __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp
     struct bh_question* question = &departure->question;
     struct bh_control control = question->control;
     struct bh_plane_answer answer = {};
-    __u16 remote_port = question->port;
 
     if (heard->cookie == departure->cookie || !bh_planes_look_at_processes(control))
         return 1;
@@ -111,11 +110,7 @@ __noinline int bh_may_answer(struct bh_departure* departure, const struct bh_udp
     if (bh_same_kind(&departure->subject, &heard->subject))
         return 1;
     bh_classes_of_current(bh_leading_slot(control), &departure->subject, &question->classes);
-    struct bh_address remote = question->remote; /* before Linux 6.2, a key has to be on the stack */
-    BH_KEEP_COPY(&remote);
-    question->loopback = bh_loopback_of(&remote, departure->local.netns);
-    question->direction = BH_INBOUND;
-    question->port = departure->local.port;
+    __u16 remote_port = bh_ask_inbound(departure);
     bh_judge_plane(question, bh_leading_slot(control), &answer);
     question->direction = BH_OUTBOUND;
     question->port = remote_port;
@@ -195,7 +190,7 @@ static __always_inline int bh_sendmsg_door(struct bpf_sock_addr* ctx, struct bh_
         return BH_PASS;
     }
     struct bh_udp_flow* answered = bh_live_udp_flow(&key, BH_INBOUND, now);
-    if (answered && (answered->heard || answered->answered) &&
+    if (answered && bh_udp_flow_may_be_answered(answered) &&
         (bh_udp_flow_settled(answered, question->control) || bh_may_answer(departure, answered)) &&
         (!answered->within || bh_may_answer_within(ctx, departure))) {
         bh_reply_seen(answered, now);

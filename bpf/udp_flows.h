@@ -121,6 +121,12 @@ static __always_inline int bh_udp_flow_is_known_to(const struct bh_udp_flow* flo
     return (flow->generation & ~BH_UDP_SETTLED) == control.generation;
 }
 
+/* Of what came in: a process has read of it (or had answered it before the programs knew who read). */
+static __always_inline int bh_udp_flow_may_be_answered(const struct bh_udp_flow* flow)
+{
+    return flow->heard || flow->answered;
+}
+
 /* What let a datagram pass is good for the next ones, unless it depends on the process, or on the time. */
 static __always_inline void bh_settle_udp_flow(struct bh_udp_flow* flow, __u32 generation, int settled)
 {

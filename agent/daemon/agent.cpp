@@ -149,8 +149,8 @@ Status Agent::open_kernel()
     subjects_ = make_subject_resolver({cgroup_});
     sessions_ = std::make_unique<SessionKeeper>(
         *datapath_, clock_,
-        [this](std::uint64_t cookie) {
-            return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(cookie); });
+        [this](const bh_walked_socket& socket) {
+            return events_->with([&](FlowAssembler& assembler) { return assembler.direction_of(socket); });
         },
         [this](const ForbiddenSession& session) { on_cut(session); });
     Enforcer::Hooks hooks{[this](std::shared_ptr<const PolicyView> view) { on_view(std::move(view)); },

@@ -32,6 +32,8 @@ bool began_with(const Flow& flow, const bh_udp_flow& conversation)
 
 void Conversations::seen(Flow& flow, const bh_udp_flow& conversation, std::uint16_t local_port, MonotonicTime now)
 {
+    if (flow.answers) // and is connected since, whatever it said to the same peer before
+        return;
     flow.listed = now;
     flow.last = std::max(flow.last, at(conversation.last_ns));
     if (flow.tuple.local_port == 0)
@@ -44,7 +46,7 @@ void Conversations::find_taken_over(Unknown& unknown, MonotonicTime now)
 {
     std::vector<std::pair<FlowKey, FlowTuple>> taken_over;
     flows_.erase_when([&](const FlowKey& key, const Flow& flow) {
-        if (key.protocol != IPPROTO_UDP || key.cookie == 0)
+        if (key.protocol != IPPROTO_UDP || key.cookie == 0 || flow.answers)
             return false;
         auto ends = flow.tuple;
         ends.local = {};
@@ -96,7 +98,7 @@ void Conversations::note(KernelConversations listed, std::uint32_t guarded_netns
 
 std::optional<MonotonicTime> Conversations::end_of(const Flow& flow, MonotonicTime now) const
 {
-    const bool connected = !flow.listed && flow.direction == policy::Direction::outbound;
+    const bool connected = flow.answers || (!flow.listed && flow.direction == policy::Direction::outbound);
     if (connected)
         return std::nullopt;
     const bool dropped = flow.listed && now - *flow.listed > unlisted;

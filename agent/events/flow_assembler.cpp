@@ -64,7 +64,7 @@ public:
     void on_walk(std::span<const WalkedSocket> sockets) override;
     [[nodiscard]] bool wants_walk() const override { return next_update_ && *next_update_ <= clock_.monotonic(); }
     void set_loss_baseline(const std::map<std::string, std::uint64_t>& counters) override { reported_loss_ = counters; }
-    [[nodiscard]] std::optional<policy::Direction> direction_of(std::uint64_t cookie) const override;
+    [[nodiscard]] std::optional<policy::Direction> direction_of(const bh_walked_socket& socket) const override;
     void on_cut(const bh_walked_socket& socket, policy::Direction direction, const bh_judge_request& verdict,
                 const bh_subject& owner) override;
     [[nodiscard]] std::size_t open_flows() const override { return flows_.size(); }
@@ -260,8 +260,13 @@ void KernelFlowAssembler::on_close(const bh_event& event)
 
 void KernelFlowAssembler::on_conversation(const bh_event& event)
 {
-    const auto key = FlowKey::udp(event.direction, event.cookie, ends_of(event));
+    // A socket that was connected to answer has a flow of its own, beside that of what was heard: it has another end.
+    const bool answers = event.type == BH_EVENT_CONNECT && event.direction == BH_INBOUND;
+    const auto key = FlowKey::udp(answers ? std::uint8_t{BH_OUTBOUND} : event.direction, event.cookie, ends_of(event));
     auto flow = new_flow(event, key, event.time_ns / 1'000'000'000);
+    flow.answers = answers;
+    if (const auto* heard = flows_.find(FlowKey::udp(BH_INBOUND, 0, flow.tuple)); answers && heard != nullptr)
+        flow.tuple.local = heard->tuple.local; // the socket's own may be any until the kernel has connected it
     // Idle for so long that this is a new one, or another process has the port, or has had it meanwhile.
     if (const auto* old = flows_.find(key)) {
         const auto ended = *old;
@@ -319,11 +324,14 @@ void KernelFlowAssembler::on_cut(const bh_walked_socket& socket, policy::Directi
         close(unknown, *unknown.cut, nullptr);
 }
 
-std::optional<policy::Direction> KernelFlowAssembler::direction_of(std::uint64_t cookie) const
+std::optional<policy::Direction> KernelFlowAssembler::direction_of(const bh_walked_socket& socket) const
 {
-    if (const auto* flow = flows_.any_of(cookie))
+    const auto key = socket.protocol == IPPROTO_UDP
+                         ? FlowKey::udp(BH_OUTBOUND, socket.cookie, tuple_of(socket, records_.host().netns))
+                         : FlowKey::tcp(socket.cookie);
+    if (const auto* flow = flows_.find(key))
         return flow->direction;
-    return departures_.contains(cookie) ? std::optional(policy::Direction::outbound) : std::nullopt;
+    return departures_.contains(socket.cookie) ? std::optional(policy::Direction::outbound) : std::nullopt;
 }
 
 void KernelFlowAssembler::adopt(const FlowKey& key, const FlowTuple& tuple, const bh_udp_flow& conversation)

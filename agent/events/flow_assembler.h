@@ -72,7 +72,7 @@ public:
     // the counters live as long as the pinned maps. Without it, all that they hold is reported by the first tick().
     virtual void set_loss_baseline(const std::map<std::string, std::uint64_t>& kernel_counters) = 0;
     // How a live connection was opened, for the session walk.
-    [[nodiscard]] virtual std::optional<policy::Direction> direction_of(std::uint64_t cookie) const = 0;
+    [[nodiscard]] virtual std::optional<policy::Direction> direction_of(const bh_walked_socket& socket) const = 0;
     // A session was cut by a policy change: its close says so (rule, verdict denied).
     virtual void on_cut(const bh_walked_socket& socket, policy::Direction direction, const bh_judge_request& verdict,
                         const bh_subject& owner) = 0;

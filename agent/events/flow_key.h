@@ -28,8 +28,9 @@ struct FlowTuple {
 [[nodiscard]] FlowTuple tuple_of(const bh_walked_socket& socket, std::uint32_t guarded);
 [[nodiscard]] FlowTuple tuple_of(const bh_udp_flow_key& key, std::uint32_t guarded); // without local address
 
-// What names a flow while it lives. TCP: the socket's cookie. UDP outbound: cookie and peer, since one unconnected
-// socket talks to many. UDP inbound, where no cookie is known at the door: peer, local port and namespace.
+// What names a flow while it lives. TCP: the socket's cookie. UDP outbound, and of a connected socket that answers:
+// cookie and peer, since one unconnected socket talks to many. UDP inbound, where no cookie is known at the door: peer,
+// local port and namespace.
 struct FlowKey {
     std::uint64_t cookie = 0;
     IpAddress remote;

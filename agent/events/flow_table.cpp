@@ -58,20 +58,16 @@ Flow* FlowTable::find(const FlowKey& key)
     return found == flows_.end() ? nullptr : &found->second;
 }
 
+const Flow* FlowTable::find(const FlowKey& key) const
+{
+    const auto found = flows_.find(key);
+    return found == flows_.end() ? nullptr : &found->second;
+}
+
 const Flow* FlowTable::tcp_between(const FlowTuple& tuple) const
 {
     const auto found = tcp_by_tuple_.find(tuple);
     return found == tcp_by_tuple_.end() ? nullptr : &flows_.at(found->second);
-}
-
-const Flow* FlowTable::any_of(std::uint64_t cookie) const
-{
-    if (cookie == 0)
-        return nullptr;
-    if (const auto tcp = flows_.find(FlowKey::tcp(cookie)); tcp != flows_.end())
-        return &tcp->second;
-    const auto udp = udp_by_cookie_.find(cookie);
-    return udp == udp_by_cookie_.end() ? nullptr : &flows_.at(*udp->second.begin());
 }
 
 std::vector<FlowKey> FlowTable::udp_of(std::uint64_t cookie) const

@@ -22,6 +22,7 @@ struct Flow {
     std::optional<IcmpKind> icmp;
     policy::Direction direction = policy::Direction::outbound;
     FlowId id{};
+    bool answers = false;                // UDP: of a socket that was connected to whom it answers, and lasts as long
     std::optional<MonotonicTime> opened; // unset: it is older than the agent
     MonotonicTime next_update{};
     SharedProcess process;                            // may be nullptr
@@ -46,8 +47,8 @@ public:
     // The flow goes on under another key, of the same protocol. nullptr: there is none.
     Flow* rename(const FlowKey& from, const FlowKey& to);
     [[nodiscard]] Flow* find(const FlowKey& key);
+    [[nodiscard]] const Flow* find(const FlowKey& key) const;
     [[nodiscard]] const Flow* tcp_between(const FlowTuple& tuple) const;
-    [[nodiscard]] const Flow* any_of(std::uint64_t cookie) const;
     [[nodiscard]] std::vector<FlowKey> udp_of(std::uint64_t cookie) const;
     [[nodiscard]] std::size_t size() const { return flows_.size(); }
 

@@ -50,6 +50,11 @@ struct Opening {
 
 Opening opening_of(const bh_walked_socket& socket, const WalkedSocket* listener, const DirectionOf& recorded)
 {
+    if (socket.protocol == IPPROTO_UDP) { // whoever listens at its port has not accepted it
+        if (socket.opened == BH_OPENED_UNKNOWN)
+            return {recorded(socket).value_or(policy::Direction::outbound)};
+        return {socket.opened == BH_OPENED_BY_PEER ? policy::Direction::inbound : policy::Direction::outbound};
+    }
     if (socket.protocol == IPPROTO_TCP) {
         // By the kernel; what was recorded may be of a simultaneous open, which looks like an accepted one.
         if (socket.state == TCP_SYN_SENT || socket.opened == BH_OPENED_BY_CONNECT)
@@ -57,7 +62,7 @@ Opening opening_of(const bh_walked_socket& socket, const WalkedSocket* listener,
         if (socket.state == TCP_SYN_RECV || socket.state == tcp_new_syn_recv)
             return {policy::Direction::inbound};
     }
-    if (const auto known = recorded(socket.cookie))
+    if (const auto known = recorded(socket))
         return {*known};
     if (socket.opened == BH_OPENED_BY_CONNECT)
         return {policy::Direction::outbound};
@@ -285,7 +290,9 @@ Result<std::vector<ForbiddenSession>> SessionKeeper::judge_sockets(std::span<con
         if (!scope.contains(walked, listener))
             continue;
         const auto opening = opening_of(socket, listener, direction_of_);
-        const bool by_listener = opening.direction == policy::Direction::inbound && listener != nullptr;
+        // A UDP socket that answers was let connect by who it is itself, and may share its port with others.
+        const bool by_listener =
+            opening.direction == policy::Direction::inbound && listener != nullptr && socket.protocol != IPPROTO_UDP;
         doubtful.push_back(!opening.known);
         requests.push_back(request_for(socket.netns, socket.remote, socket.remote_port, socket.local_port,
                                        socket.protocol, opening.direction,

@@ -16,7 +16,7 @@
 namespace bulkhead::agent {
 
 // Which way a live connection was opened, when flow records saw it begin; nullopt when the agent came later.
-using DirectionOf = std::function<std::optional<policy::Direction>(std::uint64_t cookie)>;
+using DirectionOf = std::function<std::optional<policy::Direction>(const bh_walked_socket&)>;
 
 // One live socket that the policy in force no longer allows.
 struct ForbiddenSession {

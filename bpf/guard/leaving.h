@@ -115,7 +115,7 @@ static __noinline int bh_is_known_conversation(const struct bh_packet* packet, c
         return 1;
     /* Heard of by a process: one is begun by errors, too, that speak of what was sent (udpv6_err). */
     const struct bh_udp_flow* heard = bh_live_udp_flow(&key, BH_INBOUND, now);
-    return heard && !heard->within && (heard->heard || heard->answered);
+    return heard && !heard->within && bh_udp_flow_may_be_answered(heard);
 }
 
 static __always_inline int bh_connection_goes_where_it_was_sent(const struct bh_packet* packet,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The walk over live sockets and over those who hold them: read by the agent like files. */
 #include "bpf/ancestors.h"
+#include "bpf/asked_peers.h"
 #include "bpf/ends.h"
 #include "bpf/socket.h"
 #include "bpf/subject.h"
@@ -80,7 +81,16 @@ int bh_walk_tcp(struct bpf_iter__tcp* ctx)
     return 0;
 }
 
-/* UDP is never accepted; a connected socket has passed connect(2). */
+/* UDP is never accepted; a connected socket has passed connect(2), and perhaps as an answer. */
+static __always_inline __u8 bh_udp_opened_of(struct udp_sock* udp, const struct bh_walked_socket* walked)
+{
+    if (!cookies_in_walk) /* then storage is not shown either (Linux 5.11) */
+        return BH_OPENED_UNKNOWN;
+    const struct bh_asked* asked = bpf_sk_storage_get(&bh_asked_peers, udp, NULL, 0);
+    return asked && bh_is_answered_peer(asked, &walked->remote, walked->remote_port) ? BH_OPENED_BY_PEER
+                                                                                     : BH_OPENED_BY_CONNECT;
+}
+
 SEC("iter/udp")
 int bh_walk_udp(struct bpf_iter__udp* ctx)
 {
@@ -89,7 +99,7 @@ int bh_walk_udp(struct bpf_iter__udp* ctx)
         return 0;
     struct bh_walked_socket walked = {.protocol = IPPROTO_UDP};
     bh_describe_socket(&walked, (struct sock*)udp, ctx->uid);
-    walked.opened = BH_OPENED_BY_CONNECT;
+    walked.opened = bh_udp_opened_of(udp, &walked);
     bpf_seq_write(ctx->meta->seq, &walked, sizeof(walked));
     return 0;
 }

@@ -402,7 +402,8 @@ enum bh_loopback { BH_LOOPBACK_NONE = 0, BH_LOOPBACK_ADDRESS = 1, BH_LOOPBACK_OW
 
 enum bh_event_type {
     BH_EVENT_CONNECT =
-        1, /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie */
+        1, /* door passed outbound (TCP connect, first datagram to a peer); joined to ESTABLISHED by cookie. UDP and
+              inbound: a socket was connected to a peer, as an answer of what came from him */
     BH_EVENT_ESTABLISHED = 2, /* TCP, both directions */
     BH_EVENT_CLOSE = 3,       /* TCP, with totals */
     BH_EVENT_UDP_OPEN = 4,    /* first datagram of an inbound conversation, unconnected socket */
@@ -577,8 +578,10 @@ BH_ASSERT(sizeof(struct bh_judge_batch) == 8 + BH_JUDGE_BATCH * 256, "layout");
  * port (sk_clone_lock() clears SOCK_BINDPORT_LOCK).
  */
 enum bh_opened {
-    BH_OPENED_UNKNOWN = 0, /* accepted, or connected after bind(2) to port 0 */
+    /* Accepted, or connected after bind(2) to port 0. Of UDP: the walk is not shown who began (before Linux 5.12). */
+    BH_OPENED_UNKNOWN = 0,
     BH_OPENED_BY_CONNECT = 1,
+    BH_OPENED_BY_PEER = 2, /* UDP: connected to whom it answers (bh_connects_as_answer) */
 };
 
 /* Whether a socket is of the enforced cgroup, or below. */

@@ -308,7 +308,7 @@ protected:
     }
     agent::SessionKeeper keeper() const
     {
-        return {*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; }};
+        return {*datapath_, system_clock(), [](const bh_walked_socket&) { return std::nullopt; }};
     }
 };
 

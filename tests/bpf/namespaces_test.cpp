@@ -91,7 +91,7 @@ TEST_F(Namespaces, OneThatHoldsASocketAndNoProcessIsFoundByTheHint)
 TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
 {
     allow_only_10_78_0_2();
-    agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
+    agent::SessionKeeper keeper(*datapath_, system_clock(), [](const bh_walked_socket&) { return std::nullopt; });
     ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
     const Container container(world_->enforced);
     const auto forbidden = accepted_too_early(container);
@@ -118,7 +118,7 @@ TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudged)
 TEST_F(Namespaces, WhatWasAcceptedBeforeTheDoorIsJudgedAlsoWhereAllHaveLeft)
 {
     allow_only_10_78_0_2();
-    agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
+    agent::SessionKeeper keeper(*datapath_, system_clock(), [](const bh_walked_socket&) { return std::nullopt; });
     ASSERT_TRUE(keeper.after_switch({policy::Sessions::Kind::keep, {}}));
     Container container(world_->enforced);
     auto forbidden = accepted_too_early(container);

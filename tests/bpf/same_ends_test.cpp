@@ -49,7 +49,7 @@ protected:
         realise(TestPolicy().default_action(outbound, refuse));
         std::size_t told = 0;
         agent::SessionKeeper keeper(
-            *datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; },
+            *datapath_, system_clock(), [](const bh_walked_socket&) { return std::nullopt; },
             [&told](const agent::ForbiddenSession&) { ++told; });
         const auto forbidden = keeper.after_switch({policy::Sessions::Kind::cut, {}}).value();
         EXPECT_EQ(forbidden.size(), sockets.size()) << ends.local;
@@ -101,7 +101,7 @@ TEST_F(SameEnds, AreCutWhereOthersHideThem)
         guarded([&] { make(ours); });
         outsider([&] { make(others); }); // the newest, which the kernel finds first
         realise(TestPolicy().default_action(outbound, refuse));
-        agent::SessionKeeper keeper(*datapath_, system_clock(), [](std::uint64_t) { return std::nullopt; });
+        agent::SessionKeeper keeper(*datapath_, system_clock(), [](const bh_walked_socket&) { return std::nullopt; });
         const auto forbidden = keeper.after_switch({policy::Sessions::Kind::cut, {}}).value();
         EXPECT_EQ(forbidden.size(), ours.size()) << local;
         EXPECT_TRUE(std::all_of(forbidden.begin(), forbidden.end(), [](const auto& one) { return one.destroyed; }));

@@ -151,6 +151,23 @@ class Sessions(AppTest):
         self.controller.apply(policy(sessions="cut", outbound="deny"))
         self.assertFalse(held.exchange()["ok"])
 
+    def test_udp_server_that_answers_by_connect_is_cut_by_what_forbids_the_question(self):
+        allow = "  - {id: datagrams, from: any, service: [udp/7010]}"
+        self.app.serve("udp-connected", 7010)
+        self.controller.apply(policy(outbound="deny", allow=allow))
+        held = self.guest.hold(self.app.ip4, 7010, kind="hold-udp")
+        for _ in range(3):
+            self.assertTrue(held.exchange()["ok"])
+        self.await_record(self.agent.records, event="open", direction="inbound", dst__port=7010,
+                          dst__ip=self.app.ip4, rule="app/datagrams")
+        self.controller.apply(policy(sessions="cut", allow=allow))
+        self.controller.apply(policy(sessions="cut", outbound="deny", allow=allow))
+        self.assertTrue(held.exchange()["ok"], "only what it does not need was forbidden")
+        self.controller.apply(policy(sessions="cut", allow=NARROW))
+        self.assertFalse(held.exchange()["ok"])
+        self.await_record(self.agent.records, timeout=20, event="close", direction="inbound", verdict="denied",
+                          dst__port=7010)
+
     def test_unconnected_udp_conversation_is_forgotten_but_not_its_socket(self):
         held = self.guest.hold(self.app.ip4, 7000, kind="hold-udp")
         self.assertTrue(held.exchange()["ok"])

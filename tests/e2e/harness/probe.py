@@ -8,6 +8,8 @@
   probe.py hold ADDRESS PORT              connect, then echo every line of standard input through the connection
   probe.py hold-udp ADDRESS PORT          the same, unconnected datagrams
   probe.py serve tcp|udp ADDRESS PORT     an echo server; says {"ready": true} when it listens
+  probe.py serve udp-connected ADDRESS PORT
+                                          the same, with a socket for each peer, connected to it (QUIC, DTLS, socat)
 
 An IPv4-mapped ADDRESS (::ffff:10.0.0.1) goes through an AF_INET6 socket.
 """
@@ -101,13 +103,29 @@ def serve_connection(connection):
     connection.close()
 
 
-def serve(kind, address, port):
+def bound(kind, address, port):
     opened = open_socket(socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM, address)
     opened.settimeout(None)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if address == "::":
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     opened.bind((address, port))
+    return opened
+
+
+def serve_peer(opened, peer, data):
+    try:
+        opened.connect(peer)
+        while True:
+            opened.send(data)
+            data = opened.recv(4096)
+    except OSError:
+        pass
+    opened.close()
+
+
+def serve(kind, address, port):
+    opened = bound(kind, address, port)
     if kind == "tcp":
         opened.listen(64)
     say(ready=True)
@@ -116,7 +134,10 @@ def serve(kind, address, port):
             threading.Thread(target=serve_connection, args=(opened.accept()[0],), daemon=True).start()
         else:
             data, peer = opened.recvfrom(4096)
-            opened.sendto(data, peer)
+            if kind == "udp":
+                opened.sendto(data, peer)
+            else:
+                threading.Thread(target=serve_peer, args=(bound(kind, address, port), peer, data), daemon=True).start()
 
 
 def main(arguments):

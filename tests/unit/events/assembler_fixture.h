@@ -153,6 +153,18 @@ protected:
         made.tcp_state = 4;
         return made;
     }
+    // Of the socket that the event is of, as a walk finds it.
+    [[nodiscard]] std::optional<policy::Direction> direction_of(const bh_event& of) const
+    {
+        bh_walked_socket socket{};
+        socket.cookie = of.cookie;
+        socket.local = of.local;
+        socket.remote = of.remote;
+        socket.local_port = of.local_port;
+        socket.remote_port = of.remote_port;
+        socket.protocol = of.protocol;
+        return assembler->direction_of(socket);
+    }
     void tick(const std::vector<std::pair<bh_udp_flow_key, bh_udp_flow>>& udp = {}) { assembler->tick(counters, udp); }
     [[nodiscard]] std::uint64_t counted(const std::string& name) const { return assembler->counters().at(name); }
 

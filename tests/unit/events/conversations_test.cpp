@@ -111,6 +111,65 @@ TEST_F(UdpConversations, AConnectedSocketLastsUntilItIsReleased)
     EXPECT_FALSE(records[1].has_tcp());
 }
 
+// Nobody sees what is said between the two then, until the socket is closed; and what is heard besides, by those that
+// share its port, is told of as before.
+TEST_F(UdpConversations, ASocketThatIsConnectedToAnswerHasAFlowOfItsOwn)
+{
+    const auto began = clock.monotonic();
+    auto heard = arrives();
+    heard.local_port = 80;
+    assembler->on_event(heard);
+    auto answers = heard;
+    answers.type = BH_EVENT_CONNECT;
+    answers.cookie = 77;
+    answers.local = address("0.0.0.0");
+    answers.subject.pid = 300;
+    assembler->on_event(answers);
+    ASSERT_EQ(records.size(), 2U);
+    EXPECT_EQ(records[1].event(), Record::OPEN);
+    EXPECT_EQ(records[1].direction(), Record::INBOUND);
+    EXPECT_EQ(records[1].dst().ip(), ip("10.0.0.1"));
+    EXPECT_EQ(records[1].process().pid(), 300U);
+    EXPECT_NE(records[1].flow_id(), records[0].flow_id());
+    EXPECT_EQ(direction_of(answers), policy::Direction::inbound);
+    auto same_peer = answers; // which it had said something to by itself before, and has yet in the table
+    same_peer.direction = BH_OUTBOUND;
+    tick({listed(heard, began), listed(same_peer, began)});
+    clock.advance(4min);
+    tick();
+    ASSERT_EQ(records.size(), 3U);
+    EXPECT_EQ(records[2].event(), Record::CLOSE);
+    EXPECT_EQ(records[2].flow_id(), records[0].flow_id());
+    auto released = answers;
+    released.type = BH_EVENT_UDP_CLOSE;
+    released.direction = BH_OUTBOUND;
+    released.time_ns = static_cast<std::uint64_t>(clock.monotonic().count());
+    released.local = heard.local;
+    assembler->on_event(released);
+    ASSERT_EQ(records.size(), 4U);
+    EXPECT_EQ(records[3].event(), Record::CLOSE);
+    EXPECT_EQ(records[3].flow_id(), records[1].flow_id());
+    EXPECT_EQ(records[3].direction(), Record::INBOUND);
+    EXPECT_EQ(records[3].duration_us(), 240'000'000U);
+}
+
+TEST_F(UdpConversations, OfASocketThatConnectsByItselfLaterTheDirectionIsTheLast)
+{
+    auto answers = arrives();
+    answers.type = BH_EVENT_CONNECT;
+    answers.cookie = 77;
+    assembler->on_event(answers);
+    auto connects = answers;
+    connects.direction = BH_OUTBOUND;
+    auto elsewhere = connects;
+    elsewhere.remote = address("10.0.0.3");
+    assembler->on_event(elsewhere);
+    EXPECT_EQ(direction_of(answers), policy::Direction::inbound);
+    EXPECT_EQ(direction_of(elsewhere), policy::Direction::outbound);
+    assembler->on_event(connects);
+    EXPECT_EQ(direction_of(answers), policy::Direction::outbound);
+}
+
 TEST_F(UdpConversations, OneUnconnectedSocketHasAFlowForEachPeer)
 {
     assembler->on_event(departs());
@@ -119,7 +178,9 @@ TEST_F(UdpConversations, OneUnconnectedSocketHasAFlowForEachPeer)
     assembler->on_event(other);
     EXPECT_EQ(assembler->open_flows(), 2U);
     EXPECT_NE(records.at(0).flow_id(), records.at(1).flow_id());
-    EXPECT_EQ(assembler->direction_of(77), policy::Direction::outbound);
+    EXPECT_EQ(direction_of(departs()), policy::Direction::outbound);
+    other.remote_port = 54;
+    EXPECT_EQ(direction_of(other), std::nullopt);
 }
 
 TEST_F(UdpConversations, EndsWhenTheKernelDropsIt)
@@ -233,12 +294,17 @@ TEST_F(UdpConversations, GoesOnWithAnotherSocketOfItsKind)
     EXPECT_EQ(records.size(), 1U);
     tick(listed_as(78));
     EXPECT_EQ(assembler->open_flows(), 1U);
-    EXPECT_EQ(assembler->direction_of(78), policy::Direction::outbound);
-    EXPECT_EQ(assembler->direction_of(77), std::nullopt);
+    const auto of_socket = [&](std::uint64_t cookie) {
+        auto socket = sent;
+        socket.cookie = cookie;
+        return direction_of(socket);
+    };
+    EXPECT_EQ(of_socket(78), policy::Direction::outbound);
+    EXPECT_EQ(of_socket(77), std::nullopt);
     auto another = listed(sent, clock.monotonic()); // whose event was lost
     another.second.cookie = 79;
     tick({another});
-    EXPECT_EQ(assembler->direction_of(79), std::nullopt);
+    EXPECT_EQ(of_socket(79), std::nullopt);
     clock.advance(6s);
     tick();
     ASSERT_EQ(records.size(), 2U);

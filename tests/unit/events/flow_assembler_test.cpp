@@ -31,7 +31,7 @@ TEST_F(Assembler, AnOutboundConnectionOpensWhenThePeerAnswers)
 {
     assembler->on_event(connect());
     EXPECT_TRUE(records.empty());
-    EXPECT_EQ(assembler->direction_of(77), policy::Direction::outbound);
+    EXPECT_EQ(direction_of(established()), policy::Direction::outbound);
     clock.advance(3ms);
     assembler->on_event(established());
     ASSERT_EQ(records.size(), 1U);
@@ -89,7 +89,7 @@ TEST_F(Assembler, TheCloseHasTotalsAndTheSameNames)
     EXPECT_EQ(record.tcp().rtt_us(), 300U);
     EXPECT_EQ(record.tcp().retransmits(), 1U);
     EXPECT_EQ(assembler->open_flows(), 0U);
-    EXPECT_FALSE(assembler->direction_of(77));
+    EXPECT_FALSE(direction_of(established()));
 }
 
 TEST_F(Assembler, AConnectWithoutAnswerIsNoFlow)
@@ -99,7 +99,7 @@ TEST_F(Assembler, AConnectWithoutAnswerIsNoFlow)
     tick();
     EXPECT_TRUE(records.empty());
     EXPECT_EQ(counted("connects_unanswered"), 1U);
-    EXPECT_FALSE(assembler->direction_of(77));
+    EXPECT_FALSE(direction_of(established()));
 }
 
 TEST_F(Assembler, AnInboundConnectionNamesTheListener)
@@ -116,7 +116,7 @@ TEST_F(Assembler, AnInboundConnectionNamesTheListener)
     EXPECT_EQ(records[0].src().workload(), "db-1");
     EXPECT_EQ(records[0].dst().workload(), "api-1");
     EXPECT_EQ(records[0].dst().port(), 80U);
-    EXPECT_EQ(assembler->direction_of(77), policy::Direction::inbound);
+    EXPECT_EQ(direction_of(established()), policy::Direction::inbound);
 }
 
 TEST_F(Assembler, TheEventsOwnSubjectComesFirst)

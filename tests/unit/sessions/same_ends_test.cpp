@@ -40,7 +40,7 @@ protected:
     SessionKeeper::OnCut tell = [this](const ForbiddenSession& session) {
         told.push_back(session.socket.socket.cookie);
     };
-    SessionKeeper telling{datapath, clock, [](std::uint64_t) { return std::nullopt; }, tell};
+    SessionKeeper telling{datapath, clock, [](const bh_walked_socket&) { return std::nullopt; }, tell};
 };
 
 TEST_F(SameEnds, AreDestroyedInWhateverOrderTheyAreFound)
@@ -97,7 +97,7 @@ TEST_F(SameEnds, AreNotAllDestroyedInOneLookIfThatTakesLong)
 {
     SlowDatapath slow(clock, 1ms);
     slow.denies = datapath.denies;
-    SessionKeeper keeping{slow, clock, [](std::uint64_t) { return std::nullopt; }, tell};
+    SessionKeeper keeping{slow, clock, [](const bh_walked_socket&) { return std::nullopt; }, tell};
     for (std::uint64_t cookie = 1; cookie <= 500; ++cookie)
         slow.sockets.push_back(datagrams(cookie));
     slow.sockets.push_back(datagrams(501, 40001));
@@ -116,7 +116,7 @@ TEST_F(SameEnds, ThoseThatWereHiddenComeLast)
 {
     SlowDatapath slow(clock, 50ms);
     slow.denies = datapath.denies;
-    SessionKeeper keeping{slow, clock, [](std::uint64_t) { return std::nullopt; }};
+    SessionKeeper keeping{slow, clock, [](const bh_walked_socket&) { return std::nullopt; }};
     for (std::uint64_t cookie = 0; cookie < 600; ++cookie) { // six crowds, of which four cannot be found
         slow.sockets.push_back(datagrams(1 + cookie, static_cast<std::uint16_t>(40000 + cookie / 100)));
         if (cookie < 400)
@@ -135,7 +135,7 @@ TEST_F(SameEnds, ThoseOfFewAreDestroyedAtOnceHoweverManyTheyAre)
 {
     SlowDatapath slow(clock, 1ms);
     slow.denies = datapath.denies;
-    SessionKeeper keeping{slow, clock, [](std::uint64_t) { return std::nullopt; }};
+    SessionKeeper keeping{slow, clock, [](const bh_walked_socket&) { return std::nullopt; }};
     for (std::uint16_t i = 0; i < 900; ++i)
         slow.sockets.push_back(datagrams(1U + i, static_cast<std::uint16_t>(40000 + i)));
     EXPECT_EQ(keeping.after_switch({Kind::cut, {}})->size(), 900U);
@@ -147,7 +147,7 @@ TEST_F(SameEnds, AreDestroyedInNewNamespacesToo)
     for (const std::uint64_t cookie : {1, 2, 3}) {
         recorded[cookie] = Direction::inbound;
         datapath.sockets.push_back(make(
-            {.cookie = cookie, .local_port = 443, .protocol = IPPROTO_UDP, .netns = 8, .opened = BH_OPENED_UNKNOWN}));
+            {.cookie = cookie, .local_port = 443, .protocol = IPPROTO_UDP, .netns = 8, .opened = BH_OPENED_BY_PEER}));
     }
     hide({2, 1, 3});
     EXPECT_EQ(keeper.came(std::vector<std::uint32_t>{8})->size(), 3U);
@@ -177,7 +177,7 @@ TEST_F(SameEnds, AreNotSearchedForWhereAWalkDestroysAll)
     SlowDatapath slow(clock, 1ms);
     slow.walk_destroys = true;
     slow.denies = datapath.denies;
-    SessionKeeper keeping{slow, clock, [](std::uint64_t) { return std::nullopt; }, tell};
+    SessionKeeper keeping{slow, clock, [](const bh_walked_socket&) { return std::nullopt; }, tell};
     for (std::uint64_t cookie = 1; cookie <= 5000; ++cookie)
         slow.sockets.push_back(datagrams(cookie));
     slow.sockets.push_back(make({.cookie = 6001, .local_port = 40001}));

@@ -30,8 +30,8 @@ protected:
     test::FakeDatapath datapath;
     test::FakeClock clock;
     std::map<std::uint64_t, Direction> recorded;
-    SessionKeeper keeper{datapath, clock, [this](std::uint64_t cookie) -> std::optional<Direction> {
-                             const auto known = recorded.find(cookie);
+    SessionKeeper keeper{datapath, clock, [this](const bh_walked_socket& socket) -> std::optional<Direction> {
+                             const auto known = recorded.find(socket.cookie);
                              return known == recorded.end() ? std::nullopt : std::optional(known->second);
                          }};
 };

@@ -189,6 +189,32 @@ TEST_F(Sessions, JudgesOnlySessionsInScope)
     EXPECT_TRUE(datapath.judged.empty());
 }
 
+TEST_F(Sessions, DatagramsThatAnswerAreJudgedAsWhatCameIn)
+{
+    const auto datagrams = [](std::uint64_t cookie, std::uint16_t local, std::uint16_t remote, bh_opened opened) {
+        return make({.cookie = cookie,
+                     .local_port = local,
+                     .remote_port = remote,
+                     .protocol = IPPROTO_UDP,
+                     .opened = static_cast<std::uint8_t>(opened)});
+    };
+    auto hears = datagrams(9, 443, 0, BH_OPENED_BY_CONNECT);
+    hears.socket.state = TCP_CLOSE;
+    hears.owner.pid = 7;
+    recorded = {{1, Direction::outbound}, {4, Direction::inbound}, {5, Direction::inbound}, {6, Direction::inbound}};
+    datapath.sockets = {hears,
+                        datagrams(1, 443, 50000, BH_OPENED_BY_PEER),
+                        datagrams(2, 80, 443, BH_OPENED_BY_PEER),
+                        datagrams(3, 443, 50000, BH_OPENED_UNKNOWN),
+                        datagrams(4, 443, 50001, BH_OPENED_UNKNOWN),
+                        datagrams(5, 81, 443, BH_OPENED_BY_CONNECT),
+                        datagrams(6, 82, 443, BH_OPENED_UNKNOWN)};
+    EXPECT_EQ(after(Kind::cut).size(), 3U);
+    EXPECT_EQ(std::set(datapath.destroyed.begin(), datapath.destroyed.end()), (std::set<std::uint64_t>{1, 4, 5}));
+    for (const auto& request : datapath.judged)
+        EXPECT_EQ(request.subject.pid, 100U) << "not who else hears at its port";
+}
+
 TEST_F(Sessions, LoopbackIsJudgedAtBothEndsAndInItsNamespace)
 {
     datapath.sockets = {listener("127.0.0.1", 5432),
@@ -373,7 +399,7 @@ TEST_F(Sessions, NewNamespacesWithoutEndDoNotKeepTheOldOnesNew)
 TEST_F(Sessions, WhatIsCutIsToldOfBeforeItEnds)
 {
     std::vector<std::pair<std::uint64_t, std::size_t>> told; // cookie, how many were destroyed before
-    SessionKeeper telling{datapath, clock, [](std::uint64_t) { return std::nullopt; },
+    SessionKeeper telling{datapath, clock, [](const bh_walked_socket&) { return std::nullopt; },
                           [&](const ForbiddenSession& session) {
                               told.emplace_back(session.socket.socket.cookie, datapath.destroyed.size());
                           }};

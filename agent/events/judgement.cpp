@@ -52,6 +52,8 @@ Judgement judgement_of(const bh_event& event)
     judgement.direction = direction_of_event(event);
     judgement.protocol = protocol_of(event.protocol);
     judgement.peer = asked_about(event.remote, event.loopback);
+    if (event.direction == BH_FORWARDED)
+        judgement.source = to_ip(event.local);
     if (policy::has_ports(judgement.protocol))
         judgement.port = event.direction == BH_INBOUND ? event.local_port : event.remote_port;
     else

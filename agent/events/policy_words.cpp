@@ -32,15 +32,39 @@ struct Answer {
     std::uint8_t verdict, reason;
 };
 
+// Nothing where judging again does not give this answer at that time.
+std::optional<policy::Verdict> judged_alike(const PolicyView& view, policy::Plane plane, const Judgement& judgement,
+                                            Answer answer, WallTime now)
+{
+    const auto& image = plane == policy::Plane::active ? view.active : view.shadow;
+    const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port, now};
+    auto again = policy::judge(image, view.policy, approach, policy::class_vector(judgement.classes.word));
+    if (again.verdict != answer.verdict || again.reason != answer.reason)
+        return std::nullopt;
+    return again;
+}
+
 // The rule that gives this answer at that time; nullptr where judging again does not.
 const policy::HostRule* rule_that_gives(const PolicyView& view, policy::Plane plane, const Judgement& judgement,
                                         Answer answer, WallTime now)
 {
-    const auto& image = plane == policy::Plane::active ? view.active : view.shadow;
-    const policy::Approach approach{judgement.direction, judgement.protocol, judgement.peer, judgement.port, now};
-    const auto again = policy::judge(image, view.policy, approach, policy::class_vector(judgement.classes.word));
-    const bool same = again.verdict == answer.verdict && again.reason == answer.reason;
-    return same && again.rule && *again.rule < view.policy.rules.size() ? &view.policy.rules[*again.rule] : nullptr;
+    const auto again = judged_alike(view, plane, judgement, answer, now);
+    return again && again->rule && *again->rule < view.policy.rules.size() ? &view.policy.rules[*again->rule] : nullptr;
+}
+
+// Of what was forwarded and refused: the question that was answered so (bh_judge_exchange); nothing where neither is.
+std::optional<Judgement> half_that_refuses(const PolicyView& view, policy::Plane plane, const Judgement& judgement,
+                                           Answer answer, WallTime now)
+{
+    auto half = judgement;
+    half.direction = policy::Direction::inbound;
+    half.peer = *judgement.source;
+    half.source.reset();
+    if (judged_alike(view, plane, half, answer, now))
+        return half;
+    half.direction = policy::Direction::outbound;
+    half.peer = judgement.peer;
+    return judged_alike(view, plane, half, answer, now) ? std::optional(half) : std::nullopt;
 }
 
 // In the words of a rule; empty where no segment has one.
@@ -58,6 +82,10 @@ std::string default_of(const policy::HostPolicy& policy, policy::Plane plane, co
 Words words_of(const PolicyView& view, policy::Plane plane, const Judgement& judgement, Answer answer, WallTime now)
 {
     Words words{reason_of(answer.reason), {}};
+    if (judgement.source && answer.verdict == BH_DENIED) {
+        const auto half = half_that_refuses(view, plane, judgement, answer, now);
+        return half ? words_of(view, plane, *half, answer, now) : words;
+    }
     if (answer.reason == BH_REASON_RULE || answer.reason == BH_REASON_FAILSAFE) {
         if (const auto* rule = rule_that_gives(view, plane, judgement, answer, now))
             words.rule = rule->id;

@@ -16,8 +16,9 @@ struct Judgement {
     std::uint32_t generation = 0;
     policy::Direction direction = policy::Direction::outbound;
     policy::Protocol protocol = policy::Protocol::tcp;
-    IpAddress peer;         // that was asked about: of what stays on the host, a loopback address
-    std::uint16_t port = 0; // of the destination
+    IpAddress peer;                  // that was asked about: of what stays on the host, a loopback address
+    std::optional<IpAddress> source; // of what is forwarded, which was asked about first, inbound
+    std::uint16_t port = 0;          // of the destination
     bh_class_vector classes{};
     std::uint8_t verdict = BH_ALLOWED, reason = BH_REASON_NO_POLICY;
     std::uint8_t shadow_verdict = BH_ALLOWED, shadow_reason = BH_REASON_NO_POLICY;
@@ -27,7 +28,8 @@ struct Judgement {
 struct Attribution {
     std::uint8_t verdict = BH_ALLOWED, shadow_verdict = BH_ALLOWED;
     v1::Record::Reason reason = v1::Record::REASON_UNSET, shadow_reason = v1::Record::REASON_UNSET;
-    std::string rule, shadow_rule; // empty: not known
+    std::string rule,
+        shadow_rule; // empty: not known. Of what is forwarded: of the half that refuses, or the outbound one
     std::uint64_t policy_version = 0;
     bool known = false; // false: nobody saw the door being passed
 };

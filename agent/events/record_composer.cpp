@@ -163,10 +163,10 @@ v1::Record RecordComposer::violation(const bh_event& event, const Attribution& w
     written.set_reason(denied ? words.reason : words.shadow_reason);
     written.set_shadow_verdict(plane_verdict(words.shadow_verdict));
     written.set_policy_version(words.policy_version);
-    // On several ports it may be several rules, but there is one default.
+    // On several ports it may be several rules, but there is one default; of what is forwarded, one each way.
     const auto told = [&event](v1::Record::Reason reason, const std::string& rule) {
-        const bool one = event.several == BH_SEVERAL_NONE || reason == v1::Record::DEFAULT;
-        return one && event.direction != BH_FORWARDED ? rule : std::string(); // two verdicts were asked for the latter
+        const bool one_default = reason == v1::Record::DEFAULT && event.direction != BH_FORWARDED;
+        return event.several == BH_SEVERAL_NONE || one_default ? rule : std::string();
     };
     written.set_shadow_rule(told(words.shadow_reason, words.shadow_rule));
     written.set_rule(denied ? told(words.reason, words.rule) : written.shadow_rule());

@@ -45,7 +45,7 @@ class Devices(InnerTest):
         self.next_attempt()
         self.assertEqual(self.inside(self.send_raw, self.raw(INNER4, self.port), self.peer.ip4), "")
         self.recorded(direction="forwarded", protocol="udp", src__ip=INNER4, dst__ip=self.peer.ip4,
-                      dst__port=self.port)
+                      dst__port=self.port, rule="attacker/default-inbound")
         self.nothing_arrived()
 
     def test_a_spoofed_source_through_the_host(self):

@@ -18,6 +18,16 @@ protected:
         denial.reason = denial.shadow_reason = BH_REASON_DEFAULT;
         return denial;
     }
+    // From db, through this host, to somewhere else.
+    [[nodiscard]] bh_event forwarded_denial(std::uint16_t port) const
+    {
+        auto denial = inbound_denial(50000);
+        denial.direction = BH_FORWARDED;
+        denial.local = address("10.0.0.2");
+        denial.remote = address("10.9.9.9");
+        denial.remote_port = port;
+        return denial;
+    }
     static constexpr std::uint32_t here = 4'026'531'840, elsewhere = 4'026'532'000; // network namespaces
     void know_where_the_host_is() const
     {
@@ -225,19 +235,43 @@ TEST_F(Denials, AttemptsThatHideBehindATailAreToldWithoutIt)
 
 TEST_F(Denials, AForwardedPacketHasTwoForeignEnds)
 {
-    auto denial = inbound_denial(445);
-    denial.direction = BH_FORWARDED;
-    denial.local = address("10.0.0.2");
-    denial.remote = address("10.9.9.9");
-    denial.local_port = 50000;
-    denial.remote_port = 445;
-    assembler->on_event(denial);
+    assembler->on_event(forwarded_denial(445));
     ASSERT_EQ(records.size(), 1U);
     EXPECT_EQ(records[0].direction(), Record::FORWARDED);
     EXPECT_EQ(records[0].src().workload(), "db-1");
     EXPECT_EQ(records[0].dst().ip(), ip("10.9.9.9"));
     EXPECT_EQ(records[0].dst().workload(), "");
     EXPECT_EQ(records[0].dst().port(), 445U);
+}
+
+TEST_F(Denials, OfAForwardedPacketTheHalfThatRefusesIsNamed)
+{
+    assembler->on_event(forwarded_denial(445)); // nobody may come in by that port, and everybody may go out
+    auto view = std::make_shared<PolicyView>(*api_view(2, 43));
+    for (auto& rule : view->policy.rules)
+        if (rule.id == "shop/web")
+            rule.services = {{policy::Protocol::tcp, {80, 8080}}};
+    view->policy.defaults[0][0] = {policy::Action::deny, "shop"};
+    view->active = policy::lower(view->policy, policy::Plane::active, view->addresses).value();
+    view->shadow = policy::lower(view->policy, policy::Plane::shadow, view->addresses).value();
+    assembler->set_policy(view);
+    auto denial = forwarded_denial(8080);
+    denial.generation = 2;
+    denial.shadow_reason = BH_REASON_RULE;
+    assembler->on_event(denial);
+    denial.shadow_reason = BH_REASON_DEFAULT; // by none of what is known of this policy
+    assembler->on_event(denial);
+    auto several = denial;
+    several.several = BH_SEVERAL_PORTS;
+    assembler->on_event(several);
+    ASSERT_EQ(records.size(), 4U);
+    EXPECT_EQ(records[0].rule(), "shop/default-inbound");
+    EXPECT_EQ(records[0].shadow_rule(), "shop/default-inbound");
+    EXPECT_EQ(records[1].rule(), "shop/default-outbound");
+    EXPECT_EQ(records[1].shadow_rule(), "shop/no-8080");
+    EXPECT_EQ(records[2].rule(), "shop/default-outbound");
+    EXPECT_EQ(records[2].shadow_rule(), "");
+    EXPECT_EQ(records[3].rule(), "") << "at one port the one half, at another the other";
 }
 
 TEST_F(Denials, TheTailOfAConnectionIsCountedNotReported)

@@ -276,6 +276,17 @@ struct {
 } bh_spare_exchanges SEC(".maps");
 
 /*
+ * What was forwarded with the host's own address for its source (guard/translated.h). 16384, the least recently used
+ * goes first: what answers it is judged as what comes by itself. Writer: kernel.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct bh_exchange_key);
+    __type(value, struct bh_translated);
+} bh_translated SEC(".maps");
+
+/*
  * CLOCK_MONOTONIC: when policy began to refuse here, or to report, and did not before; 0: nobody knows. Connections
  * that pass through this host may be older, and are remembered as far as they have been seen since. Writer: agent.
  */

@@ -85,6 +85,8 @@ __noinline int bh_judge_entering(struct __sk_buff* skb)
         return BH_GUARD_PASS; /* nothing without the first fragment, which is judged */
     if (bh_is_icmp_error(packet) && bh_error_is_awaited(skb))
         return BH_GUARD_PASS;
+    if (host_forwards && bh_answers_translated(work))
+        return BH_GUARD_PASS;
     return bh_judge_packet(BH_INBOUND);
 }
 

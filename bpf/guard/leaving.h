@@ -308,8 +308,10 @@ static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_se
 
 static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
 {
-    if (bh_was_judged(skb) && !bh_is_quarantined())
+    if (bh_was_judged(skb) && !bh_is_quarantined()) {
+        bh_note_translated(skb, link);
         return BH_GUARD_PASS;
+    }
     struct bh_guard_work* work = bh_look(skb, link);
     if (!work)
         return BH_GUARD_PASS;

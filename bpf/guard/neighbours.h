@@ -4,6 +4,7 @@
 #define BULKHEAD_BPF_GUARD_NEIGHBOURS_H
 
 #include "bpf/guard/exchanges.h"
+#include "bpf/guard/translated.h"
 #include "bpf/udp_flows.h"
 
 #define BH_CURRENT_NETNS (-1)
@@ -171,6 +172,8 @@ static __noinline int bh_has_exchange(struct bh_guard_work* work)
     struct bh_exchange_key key;
     bh_exchange_of(&work->quoted, &key);
     const struct bh_exchange* exchange = bh_live_exchange(&key, work->now);
+    if (!exchange && bh_live_translated(&key, work))
+        return 1;
     if (!exchange) {
         bh_turn_round(&key);
         exchange = bh_live_exchange(&key, work->now);

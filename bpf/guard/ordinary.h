@@ -14,7 +14,6 @@
 #include "bpf/socket.h"
 
 #define BH_STATE_CLOSED 7
-#define BH_IPV4_PLAIN 0x45   /* version 4, no options */
 #define BH_IPV4_LOOPBACK 127 /* the first byte of what is on no wire, but by SO_BINDTODEVICE and route_localnet */
 
 static __always_inline int bh_is_quarantined(void)

@@ -16,6 +16,8 @@
 #include "bpf/address.h"
 #include "bpf/maps.h"
 
+#define BH_IPV4_PLAIN 0x45 /* version 4, no options */
+
 /* <linux/icmp.h> drags in the C library. Types by IANA's names; those of the two protocols do not overlap. */
 enum {
     BH_ICMP_ECHO_REPLY = 0,

@@ -345,6 +345,15 @@ BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 #define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000)
 #define BH_EXCHANGE_LONGEST_IDLE_NS(key) ((key).protocol == 6 ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS)
 
+/* By struct bh_exchange_key: what was sent in the host's name for others, as it left. */
+struct bh_translated {
+    __u64 last_ns; /* CLOCK_MONOTONIC, refreshed at most once a second */
+    __u32 generation;
+    __u8 icmp_type;
+    __u8 pad[3];
+};
+BH_ASSERT(sizeof(struct bh_translated) == 16, "layout");
+
 /*
  * Key of bh_fragments: a packet in pieces whose first was let pass. The later ones have no ports; their number is the
  * sender's (RFC 791, RFC 8200 section 4.5). The value is when the first passed, CLOCK_MONOTONIC.

@@ -136,6 +136,16 @@ std::string with_icmp_checksum(std::string message)
     return message;
 }
 
+std::string icmp_error(std::uint8_t type, std::uint8_t code, const std::string& quoted)
+{
+    std::string message = icmp_echo(0);
+    message[0] = static_cast<char>(type);
+    message[1] = static_cast<char>(code);
+    message[2] = message[3] = message[6] = message[7] = 0;
+    message += quoted;
+    return with_icmp_checksum(message);
+}
+
 std::string with_source_route(const std::string& packet)
 {
     iphdr header{};

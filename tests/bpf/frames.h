@@ -26,6 +26,8 @@ inline constexpr std::uint8_t tcp_syn = TH_SYN;
                                       std::uint32_t acknowledged);
 [[nodiscard]] std::string icmp_echo(std::uint16_t identifier); // an ICMP message, for IPv4
 [[nodiscard]] std::string with_icmp_checksum(std::string message);
+// As a router would send it: type, code, and the packet that it is about.
+[[nodiscard]] std::string icmp_error(std::uint8_t type, std::uint8_t code, const std::string& quoted);
 // The same packet with a loose source route option (IPv4), with a routing header that has a segment left (IPv6).
 [[nodiscard]] std::string with_source_route(const std::string& packet);
 [[nodiscard]] std::string with_routing_header(const std::string& packet);

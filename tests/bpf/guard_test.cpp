@@ -325,17 +325,6 @@ TEST_P(GuardTest, TheGuardStaysWithoutAnAgentAndIsTakenOver)
     peer([&] { EXPECT_TRUE(pings("10.77.0.1")); });
 }
 
-// An ICMP error as a router would send it: type, code, and the packet that it is about.
-std::string icmp_error(std::uint8_t type, std::uint8_t code, const std::string& quoted)
-{
-    std::string message = icmp_echo(0);
-    message[0] = static_cast<char>(type);
-    message[1] = static_cast<char>(code);
-    message[2] = message[3] = message[6] = message[7] = 0;
-    message += quoted;
-    return with_icmp_checksum(message);
-}
-
 TEST_P(GuardTest, AnErrorAboutWhatWeSentComesIn)
 {
     realise(TestPolicy().default_action(inbound, refuse)); // out: allowed

@@ -25,9 +25,8 @@ public:
     // all.
     [[nodiscard]] std::optional<std::uint32_t> device_of(OpenExecutable& open, std::uint32_t user,
                                                          const std::string& own_mountinfo);
-    // Of those that nobody runs any more. After a look at all processes.
+    // Of those that nobody runs any more, or asks for. After a look.
     void forget_ended();
-    void clear() { kept_.clear(); }
 
 private:
     struct Kept {

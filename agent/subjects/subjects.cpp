@@ -338,7 +338,7 @@ void HostSubjectResolver::resolve_programs(const Conditions& conditions, std::ch
     programs_.keep_only(patterns);
     digests_.forget_unwanted();
     if (patterns.empty())
-        return kept_.clear();
+        return kept_.forget_ended(); // another policy may have some: the one that is on trial, or goes on after it
     std::map<std::pair<std::uint32_t, std::uint64_t>, ClassVector> rows; // by device and inode
     ClassVector matched;
     const auto found = candidates(patterns);

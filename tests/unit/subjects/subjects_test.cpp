@@ -301,6 +301,30 @@ TEST_F(Subjects, AProgramThatWasReplacedWhileItRunsKeepsItsClass)
     EXPECT_EQ(program_classes(table, program), (Set{0, 1}));
 }
 
+// Of a service with a user namespace of its own, whose path counts only while the file is found by it.
+TEST_F(Subjects, ProgramsAreKeptWhileAPolicyOnTrialNamesNone)
+{
+    if (std::system("unshare -Urm true 2>/dev/null") != 0) // NOLINT(concurrency-mt-unsafe)
+        GTEST_SKIP() << "no user namespaces here";
+    const auto program = root / "sleeper";
+    fs::copy_file(fs::canonical("/bin/sleep"), program);
+    const auto inode = identify_file(program, "/proc/self/mountinfo").value();
+    const test::ChildProcess child({"/usr/bin/unshare", "-Urm", program, "1000"});
+    const auto link = "/proc/" + std::to_string(child.pid()) + "/exe";
+    while (fs::read_symlink(link) != program)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    resolver = make_subject_resolver({"/", "/"});
+    const auto counts = [&] {
+        return classes(resolve({exe(program)}), BH_FACET_EXECUTABLE, inode.inode, inode.device) == Set{0, 1};
+    };
+    EXPECT_TRUE(counts());
+    fs::remove(program);
+    root.file("sleeper", "new", 0755);
+    EXPECT_TRUE(counts()) << "its package was upgraded";
+    (void)resolve({user("root")});
+    EXPECT_TRUE(counts()) << "the policy before goes on";
+}
+
 TEST_F(Subjects, ProgramsRunningOutsideOfTheCgroupDoNotCount)
 {
     const auto program = root / "sleeper";

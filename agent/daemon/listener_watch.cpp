@@ -5,11 +5,12 @@
 #include <cerrno>
 #include <csignal>
 #include <iterator>
-#include <set>
 #include <utility>
 
 namespace bulkhead::agent {
 namespace {
+
+constexpr std::size_t files_a_look = 512; // of many owners some are looked at in each look
 
 bool has_ended(std::uint32_t pid)
 {
@@ -17,6 +18,20 @@ bool has_ended(std::uint32_t pid)
 }
 
 } // namespace
+
+// To kill(2) they are there.
+void ListenerWatch::look_for_zombies(const std::vector<std::uint32_t>& pids)
+{
+    std::erase_if(zombies_, [&](std::uint32_t pid) { return !std::binary_search(pids.begin(), pids.end(), pid); });
+    for (std::size_t i = 0; i < std::min(files_a_look, pids.size()); ++i) {
+        const auto pid = pids[looked_at_++ % pids.size()];
+        const auto stat = proc_.stat(pid);
+        if (stat && stat->ended)
+            zombies_.insert(pid);
+        else
+            zombies_.erase(pid);
+    }
+}
 
 bool ListenerWatch::owner_ended(const KernelListeners& listeners)
 {
@@ -27,7 +42,8 @@ bool ListenerWatch::owner_ended(const KernelListeners& listeners)
             pids.push_back(listener.owner.pid);
     std::sort(pids.begin(), pids.end());
     pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
-    std::erase_if(pids, [](std::uint32_t pid) { return !has_ended(pid); });
+    look_for_zombies(pids);
+    std::erase_if(pids, [this](std::uint32_t pid) { return !zombies_.contains(pid) && !has_ended(pid); });
     const auto before = std::exchange(ended_, std::move(pids));
     return !std::includes(before.begin(), before.end(), ended_.begin(), ended_.end());
 }

@@ -2,7 +2,10 @@
 #pragma once
 
 #include "agent/datapath/datapath.h"
+#include "agent/enrich/proc_files.h"
 
+#include <cstdint>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -18,7 +21,12 @@ public:
     [[nodiscard]] bool owner_ended(const KernelListeners& listeners);
 
 private:
+    void look_for_zombies(const std::vector<std::uint32_t>& pids);
+
+    ProcFiles proc_{"/proc"};
     std::vector<std::uint32_t> ended_; // pids, sorted
+    std::set<std::uint32_t> zombies_;  // whose parent has not been told, or does not listen (wait(2))
+    std::size_t looked_at_ = 0;
 };
 
 // Whether one of the owners has its classes from one of these rows, of executables and cgroups.

@@ -122,7 +122,7 @@ std::optional<ProcStat> ProcFiles::stat(std::uint32_t pid) const
     const auto start = number<std::uint64_t>(fields[19]);
     if (!ppid || !start)
         return std::nullopt;
-    return ProcStat{*ppid, *start};
+    return ProcStat{*ppid, *start, fields[0] == "Z" || fields[0] == "X"};
 }
 
 std::string ProcFiles::executable_link(std::uint32_t pid) const

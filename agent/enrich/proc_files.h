@@ -15,6 +15,7 @@ namespace bulkhead::agent {
 struct ProcStat {
     std::uint32_t ppid = 0;
     std::uint64_t start_time = 0; // clock ticks since boot; with the pid it names a process for the life of the boot
+    bool ended = false;           // a zombie: nobody has asked what became of it
 };
 
 struct ProcExecutable {

@@ -37,8 +37,11 @@ TEST(ListenerWatch, TellsOnceThatAnOwnerHasEnded)
     ListenerWatch watch;
     EXPECT_FALSE(watch.owner_ended(listeners));
     ::kill(child, SIGKILL);
+    siginfo_t ended{};
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+    EXPECT_TRUE(watch.owner_ended(listeners)) << "though its parent does not know yet";
+    EXPECT_FALSE(watch.owner_ended(listeners));
     ::waitpid(child, nullptr, 0);
-    EXPECT_TRUE(watch.owner_ended(listeners));
     EXPECT_FALSE(watch.owner_ended(listeners)) << "nobody has inherited it";
     EXPECT_FALSE(watch.owner_ended({{{}, owned_by(::getpid())}}));
     EXPECT_TRUE(watch.owner_ended(listeners)) << "a number that was given away since";

@@ -91,13 +91,15 @@ Status SocketDestroyer::destroy(const std::vector<const bh_walked_socket*>& sock
         for (std::size_t at = 0; at < left.size(); at += BH_CONDEMNED_SOCKETS) {
             const auto some =
                 std::span(left).subspan(at, std::min<std::size_t>(left.size() - at, BH_CONDEMNED_SOCKETS));
-            auto done = put_in(table, some);
-            if (done)
+            const auto put = put_in(table, some);
+            Status done = put;
+            if (put)
                 done = read_iterator<char>(walk_, "UDP sockets that are to be destroyed", on_progress_, [](char) {});
             std::unordered_set<std::uint64_t> gone;
             const auto rest = take_left(table, some, gone);
-            BULKHEAD_CHECK(done); // or what was never put in would seem to be gone
-            destroyed.merge(gone);
+            if (put) // or what was never put in would seem to be gone
+                destroyed.merge(gone);
+            BULKHEAD_CHECK(done);
             still_left.insert(still_left.end(), rest.begin(), rest.end());
         }
         left = std::move(still_left);

@@ -17,7 +17,7 @@ from .test_packet_sockets import (PACKET_TX_RING, PACKET_VERSION, PACKET_VNET_HD
 from .wire import Wire
 
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
-NEEDS_CHECKSUM = 1  # virtio_net.h: VIRTIO_NET_HDR_F_NEEDS_CSUM
+NEEDS_CHECKSUM, GSO_UDP = 1, 3  # virtio_net.h: VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP
 ETHERNET, IPV4, SHOWN = 14, 20, 32  # bytes; the last: of a ring's frame before its data
 
 
@@ -93,6 +93,29 @@ class Unfinished(EvasionTest):
                                            packets.ipv6(source, target, 17, segment)) + b"\0\0")
         frame[at:at + 2] = bytes([58, 255])
         self.is_refused(with_checksum(bytes(frame), at, 17 << 8 | 64, len(frame) - 2), at, packets.ETH_IPV6)
+
+    def test_a_fragment_that_is_cut_into_first_ones(self):
+        """Each piece gets a place of its own in the datagram, counted from its beginning."""
+        def fragment(port, payload, more=0, offset=0):
+            udp = struct.pack("!HHHH", 4444, port, 8 + len(payload), 0) + payload
+            ip = packets.ipv4(self.attacker.ip4, self.peer.ip4, 17, udp, flags=more, offset=offset)
+            return packets.ethernet(self.wire.mac, self.mac, packets.ETH_IPV4, ip)
+
+        def send_plain(*frames):
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
+                for frame in frames:
+                    opened.sendto(frame, ("eth0", packets.ETH_IPV4))
+
+        def send_cut(frame):
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
+                opened.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+                header = struct.pack("=BBHHHH", NEEDS_CHECKSUM, GSO_UDP, ETHERNET + IPV4 + 8, 40, ETHERNET + IPV4, 6)
+                opened.sendto(header + frame, ("eth0", packets.ETH_IPV4))
+        self.permitted(send_plain, fragment(ALLOWED, b"a" * 16, more=1), fragment(ALLOWED, b"b" * 8, offset=3))
+        self.next_attempt()
+        self.attempt(send_cut, fragment(self.port, self.mark + bytes(64), offset=100))
+        self.names_the_process(self.recorded(direction="outbound", reason="malformed", protocol="udp"))
+        self.nothing_arrived()
 
     def test_a_ring_that_is_written_to_meanwhile(self):
         frame, at = self.datagram(ALLOWED), ETHERNET + IPV4 + 2

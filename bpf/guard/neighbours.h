@@ -42,10 +42,16 @@ static __always_inline int bh_stays_on_link(const struct bh_address* address)
     return bh_is_link_local(address) || (word[0] & bpf_htonl(0xff0f0000)) == bpf_htonl(0xff020000);
 }
 
+/* Queries and reports about a group go to that group, however wide it is (RFC 2710; RFC 3810, 5.1.15). */
+static __always_inline int bh_is_for_the_link(const struct bh_packet* packet)
+{
+    return bh_stays_on_link(&packet->destination) || (packet->hop_limit == 1 && bh_is_multicast(&packet->destination));
+}
+
 /* What daemons of the link (router advertisements, unsolicited ones of neighbours) send through raw sockets. */
 static __always_inline int bh_is_link_control_by_hand(const struct bh_packet* packet)
 {
-    return bh_is_link_control(packet) && bh_stays_on_link(&packet->destination);
+    return bh_is_link_control(packet) && bh_is_for_the_link(packet);
 }
 
 #define BH_SOLICITATION_BYTES 160 /* a frame's, with four options */
@@ -60,7 +66,7 @@ static __always_inline int bh_is_bridged_link_control(struct __sk_buff* skb, con
     struct bh_address target;
     if (!bh_is_link_control(packet))
         return 0;
-    if (packet->protocol != IPPROTO_ICMPV6 || bh_stays_on_link(&packet->destination))
+    if (packet->protocol != IPPROTO_ICMPV6 || bh_is_for_the_link(packet))
         return 1;
     if (skb->len > BH_SOLICITATION_BYTES || bpf_skb_load_bytes(skb, packet->transport + 8, &target, sizeof(target)))
         return 0;

@@ -124,6 +124,22 @@ class Devices(InnerTest):
                 self.recorded(direction="forwarded", protocol="icmpv6", dst__ip=target, icmp__type=135)
                 self.nothing_arrived(source=source)
 
+    def test_questions_about_groups_over_a_bridge(self):
+        """Multicast listener discovery is no attempt: routers ask about a group at the group, however wide it is."""
+        send = self.bridged()
+        for kind, group in ((130, "ff02::1234"), (130, "ff05::1:3"), (130, "ff0e::4321"), (131, "ff05::1:3")):
+            with self.subTest(kind=kind, group=group):
+                self.next_attempt()
+                message = packets.icmpv6("fe80::89", group, kind, packets.packed(group), rest=bytes(4))
+                alert = struct.pack("!BBHHH", socket.IPPROTO_ICMPV6, 0, 0x0502, 0, 0x0100)
+                self.inside(send, packets.ETH_IPV6, packets.ipv6("fe80::89", group, 0, alert + message, hops=1))
+                self.wire.wait(content=alert + message)
+        self.next_attempt()
+        message = packets.icmpv6("fe80::89", "ff0e::4321", 130, packets.packed("ff0e::4321"), rest=bytes(4))
+        self.inside(send, packets.ETH_IPV6, packets.ipv6("fe80::89", "ff0e::4321", 58, message, hops=64))
+        self.recorded(direction="forwarded", protocol="icmpv6", dst__ip="ff0e::4321")
+        self.nothing_arrived(source="fe80::89")
+
     def test_errors_about_nothing_through_the_host(self):
         """Also those that say how large packets may be."""
         self.veth()

@@ -52,6 +52,8 @@ static __noinline int bh_is_offered_to_us(struct __sk_buff* skb, struct bh_guard
     if (packet->ether_type != ETH_P_IP || packet->protocol != IPPROTO_UDP || packet->headless ||
         packet->source_port != BH_DHCP_SERVER || packet->destination_port != BH_DHCP_CLIENT)
         return 0;
+    if (bh_find_exchange(work)) /* an answer to a client behind this host, which renews its lease (RFC 2131, 4.3.2) */
+        return 0;
     work->direction = BH_FORWARDED;
     bh_judge_exchange();
     if (work->answer.verdict == BH_ALLOWED) /* to a client behind this host */

@@ -378,5 +378,24 @@ TEST_P(ForwardingTest, ADhcpClientHearsWhatItIsOffered)
     EXPECT_EQ(receive(other).text, "x") << "but where policy says so";
 }
 
+TEST_P(ForwardingTest, ADhcpClientBehindTheHostRenewsItsLease)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(closed()
+                .allow(inbound, "any", "udp/68")
+                .allow(inbound, "10.78.0.2", "udp/67")
+                .allow(outbound, "10.77.0.2", "udp/67"));
+    UniqueFd client, server;
+    peer([&] { server = bound(SOCK_DGRAM, {"10.77.0.2", 67}); });
+    run_in(*behind_, world_->elsewhere, [&] {
+        client = bound(SOCK_DGRAM, {"10.78.0.2", 68});
+        ASSERT_EQ(send_to_error(client, {"10.77.0.2", 67}, "request"), 0);
+    });
+    const auto request = receive(server);
+    EXPECT_EQ(request.text, "request");
+    EXPECT_EQ(reply_error(server, request, "lease"), 0);
+    EXPECT_EQ(receive(client).text, "lease");
+}
+
 } // namespace
 } // namespace bulkhead::test

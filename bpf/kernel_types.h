@@ -24,12 +24,17 @@ typedef struct {
     struct net* net;
 } possible_net_t;
 
+struct rtnl_link_ops {
+    const char* kind;
+};
+
 struct net_device {
     possible_net_t nd_net;
     unsigned int flags;
     unsigned long priv_flags; /* 32 bits of something */
     void* rx_handler;         /* who takes its frames: macvlan, a bridge, a bond, MACsec */
     struct vlan_info* vlan_info;
+    const struct rtnl_link_ops* rtnl_link_ops;
 };
 
 /* By protocol (802.1Q, 802.1ad) and the upper bits of the number: parts of 512 devices, NULL where none is. BTF knows

@@ -50,16 +50,13 @@ volatile __u8 subnet_broadcasts_more;
 /* The namespace routes between interfaces, so that what arrives may be for others. Writer: agent. */
 volatile __u8 host_forwards;
 
-/* What the guard marks what it has judged with (tc_index): 1 to 65,535. */
-const volatile __u32 judged_mark = 0;
-
-/* That number, made by chance when the maps are: programs of before and after a restart know each other's. */
+/* What the guard marks what it has judged with (guard/mark.h). Writer: kernel. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(__u32));
-} bh_judged_mark SEC(".maps");
+    __type(key, __u32);
+    __type(value, struct bh_marks);
+} bh_judged_marks SEC(".maps");
 
 /* Bits bh_own_filter_bit() that no address in bh_own_addresses has. Writer: agent. */
 volatile __u64 not_own_addresses[BH_OWN_FILTER_BITS / 64];

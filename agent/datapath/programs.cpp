@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <functional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -157,20 +156,6 @@ Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<
     return {};
 }
 
-// Which nobody else knows.
-Result<std::uint32_t> mark_of(const ::datapath& skeleton)
-{
-    const int map = bpf_map__fd(skeleton.maps.bh_judged_mark);
-    const std::uint32_t zero = 0;
-    std::uint32_t mark = 0;
-    if (bpf_map_lookup_elem(map, &zero, &mark) == 0 && mark != 0)
-        return mark;
-    mark = 1 + std::random_device{}() % 0xffff;
-    if (bpf_map_update_elem(map, &zero, &mark, BPF_ANY) != 0)
-        return fail_errno(errno, "keep the guard's mark");
-    return mark;
-}
-
 Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder& pins, const ProgramSettings& settings)
 {
     LoadedPrograms loaded;
@@ -195,7 +180,6 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->foreign_source_bits = kernel.foreign_source_bits;
     loaded.skeleton->rodata->transparent_bit = kernel.transparent_bit;
     loaded.skeleton->rodata->preempt_count_from_runqueues = kernel.preempt_count_from_runqueues;
-    BULKHEAD_TRY(loaded.skeleton->rodata->judged_mark, mark_of(*loaded.skeleton));
     if (!kernel.questions_are_told_apart)
         log_warning("this kernel does not say whether a packet or a process asks for a socket: what a process asks "
                     "sock_diag(7) counts as a packet that arrives, and no process is named for what raw sockets send");

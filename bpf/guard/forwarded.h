@@ -33,7 +33,7 @@ static __always_inline int bh_passes_through(struct __sk_buff* skb, struct bh_gu
 {
     int verdict = bh_forwarded(skb, 0);
     if (verdict == BH_GUARD_PASS)
-        skb->tc_index = (__u16)judged_mark;
+        bh_mark(skb);
     return verdict;
 }
 

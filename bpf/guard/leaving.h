@@ -308,7 +308,7 @@ static __noinline int bh_leaves_socket(struct __sk_buff* skb, const struct bh_se
 
 static __noinline int bh_leaves_no_socket(struct __sk_buff* skb, __u32 link)
 {
-    if (bh_was_judged(skb) && !bh_is_quarantined()) {
+    if (!bh_is_quarantined() && bh_passes_as_judged(skb)) {
         bh_note_translated(skb, link);
         return BH_GUARD_PASS;
     }

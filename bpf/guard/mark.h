@@ -6,15 +6,65 @@
 #include "bpf/guard/unfinished.h"
 
 /*
- * Left on a packet that was let pass where it entered. Whoever administers another namespace can leave the same there
- * (the class of a filter, tc_run() in net/core/dev.c; programs) and have the packet pass by the hook that takes it off
- * (tc_skip_classify, which a device of type ifb sets, goes through a veth pair): so it is a number that he does not
- * know, and it says nothing on what comes from outside, nor on what another namespace has routed, or bridged, to an
- * interface of its own that stands on one of this namespace's. 0: none has been made, and it is never believed.
+ * Left on a packet (tc_index) that was let pass where it entered. Whoever administers another namespace can leave the
+ * same there (the class of a filter, tc_run() in net/core/dev.c; programs) and have the packet pass by the hook that
+ * takes it off (tc_skip_classify, which a device of type ifb sets, goes through a veth pair). So it is a number that he
+ * does not know: by chance, another one every two seconds, since of 65,535 one is found by trying, and taken off before
+ * he can read it. And it says nothing on what comes from outside, nor on what another namespace has routed, or bridged,
+ * to an interface of its own that stands on one of this namespace's.
  */
+static __always_inline void bh_renew_mark(struct bh_marks* marks, __u32 turn)
+{
+    __u16 mark = (__u16)bpf_get_prandom_u32();
+    marks->mark[turn % 4] = mark ? mark : 1;
+}
+
+/*
+ * Those of now. Only such turns' are made anew as no packet is on its way with: that of the turn to come, and after a
+ * pause those of it.
+ */
+static __always_inline const struct bh_marks* bh_marks_at(__u32 turn)
+{
+    __u32 zero = 0;
+    struct bh_marks* marks = bpf_map_lookup_elem(&bh_judged_marks, &zero);
+    if (!marks)
+        return NULL;
+    __s32 since = (__s32)(turn - marks->turn);
+    if (since > 0) {
+        marks->turn = turn;
+        bh_renew_mark(marks, turn + 1);
+        if (since > 1)
+            bh_renew_mark(marks, turn - 1);
+        if (since > 2)
+            bh_renew_mark(marks, turn - 2);
+        if (!marks->mark[turn % 4])
+            bh_renew_mark(marks, turn);
+    }
+    return marks;
+}
+
+static __always_inline void bh_mark(struct __sk_buff* skb)
+{
+    __u32 turn = (__u32)(bpf_ktime_get_ns() >> BH_MARK_TURN_SHIFT);
+    const struct bh_marks* marks = bh_marks_at(turn);
+    if (marks)
+        skb->tc_index = marks->mark[turn % 4];
+}
+
+/* Of the last four seconds at least: a packet waits for its next hop's link address for three. Not static: verified
+ * once. */
+__noinline int bh_is_a_mark(__u32 index)
+{
+    __u32 turn = (__u32)(bpf_ktime_get_ns() >> BH_MARK_TURN_SHIFT);
+    const struct bh_marks* marks = bh_marks_at(turn);
+    return marks && index &&
+           (index == marks->mark[turn % 4] || index == marks->mark[(turn - 1) % 4] ||
+            index == marks->mark[(turn - 2) % 4]);
+}
+
 static __always_inline int bh_has_the_mark(const struct __sk_buff* skb)
 {
-    return BH_UNLIKELY(skb->tc_index) && skb->tc_index == judged_mark;
+    return BH_UNLIKELY(skb->tc_index) && bh_is_a_mark(skb->tc_index);
 }
 
 #define BH_IFF_SLAVE 0x800 /* include/uapi/linux/if.h: of a bond */
@@ -92,9 +142,33 @@ static __noinline int bh_was_routed_here(struct __sk_buff* skb)
     return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(skb, BPF_CORE_READ(packet, dev));
 }
 
+#define BH_KIND_NETKIT 0x74696b74656eull /* these letters; all ends with 0 */
+#define BH_KIND_IPVLAN 0x6e616c767069ull
+#define BH_KIND_VETH 0x68746576ull
+
+/* What leaves by it may be another namespace's at once, with all that is written on the packet. */
+static __noinline int bh_may_end_elsewhere(struct __sk_buff* skb)
+{
+    const struct sk_buff* packet = bh_kernel_packet(skb);
+    const char* name = BPF_CORE_READ(packet, dev, rtnl_link_ops, kind);
+    __u64 kind = 0;
+    bpf_probe_read_kernel_str(&kind, sizeof(kind), name);
+    return kind == BH_KIND_VETH || kind == BH_KIND_NETKIT || kind == BH_KIND_IPVLAN;
+}
+
 static __always_inline int bh_was_judged(struct __sk_buff* skb)
 {
     return skb->ingress_ifindex && bh_has_the_mark(skb) && bh_was_routed_here(skb);
+}
+
+/* The same, where that is asked last. */
+static __always_inline int bh_passes_as_judged(struct __sk_buff* skb)
+{
+    if (!bh_was_judged(skb))
+        return 0;
+    if (bh_may_end_elsewhere(skb))
+        skb->tc_index = 0;
+    return 1;
 }
 
 #endif

@@ -74,7 +74,7 @@ static __always_inline int bh_may_be_given_elsewhere(struct __sk_buff* skb, stru
                         : (!elsewhere && bh_is_nobodys(folded)) || bh_netns_of_context_socket(socket) == guarded_netns)
         return 0;
     /* A packet keeps its socket also through a veth pair, and may have been judged where it entered this namespace. */
-    return (elsewhere && !bh_was_judged(skb)) || (!bh_is_nobodys(folded) && bh_is_for_ourselves(skb, link)) ||
+    return (elsewhere && !bh_passes_as_judged(skb)) || (!bh_is_nobodys(folded) && bh_is_for_ourselves(skb, link)) ||
            (bpf_rdonly_cast && bh_may_have_asked_peers(socket));
 }
 

@@ -345,6 +345,14 @@ BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 #define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000)
 #define BH_EXCHANGE_LONGEST_IDLE_NS(key) ((key).protocol == 6 ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS)
 
+/* Numbers by chance, each for a turn of 2^31 ns of CLOCK_MONOTONIC: that of turn T is mark[T % 4]. 0: none yet. */
+struct bh_marks {
+    __u32 turn; /* in which they were looked at last */
+    __u16 mark[4];
+};
+BH_ASSERT(sizeof(struct bh_marks) == 12, "layout");
+#define BH_MARK_TURN_SHIFT 31
+
 /* By struct bh_exchange_key: what was sent in the host's name for others, as it left. */
 struct bh_translated {
     __u64 last_ns; /* CLOCK_MONOTONIC, refreshed at most once a second */

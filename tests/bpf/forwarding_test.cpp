@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/core/clock.h"
 #include "tests/bpf/forwarding_fixture.h"
 #include "tests/bpf/frames.h"
 
@@ -13,15 +14,29 @@
 namespace bulkhead::test {
 namespace {
 
-int judged_mark(const agent::DatapathOptions& options)
-{
-    const UniqueFd map(bpf_obj_get((agent::pin_folder(options) + "/maps/bh_judged_mark").c_str()));
-    const __u32 zero = 0;
-    __u32 mark = 0;
-    EXPECT_EQ(bpf_map_lookup_elem(map.get(), &zero, &mark), 0);
-    EXPECT_NE(mark, 0U);
-    return static_cast<int>(mark);
-}
+class Marks {
+public:
+    explicit Marks(const agent::DatapathOptions& options)
+        : map_(bpf_obj_get((agent::pin_folder(options) + "/maps/bh_judged_marks").c_str()))
+    {}
+    [[nodiscard]] bh_marks read() const
+    {
+        bh_marks marks{};
+        EXPECT_EQ(bpf_map_lookup_elem(map_.get(), &zero, &marks), 0);
+        return marks;
+    }
+    // For four seconds at least.
+    void become(__u16 mark) const
+    {
+        const auto turn = system_clock().monotonic().count() >> BH_MARK_TURN_SHIFT;
+        const bh_marks marks{static_cast<__u32>(turn), {mark, mark, mark, mark}};
+        EXPECT_EQ(bpf_map_update_elem(map_.get(), &zero, &marks, BPF_ANY), 0);
+    }
+
+private:
+    static constexpr __u32 zero = 0;
+    UniqueFd map_;
+};
 
 INSTANTIATE_TEST_SUITE_P(, ForwardingTest, testing::Bool(),
                          [](const auto& kind) { return kind.param ? "clsact" : "tcx"; });
@@ -139,17 +154,66 @@ TEST_P(ForwardingTest, AMarkFromElsewhereIsNoVerdict)
     if (!translates("prerouting", "iifname inner dnat to 10.77.0.2"))
         GTEST_SKIP() << "nftables translates no addresses here";
     realise(closed().allow(inbound, "10.78.0.2", "tcp/80-81"));
+    Marks(options()).become(0xb1cd);
     run_in(*behind_, world_->elsewhere, [&] {
         LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
                     .attach_point = BPF_TC_EGRESS);
         ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
-        ASSERT_TRUE(add_foreign_filter("outer", judged_mark(options())));
+        ASSERT_TRUE(add_foreign_filter("outer", 0xb1cd));
         EXPECT_NE(tcp_error({"10.78.0.1", 81}), 0);
     });
     const auto denied = denial(IPPROTO_TCP);
     ASSERT_TRUE(denied);
     EXPECT_EQ(denied->direction, BH_FORWARDED);
     EXPECT_EQ(std::memcmp(&denied->remote, abi_address("10.77.0.2").byte, 16), 0);
+}
+
+// Who is told the mark has what he sends taken for judged.
+TEST_P(ForwardingTest, TheMarkIsNotShownToContainers)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(TestPolicy().allow(inbound, "10.78.0.2", "tcp/80"));
+    run_in(*behind_, world_->elsewhere, [&] {
+        LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex("outer")),
+                    .attach_point = BPF_TC_INGRESS);
+        ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
+        std::array<bpf_insn, 5> code{}; // which lets nothing in that is marked
+        code[0].code = BPF_LDX | BPF_MEM | BPF_W;
+        code[0].dst_reg = BPF_REG_1;
+        code[0].src_reg = BPF_REG_1;
+        code[0].off = offsetof(__sk_buff, tc_index);
+        code[1].code = BPF_ALU64 | BPF_MOV | BPF_K;
+        code[1].imm = -1; // TC_ACT_UNSPEC
+        code[2].code = BPF_JMP | BPF_JEQ | BPF_K;
+        code[2].dst_reg = BPF_REG_1;
+        code[2].off = 1;
+        code[3].code = BPF_ALU64 | BPF_MOV | BPF_K;
+        code[3].imm = 2; // TC_ACT_SHOT
+        code[4].code = BPF_JMP | BPF_EXIT;
+        const UniqueFd program(
+            bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "unmarked", "GPL", code.data(), code.size(), nullptr));
+        LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get());
+        ASSERT_EQ(bpf_tc_attach(&hook, &filter), 0);
+    });
+    EXPECT_EQ(from_behind(80), 0);
+    EXPECT_NE(Marks(options()).read().turn, 0U) << "something was marked";
+}
+
+TEST_P(ForwardingTest, TheMarkIsAnotherAfterAWhile)
+{
+    ip(world_->wire.peer, "route add 10.78.0.0/24 via 10.77.0.1");
+    realise(only_http());
+    EXPECT_EQ(from_behind(80), 0);
+    const auto before = Marks(options()).read();
+    EXPECT_NE(before.mark[before.turn % 4], 0U);
+    for (int second = 0; second < 9; ++second) {
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+        EXPECT_EQ(from_behind(80), 0);
+    }
+    const auto after = Marks(options()).read();
+    EXPECT_GT(after.turn, before.turn + 2);
+    for (const auto turn : {after.turn, after.turn - 1, after.turn - 2})
+        EXPECT_NE(after.mark[turn % 4], before.mark[before.turn % 4]);
 }
 
 TEST_P(ForwardingTest, TranslatedAddressesChangeNothing)

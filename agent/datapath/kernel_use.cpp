@@ -56,7 +56,7 @@ std::vector<MapUse> KernelDatapath::map_use()
     count_living("spare_exchanges", maps.bh_spare_exchanges, bh_exchange_key{}, bh_exchange{}, lives);
     count_living(
         "translated", maps.bh_translated, bh_exchange_key{}, bh_translated{},
-        [now](const bh_exchange_key&, const bh_translated& one) { return now < one.last_ns + BH_EXCHANGE_IDLE_NS; });
+        [now](const bh_exchange_key&, const bh_translated& one) { return now < one.last_ns + BH_TRANSLATED_NS; });
     count_living("fragments", maps.bh_fragments, bh_fragment_key{}, __u64{},
                  [now](const bh_fragment_key&, __u64 passed) { return now < passed + BH_FRAGMENTS_LAST_NS; });
     count("own_addresses", maps.bh_own_addresses, bh_address{}, __u8{});

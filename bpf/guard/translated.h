@@ -68,7 +68,7 @@ static __always_inline const struct bh_translated* bh_live_translated(const stru
 {
     const struct bh_translated* translated = bpf_map_lookup_elem(&bh_translated, key);
     if (!translated || translated->generation != work->question.control.generation ||
-        (__s64)(work->now - translated->last_ns) > (__s64)BH_EXCHANGE_IDLE_NS)
+        (__s64)(work->now - translated->last_ns) > (__s64)BH_TRANSLATED_NS)
         return NULL;
     return translated;
 }

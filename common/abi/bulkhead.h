@@ -361,6 +361,7 @@ struct bh_translated {
     __u8 pad[3];
 };
 BH_ASSERT(sizeof(struct bh_translated) == 16, "layout");
+#define BH_TRANSLATED_NS (30ull * 1000 * 1000 * 1000) /* for so long an answer or an error may take */
 
 /*
  * Key of bh_fragments: a packet in pieces whose first was let pass. The later ones have no ports; their number is the

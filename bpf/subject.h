@@ -8,6 +8,7 @@
 
 #include <bpf/bpf_core_read.h>
 
+#include "bpf/ancestors.h"
 #include "bpf/kernel_types.h"
 #include "bpf/verdict.h"
 
@@ -119,16 +120,12 @@ __noinline int bh_read_cgroups_of_current(struct bh_cgroup_path* path)
     struct task_struct* task = (struct task_struct*)bpf_get_current_task();
     if (!path)
         return 0;
-    struct cgroup* cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+    const struct cgroup* cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+    int level = cgroup ? BPF_CORE_READ(cgroup, level) : 0;
+    path->id[0] = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 #pragma unroll
-    for (int i = 0; i < BH_CGROUP_LEVELS; i++) {
-        path->id[i] = cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
-        if (cgroup) {
-            /* `self` is the first member of struct cgroup, by the kernel's own requirement (css_set_hash, cgroup_root).
-             */
-            cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
-        }
-    }
+    for (int i = 1; i < BH_CGROUP_LEVELS; i++)
+        path->id[i] = BH_CGROUP_LEVELS - i < level ? bh_ancestor_id(cgroup, BH_CGROUP_LEVELS - i) : 0;
     return 0;
 }
 
@@ -216,11 +213,9 @@ __noinline int bh_classes_of_stored(__u32 slot, const struct bh_subject* subject
     bh_user_and_executable(facets, subject, classes);
 
     const struct bh_class_vector* row = NULL;
-    for (int i = 0; i < BH_CGROUP_LEVELS && !row; i++) {
-        if (!cgroups->id[i])
-            break;
-        row = bh_cgroup_row(facets, cgroups->id[i]);
-    }
+    for (int i = 0; i < BH_CGROUP_LEVELS && !row; i++)
+        if (cgroups->id[i])
+            row = bh_cgroup_row(facets, cgroups->id[i]);
     bh_intersect(classes, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     classes->word[0] |= 1;
     return 0;
@@ -230,15 +225,17 @@ __noinline int bh_classes_of_stored(__u32 slot, const struct bh_subject* subject
  * What is sure, and what is possible, of a process of which only the cgroup is known. Walks up from it without storing
  * the way: the frames of a door have to share 512 bytes.
  */
-static __noinline int bh_classes_of_cgroup(void* facets, struct cgroup* cgroup, struct bh_class_vector* sure,
+static __noinline int bh_classes_of_cgroup(void* facets, const struct cgroup* cgroup, struct bh_class_vector* sure,
                                            struct bh_class_vector* possible)
 {
     const struct bh_class_vector* row = NULL;
 
-    for (int i = 0; i < BH_CGROUP_LEVELS && cgroup && !row; i++) {
+    int own_level = cgroup ? BPF_CORE_READ(cgroup, level) : 0;
+    if (cgroup)
         row = bh_cgroup_row(facets, BPF_CORE_READ(cgroup, kn, id));
-        cgroup = (struct cgroup*)BPF_CORE_READ(cgroup, self.parent);
-    }
+    for (int level = BH_CGROUP_LEVELS - 1; level > 0 && !row; level--)
+        if (level < own_level)
+            row = bh_cgroup_row(facets, bh_ancestor_id(cgroup, level));
     bh_all_classes(possible);
     bh_intersect(possible, row ? row : bh_facet_default(facets, BH_FACET_CGROUP));
     *sure = *possible;

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <vector>
 
 namespace bulkhead::agent {
 
@@ -23,6 +25,7 @@ namespace {
 
 // Bound of the memory that ids of long-gone cgroups may take; what falls out is found again.
 constexpr std::size_t max_known = 16384;
+constexpr std::uint32_t remembered_levels = 16; // each so many: nobody's depth costs more than once
 
 // include/linux/exportfs.h: the handle of a kernfs node is its 64-bit id.
 constexpr int handle_type_kernfs = 0xfe;
@@ -88,58 +91,70 @@ Result<CgroupTree> CgroupTree::open(const std::string& root)
     return CgroupTree(root, std::move(fd), id);
 }
 
-std::string CgroupTree::find_folder(std::uint64_t id) const
+UniqueFd CgroupTree::open_folder(std::uint64_t id) const
 {
     alignas(file_handle) std::array<std::byte, sizeof(file_handle) + sizeof(id)> buffer{};
     auto* handle = new (buffer.data()) file_handle{};
     handle->handle_bytes = sizeof(id);
     handle->handle_type = handle_type_kernfs;
     std::memcpy(buffer.data() + offsetof(file_handle, f_handle), &id, sizeof(id));
-    const UniqueFd fd(::open_by_handle_at(root_fd_.get(), handle, O_PATH | O_CLOEXEC));
-    std::error_code error;
-    if (fd) {
-        const auto path = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error);
-        return error ? std::string() : path.string();
-    }
-    if (errno != EPERM)
-        return {};
+    UniqueFd fd(::open_by_handle_at(root_fd_.get(), handle, O_PATH | O_CLOEXEC));
+    if (fd || errno != EPERM)
+        return fd;
     // Without CAP_DAC_READ_SEARCH handles cannot be opened: look for it.
+    std::error_code error;
     for (auto it = std::filesystem::recursive_directory_iterator(root_, error); it != std::filesystem::end(it);
          it.increment(error)) {
         struct stat status {};
         if (it->is_directory(error) && ::stat(it->path().c_str(), &status) == 0 && status.st_ino == id)
-            return it->path().string();
+            return UniqueFd(::open(it->path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     }
     return {};
 }
 
-const bh_cgroup_path& CgroupTree::enclosing(std::uint64_t id)
+const CgroupTree::Place& CgroupTree::remember(const Place& place)
+{
+    if (known_.size() >= max_known)
+        known_.clear();
+    return known_.emplace(place.path.id[0], place).first->second;
+}
+
+// By descriptors: a path longer than PATH_MAX cannot be read, and whoever may make cgroups can make one.
+const CgroupTree::Place& CgroupTree::place_of(std::uint64_t id)
 {
     if (const auto found = known_.find(id); found != known_.end())
         return found->second;
-
-    std::filesystem::path folder = id == root_id_ ? root_ : find_folder(id);
-    bh_cgroup_path path{};
-    std::size_t level = 0;
-    while (level < BH_CGROUP_LEVELS && !folder.empty()) {
+    std::vector<std::uint64_t> way; // from the cgroup upwards, to the first that is known
+    std::optional<Place> above;
+    struct stat root {};
+    auto folder = ::fstat(root_fd_.get(), &root) == 0 ? open_folder(id) : UniqueFd();
+    while (folder) {
         struct stat status {};
-        if (::stat(folder.c_str(), &status) != 0)
-            break; // removed while we looked
-        path.id[level++] = status.st_ino;
+        if (::fstat(folder.get(), &status) != 0 || status.st_dev != root.st_dev) // of another cgroup namespace
+            break;
+        const auto met = known_.find(status.st_ino);
         if (status.st_ino == root_id_)
+            above = Place{{{root_id_}}, 0};
+        else if (met != known_.end())
+            above = met->second;
+        if (above)
             break;
-        folder = folder.parent_path();
-        if (folder.string().size() < root_.size())
-            break;
+        way.push_back(status.st_ino);
+        folder = UniqueFd(::openat(folder.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
     }
-    if (path.id[0] != id)
-        path = {{id}};
-    if (known_.size() >= max_known)
-        known_.clear();
-    // What was not found is not remembered: it may be gone, or a folder that is being made.
-    if (path.id[1] == 0 && id != root_id_)
-        return unknown_ = path;
-    return known_.emplace(id, path).first->second;
+    if (!above || (way.empty() ? id != root_id_ : way.front() != id)) // gone, or being made: it is not remembered
+        return unknown_ = {{{id}}, 0};
+    for (auto next = way.rbegin(); next != way.rend(); ++next) {
+        auto place = *above;
+        if (above->level > 0 && above->level < BH_CGROUP_LEVELS)
+            place.path.id[BH_CGROUP_LEVELS - above->level] = above->path.id[0];
+        place.path.id[0] = *next;
+        ++place.level;
+        above = place;
+        if (place.level % remembered_levels == 0)
+            remember(place);
+    }
+    return remember(*above);
 }
 
 } // namespace bulkhead::agent

@@ -20,9 +20,10 @@ class CgroupTree {
 public:
     static Result<CgroupTree> open(const std::string& root);
 
-    // The ids from this cgroup outwards; only its own when there is no such cgroup (any more). Valid until the next
-    // call.
-    [[nodiscard]] const bh_cgroup_path& enclosing(std::uint64_t id);
+    // Itself and what it lies in; only itself when there is no such cgroup (any more). Valid until the next call.
+    [[nodiscard]] const bh_cgroup_path& enclosing(std::uint64_t id) { return place_of(id).path; }
+    // 0: the root, or there is no such cgroup.
+    [[nodiscard]] std::uint32_t level_of(std::uint64_t id) { return place_of(id).level; }
 
     [[nodiscard]] std::uint64_t root_id() const { return root_id_; }
 
@@ -30,13 +31,19 @@ private:
     CgroupTree(std::string root, UniqueFd root_fd, std::uint64_t root_id)
         : root_(std::move(root)), root_fd_(std::move(root_fd)), root_id_(root_id)
     {}
-    [[nodiscard]] std::string find_folder(std::uint64_t id) const;
+    struct Place {
+        bh_cgroup_path path{};
+        std::uint32_t level = 0;
+    };
+    [[nodiscard]] const Place& place_of(std::uint64_t id);
+    [[nodiscard]] UniqueFd open_folder(std::uint64_t id) const;
+    const Place& remember(const Place& place);
 
     std::string root_;
     UniqueFd root_fd_;
     std::uint64_t root_id_ = 0;
-    std::unordered_map<std::uint64_t, bh_cgroup_path> known_;
-    bh_cgroup_path unknown_{};
+    std::unordered_map<std::uint64_t, Place> known_;
+    Place unknown_;
 };
 
 } // namespace bulkhead::agent

@@ -66,9 +66,7 @@ ProgramSettings settings_for(const DatapathOptions& options, const AttachPoint& 
     settings.scope_is_root = where.cgroup_id == cgroups.root_id();
     settings.guarded_netns = where.netns_inode;
     settings.scope_cgroup = where.cgroup_id;
-    const auto& path = cgroups.enclosing(where.cgroup_id).id;
-    settings.scope_level = static_cast<std::uint32_t>(
-        std::count_if(std::begin(path), std::end(path), [](std::uint64_t id) { return id != 0; }) - 1);
+    settings.scope_level = cgroups.level_of(where.cgroup_id);
     settings.guard_namespace = settings.scope_is_root || !is_host_namespace(where.netns_inode);
     settings.refuse_silently = options.refuse_silently;
     settings.only_oldest_features = options.only_oldest_features;

@@ -229,8 +229,9 @@ BH_ASSERT(sizeof(struct bh_namespace) == 24, "layout");
 #define BH_NAMESPACES 256 /* that are followed at once, beside the agent's own */
 
 /*
- * Cgroup ids from a process's own cgroup outwards, zero after the last. What lies further out than this is not looked
- * at for BH_FACET_CGROUP (deepest nesting in practice: user services, pods; below ten).
+ * A process's own cgroup, and what it lies in at levels 15 to 1 (id[1] to id[15]; 0: it is not that deep). What lies
+ * between is not looked at for BH_FACET_CGROUP: units and containers are less deep (user services, pods: below ten),
+ * and whoever may make cgroups in one of them makes them as deep as he likes.
  */
 #define BH_CGROUP_LEVELS 16
 struct bh_cgroup_path {

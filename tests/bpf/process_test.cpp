@@ -2,6 +2,7 @@
 // Rules that look at the process: whose user, cgroup and executable the kernel reads itself.
 #include "tests/bpf/fixture.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -9,6 +10,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
+#include <string>
+#include <vector>
 
 namespace bulkhead::test {
 namespace {
@@ -149,6 +153,57 @@ TEST_F(Process, InboundIsJudgedByTheListenersOwner)
         EXPECT_EQ(tcp_error({"10.77.0.1", 80}), 0);
         EXPECT_EQ(tcp_error({"10.77.0.1", 81}), 0) << "its owner is in the unit at the time of the walk";
     });
+}
+
+// Whoever may make cgroups below a unit: so deep that no path leads there, and the unit is far above.
+TEST_F(Process, HowDeepACgroupIsMakesNoDifference)
+{
+    const Cgroup unit(world_->enforced.path() + "/unit"), top(unit.path() + "/top");
+    TestPolicy policy;
+    policy.process_classes(1);
+    for (const auto direction : {inbound, outbound})
+        for (const char* service : {"tcp/80", "udp/80"})
+            policy.rule(policy::HostAction::deny, direction, "10.77.0.2", service, 1);
+    realise(policy, only(BH_FACET_CGROUP, unit.id()));
+    const std::string name(250, 'n');
+    std::vector<UniqueFd> folders;
+    folders.emplace_back(::open(top.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (int level = 0; level < 20; ++level) {
+        ASSERT_EQ(::mkdirat(folders.back().get(), name.c_str(), 0755), 0);
+        folders.emplace_back(::openat(folders.back().get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        ASSERT_TRUE(folders.back());
+    }
+    const auto sent_in = [&](const std::function<void()>& work) {
+        run_in(world_->wire.guarded, top, [&] {
+            const UniqueFd processes(::openat(folders.back().get(), "cgroup.procs", O_WRONLY | O_CLOEXEC));
+            ASSERT_EQ(::write(processes.get(), "0", 1), 1);
+            work();
+        });
+    };
+    UniqueFd server, datagrams;
+    sent_in([&] {
+        server = listening({"10.77.0.1", 80});
+        datagrams = bound(SOCK_DGRAM, {"10.77.0.1", 80});
+        EXPECT_EQ(tcp_error({"10.77.0.2", 80}), EPERM);
+        EXPECT_TRUE(datapath_->adopt_listeners(datapath_->walk_sockets().value()));
+    });
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), ECONNREFUSED) << "as the walk has it"; });
+    sent_in([&] { server = listening({"10.77.0.1", 81}); });
+    struct stat deepest {};
+    ASSERT_EQ(::fstat(folders.back().get(), &deepest), 0);
+    bh_judge_request request{};
+    request.remote = abi_address("10.77.0.2");
+    request.port = 80;
+    request.protocol = 6;
+    request.subject.cgroup_id = deepest.st_ino;
+    ASSERT_TRUE(datapath_->judge({&request, 1}));
+    EXPECT_EQ(request.verdict, BH_DENIED);
+    sent_in([&] { server = listening({"10.77.0.1", 80}); });
+    peer([&] { EXPECT_EQ(tcp_error({"10.77.0.1", 80}), ECONNREFUSED) << "as the kernel has it"; });
+    server.reset();
+    datagrams.reset();
+    for (folders.pop_back(); !folders.empty(); folders.pop_back())
+        EXPECT_EQ(::unlinkat(folders.back().get(), name.c_str(), AT_REMOVEDIR), 0);
 }
 
 class ProcessUdp : public Process {

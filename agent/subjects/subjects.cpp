@@ -70,6 +70,16 @@ bool has_cgroup_condition(const policy::ProcessCondition& condition)
     return condition.unit || condition.container;
 }
 
+// The cgroup whose classes the kernel takes for one that has none itself, and whose parent has neither: it looks at
+// those of what it lies in at the first levels (bh_cgroup_path).
+std::string nearest_looked_at(const std::string& parent)
+{
+    std::size_t end = 0;
+    for (int level = 1; level < BH_CGROUP_LEVELS && end != std::string::npos; ++level)
+        end = parent.find('/', end + 1);
+    return parent.substr(0, end);
+}
+
 // The conditions without what is no matter of cgroups; the numbers of the classes stay.
 Conditions cgroup_parts(const Conditions& conditions)
 {
@@ -225,6 +235,7 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
     std::optional<std::uint32_t> admin;
     const auto parts = cgroup_parts(conditions);
     ClassVector matched;
+    std::map<std::string, ClassVector> given; // to folders that have others than by default
     const bool complete = walk_cgroups(mount_, below_, [&](const CgroupFolder& folder) -> std::size_t& {
         admin = admin.value_or(folder.owner);
         const auto parent = folder.path.substr(0, folder.path.rfind('/'));
@@ -239,8 +250,11 @@ void HostSubjectResolver::resolve_cgroups(const Conditions& conditions, FacetTab
         facts.container = std::move(names.container);
         const auto classes = classes_where(parts, [&facts](const auto& part) { return policy::holds(part, facts); });
         matched |= classes;
-        if (classes != by_default)
+        const auto around = given.find(nearest_looked_at(parent));
+        if (classes != (around != given.end() ? around->second : by_default))
             table.push_back(row(BH_FACET_CGROUP, 0, folder.id, classes));
+        if (classes != by_default)
+            given.emplace(folder.path, classes);
         const bool is_boundary = folder.owner != *admin || administered_part(folder.path + "/x") == folder.path;
         if (administered == folder.path && !is_boundary)
             return left;

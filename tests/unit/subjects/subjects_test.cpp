@@ -65,7 +65,15 @@ protected:
             }
         return std::nullopt;
     }
-    std::optional<std::set<int>> cgroup_classes(const FacetTable& table, const std::string& path) const
+    // Its own, or those of what it lies in; nullopt: it has those by default.
+    std::optional<std::set<int>> cgroup_classes(const FacetTable& table, std::string path) const
+    {
+        for (; !path.empty(); path.resize(path.rfind('/')))
+            if (auto found = own_cgroup_classes(table, path))
+                return found;
+        return std::nullopt;
+    }
+    std::optional<std::set<int>> own_cgroup_classes(const FacetTable& table, const std::string& path) const
     {
         struct stat status {};
         EXPECT_EQ(::stat((cgroup + path).c_str(), &status), 0);
@@ -116,6 +124,23 @@ TEST_F(Subjects, UnitsReachEverythingBelowThem)
     EXPECT_EQ(cgroup_classes(table, "/user.slice"), std::nullopt); // the default decides
     EXPECT_EQ(classes(table, BH_FACET_CGROUP | BH_FACET_DEFAULT, 0), (Set{0, 3}));
     EXPECT_TRUE(resolver->unmatched().empty());
+}
+
+// Or whoever may make cgroups in a unit makes the table full.
+TEST_F(Subjects, OnlyWhatDiffersFromWhatItLiesInHasARow)
+{
+    std::vector<std::string> at{"", "/system.slice", "/system.slice/db.service"}; // by level
+    while (at.size() <= 18)
+        at.push_back(at.back() + (at.size() == 16 ? "/deep.service" : "/n"));
+    root.folder("cgroup" + at.back());
+    const auto table = resolve({unit("db.service"), unit("system.slice"), unit("deep.service")});
+    EXPECT_EQ(own_cgroup_classes(table, at[1]), (Set{0, 2}));
+    EXPECT_EQ(own_cgroup_classes(table, at[2]), (Set{0, 1, 2}));
+    for (std::size_t level = 3; level <= 15; ++level)
+        EXPECT_EQ(own_cgroup_classes(table, at[level]), std::nullopt) << level;
+    for (std::size_t level = 16; level <= 18; ++level)
+        EXPECT_EQ(own_cgroup_classes(table, at[level]), (Set{0, 1, 2, 3}))
+            << "the kernel does not look for what it lies in at level 16";
 }
 
 TEST_F(Subjects, AUserCannotNameHisCgroupLikeAService)

@@ -78,6 +78,8 @@ void forget_generation(bh_listener&) {} // has none
 
 void forget_generation(std::uint8_t&) {} // no more has an address
 
+void forget_generation(std::uint64_t&) {} // nor a time
+
 // An exchange that is over would take the place of one that lives (map_entries.h).
 template <typename Key, typename Value>
 bool is_over(const Key&, const Value&, std::uint64_t)
@@ -89,6 +91,11 @@ bool is_over(const Key&, const Value&, std::uint64_t)
 bool is_newer(const bh_exchange& theirs, const bh_exchange& ours)
 {
     return theirs.last_ns > ours.last_ns;
+}
+
+bool is_newer(std::uint64_t theirs, std::uint64_t ours)
+{
+    return theirs > ours;
 }
 
 template <typename Value>
@@ -254,6 +261,8 @@ void Predecessor::hand_over_exchanges(::datapath& skeleton)
     if (!speaks_our_abi())
         return;
     const auto& maps = skeleton.maps;
+    // Of connections that are older, nobody remembers who began them.
+    (void)copy_entries<std::uint32_t, std::uint64_t>(folder_, maps.bh_in_force_since, [](auto) {});
     for (const bpf_map* from : {maps.bh_exchanges, maps.bh_spare_exchanges})
         (void)copy_entries<bh_exchange_key, bh_exchange>(
             folder_, bpf_map__name(from),

@@ -131,6 +131,25 @@ TEST_F(Upgrade, ExchangesComeOutOfOneTable)
     EXPECT_EQ(placed, others.size());
 }
 
+TEST_F(Upgrade, WhenPolicyCameInForceIsHandedOver)
+{
+    const auto since = [&] {
+        const UniqueFd map(bpf_obj_get(pin("maps/bh_in_force_since").c_str()));
+        const __u32 zero = 0;
+        __u64 noted = 0;
+        EXPECT_EQ(bpf_map_lookup_elem(map.get(), &zero, &noted), 0);
+        return noted;
+    };
+    enforce(policy());
+    const auto noted = since();
+    EXPECT_NE(noted, 0U);
+    datapath_.reset();
+    other_size();
+    reopen();
+    enforce(policy());
+    EXPECT_EQ(since(), noted);
+}
+
 TEST_F(Upgrade, WithoutAPolicyTheOldOneStays)
 {
     enforce(policy());

@@ -77,7 +77,7 @@ __noinline int bh_read_for_good(struct __sk_buff* skb, __u32 link)
         return 0;
     int failed = bh_make_private(skb) < 0;
     bh_read_packet(skb, link);
-    if (skb->gso_size && !bh_is_cut_as_read(skb, &work->packet))
+    if (skb->gso_size && !bh_is_cut_as_read(skb, &work->packet, link))
         failed = 1;
     /* Headers that are longer than what was taken, and not in the packet's own memory, are nobody's in good faith. */
     if (failed || !bh_is_private(skb, &work->packet) ||

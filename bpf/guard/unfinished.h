@@ -50,17 +50,23 @@ static __always_inline int bh_is_private(struct __sk_buff* skb, const struct bh_
     return bh_linear_bytes(skb) >= bytes;
 }
 
+#define BH_TYPE_IN_ETHERNET 12
+
 /*
  * Of what is to be cut into several packets (its sender says so, in a virtio header). It is cut as what the skb says it
- * is, and each piece of a datagram gets a place in it (inet_gso_segment, udp6_ufo_fragment): a later fragment, which
- * has no ports, becomes a first one. What is put together is no fragment, and what is received is none that was.
+ * is (skb_mac_gso_segment), which a packet socket says as it likes: as NSH, or in a VLAN, something else than was read
+ * is rewritten. And each piece of a datagram gets a place in it (inet_gso_segment, udp6_ufo_fragment): a later
+ * fragment, which has no ports, becomes a first one. What is put together is no fragment, and what is received is none
+ * that was.
  */
-static __always_inline int bh_is_cut_as_read(const struct __sk_buff* skb, const struct bh_packet* packet)
+static __always_inline int bh_is_cut_as_read(struct __sk_buff* skb, const struct bh_packet* packet, __u32 link)
 {
-    __u32 cut_as = skb->protocol;
-    if ((cut_as == bpf_htons(ETH_P_IP) || cut_as == bpf_htons(ETH_P_IPV6)) && cut_as != bpf_htons(packet->ether_type))
+    __u16 type = bpf_htons(packet->ether_type);
+    if (packet->kind != BH_FRAME_IP)
+        return 1; /* malformed already, or no frame that carries IP to its receiver */
+    if (link == ETH_HLEN && bpf_skb_load_bytes(skb, BH_TYPE_IN_ETHERNET, &type, sizeof(type)))
         return 0;
-    return !packet->fragmented;
+    return skb->protocol == type && !packet->fragmented;
 }
 
 #define BH_CHECKSUM_PARTIAL 3 /* include/linux/skbuff.h */

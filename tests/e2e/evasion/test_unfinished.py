@@ -117,6 +117,24 @@ class Unfinished(EvasionTest):
         self.names_the_process(self.recorded(direction="outbound", reason="malformed", protocol="udp"))
         self.nothing_arrived()
 
+    def test_a_packet_that_is_cut_as_something_else(self):
+        """As what the sender calls it (sll_protocol): NSH, a VLAN, the other IP."""
+        frame = self.datagram(ALLOWED, bytes(200))
+
+        def send_as(kind):
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
+                opened.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+                header = struct.pack("=BBHHHH", NEEDS_CHECKSUM, GSO_UDP, ETHERNET + IPV4 + 8, 40, ETHERNET + IPV4, 6)
+                opened.sendto(header + frame, ("eth0", kind))
+        self.permitted(send_as, packets.ETH_IPV4)
+        self.wire.wait(source=self.attacker.ip4, protocol=17)
+        for kind in (0x894F, 0x8100, 0x88A8, packets.ETH_IPV6, 0x88B5):
+            with self.subTest(kind=hex(kind)):
+                self.next_attempt()
+                if self.attempt(send_as, kind) != "EINVAL":  # the kernel's own refusal, of what it cannot cut
+                    self.recorded(direction="outbound", reason="malformed", protocol="udp")
+                self.nothing_arrived()
+
     def test_a_ring_that_is_written_to_meanwhile(self):
         frame, at = self.datagram(ALLOWED), ETHERNET + IPV4 + 2
         allowed, denied = struct.pack("!H", ALLOWED), struct.pack("!H", self.port)

@@ -265,7 +265,8 @@ void KernelFlowAssembler::on_conversation(const bh_event& event)
     const auto key = FlowKey::udp(answers ? std::uint8_t{BH_OUTBOUND} : event.direction, event.cookie, ends_of(event));
     auto flow = new_flow(event, key, event.time_ns / 1'000'000'000);
     flow.answers = answers;
-    if (const auto* heard = flows_.find(FlowKey::udp(BH_INBOUND, 0, flow.tuple)); answers && heard != nullptr)
+    if (const auto* heard = flows_.find(FlowKey::udp(BH_INBOUND, 0, flow.tuple));
+        answers && heard != nullptr && !heard->tuple.local.is_unspecified())
         flow.tuple.local = heard->tuple.local; // the socket's own may be any until the kernel has connected it
     // Idle for so long that this is a new one, or another process has the port, or has had it meanwhile.
     if (const auto* old = flows_.find(key)) {

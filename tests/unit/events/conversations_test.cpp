@@ -153,6 +153,19 @@ TEST_F(UdpConversations, ASocketThatIsConnectedToAnswerHasAFlowOfItsOwn)
     EXPECT_EQ(records[3].duration_us(), 240'000'000U);
 }
 
+TEST_F(UdpConversations, WhatAnswersWhatIsOlderThanTheAgentHasItsOwnAddress)
+{
+    const auto heard = arrives();
+    tick({listed(heard, clock.monotonic() - 1min)}); // which does not say at which address
+    auto answers = heard;
+    answers.type = BH_EVENT_CONNECT;
+    answers.cookie = 77;
+    records.clear();
+    assembler->on_event(answers);
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].dst().ip(), ip("10.0.0.1"));
+}
+
 TEST_F(UdpConversations, OfASocketThatConnectsByItselfLaterTheDirectionIsTheLast)
 {
     auto answers = arrives();

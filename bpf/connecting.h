@@ -165,11 +165,11 @@ static __always_inline int bh_connect_door(struct bpf_sock_addr* ctx, struct bh_
         bh_judge_departure(ctx, departure);
         if (BH_UNLIKELY(departure->answer.verdict != BH_DENIED && (!is_kept_to || !bh_may_go_to_own(ctx, departure))))
             bh_refuse_as_full(departure);
-        if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
-            bh_tell_departure_denied(departure);
-        if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
-            return BH_REFUSE; /* it stays bound, and may listen yet */
     }
+    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED || departure->answer.shadow_verdict == BH_DENIED))
+        bh_tell_departure_denied(departure);
+    if (BH_UNLIKELY(departure->answer.verdict == BH_DENIED))
+        return BH_REFUSE; /* it stays bound, and may listen yet */
     if (question->loopback == BH_LOOPBACK_NONE) {
         bh_connects_elsewhere(ctx);
         if (question->protocol == IPPROTO_UDP)

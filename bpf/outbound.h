@@ -153,15 +153,22 @@ static __always_inline void bh_describe_departure(struct bh_event* event, const 
     event->subject = departure->subject;
 }
 
-static __always_inline void bh_tell_departure_denied(const struct bh_departure* departure)
+/* Of an answer (bh_connects_as_answer) as of what came in. */
+static __always_inline void bh_tell_departure_denied(struct bh_departure* departure)
 {
     struct bh_attempt attempt = {.local = departure->local.address,
                                  .cookie = departure->cookie,
                                  .local_port = departure->local.port,
                                  .remote_port = departure->question.port,
                                  .protocol = departure->question.protocol,
-                                 .direction = BH_OUTBOUND};
+                                 .direction = departure->question.direction};
+    if (BH_UNLIKELY(attempt.direction == BH_INBOUND)) {
+        attempt.cookie = 0;
+        attempt.netns = departure->local.netns;
+        departure->question.port = attempt.local_port;
+    }
     bh_tell_denied(&departure->question, &departure->answer, &attempt, &departure->subject);
+    departure->question.port = attempt.remote_port;
 }
 
 static __always_inline void bh_tell_departure(const struct bh_departure* departure, int listed)

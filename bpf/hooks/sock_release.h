@@ -72,14 +72,19 @@ int bh_sock_release(struct bpf_sock* ctx)
         return 1;
     }
     key.port = bh_local_port_of(sock);
-    if (key.port == 0)
+    /* Connected, or once (connect(2) to nobody, by which it has lost its port). */
+    int was_connected =
+        protocol == IPPROTO_UDP && (state == BH_STATE_ESTABLISHED || BPF_CORE_READ(sock, sk_bpf_storage) != NULL);
+    if (key.port == 0 && !was_connected)
         return 1;
     bh_local_address_of(sock, &key.address);
     key.netns = bh_netns_of(sock);
     if (!cookie)
         cookie = bpf_get_socket_cookie(ctx);
-    if (key.protocol == IPPROTO_UDP && state == BH_STATE_ESTABLISHED)
+    if (was_connected)
         bh_tell_udp_close(sock, &key, cookie);
+    if (key.port == 0)
+        return 1;
     bh_forget_bound(&key, cookie);
     return 1;
 }

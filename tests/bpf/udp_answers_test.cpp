@@ -168,6 +168,39 @@ TEST_F(UdpAnswers, ThePolicyInForceIsAsked)
     EXPECT_EQ(another_connects({"10.77.0.2", 5300}), 0);
 }
 
+TEST_F(UdpAnswers, ATrialTellsOfThoseThatItWouldRefuse)
+{
+    realise(only_questions());
+    ask();
+    realise(only_questions().rule(policy::HostAction::deny, inbound, "10.77.0.2", "udp/53", 0,
+                                  policy::plane_bit(policy::Plane::shadow)));
+    (void)drain();
+    ASSERT_EQ(another_connects({"10.77.0.2", 5300}), 0);
+    const auto told = wait_for([](const bh_event& event) { return event.type == BH_EVENT_DENY; });
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->verdict, BH_ALLOWED);
+    EXPECT_EQ(told->shadow_verdict, BH_DENIED);
+    EXPECT_EQ(told->direction, BH_INBOUND);
+    EXPECT_EQ(told->local_port, 53);
+    EXPECT_EQ(told->remote_port, 5300);
+    EXPECT_EQ(told->subject.pid, static_cast<__u32>(::getpid()));
+}
+
+TEST_F(UdpAnswers, TheirEndIsToldAlsoWhenTheyAreConnectedToNobodyBefore)
+{
+    realise(only_questions());
+    ask();
+    ASSERT_EQ(another_connects({"10.77.0.2", 5300}), 0);
+    const auto cookie = cookie_of(another);
+    sockaddr nobody{};
+    nobody.sa_family = AF_UNSPEC;
+    ASSERT_EQ(::connect(another.get(), &nobody, sizeof(nobody)), 0);
+    another.reset();
+    const auto told = wait_for([](const bh_event& event) { return event.type == BH_EVENT_UDP_CLOSE; });
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->cookie, cookie);
+}
+
 TEST_F(UdpAnswers, WhatWasReadTooLongAgoIsNotAnswered)
 {
     realise(only_questions());

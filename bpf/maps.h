@@ -50,13 +50,14 @@ volatile __u8 subnet_broadcasts_more;
 /* The namespace routes between interfaces, so that what arrives may be for others. Writer: agent. */
 volatile __u8 host_forwards;
 
-/* What the guard marks what it has judged with (guard/mark.h). Writer: kernel. */
+/* Of the marks on what the guard has judged (guard/mark.h): programs of before and after a restart share it. Writer:
+ * agent, once. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
     __type(key, __u32);
-    __type(value, struct bh_marks);
-} bh_judged_marks SEC(".maps");
+    __type(value, struct bh_mark_secret);
+} bh_mark_secret SEC(".maps");
 
 /* Bits bh_own_filter_bit() that no address in bh_own_addresses has. Writer: agent. */
 volatile __u64 not_own_addresses[BH_OWN_FILTER_BITS / 64];

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -156,6 +157,22 @@ Status load_in_teams(Skeleton& skeleton, bool follow, std::vector<std::function<
     return {};
 }
 
+// Which nobody else knows. What is there is used on: packets are on their way.
+Status make_mark_secret(const ::datapath& skeleton)
+{
+    const int map = bpf_map__fd(skeleton.maps.bh_mark_secret);
+    const std::uint32_t zero = 0;
+    bh_mark_secret secret{};
+    if (bpf_map_lookup_elem(map, &zero, &secret) == 0 && (secret.word[0] | secret.word[1]) != 0)
+        return {};
+    std::random_device chance;
+    for (auto& word : secret.word)
+        word = std::uint64_t{chance()} << 32 | chance();
+    if (bpf_map_update_elem(map, &zero, &secret, BPF_ANY) != 0)
+        return fail_errno(errno, "keep the secret of the guard's marks");
+    return {};
+}
+
 Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder& pins, const ProgramSettings& settings)
 {
     LoadedPrograms loaded;
@@ -180,6 +197,7 @@ Result<LoadedPrograms> load_with(const KernelFeatures& features, const PinFolder
     loaded.skeleton->rodata->foreign_source_bits = kernel.foreign_source_bits;
     loaded.skeleton->rodata->transparent_bit = kernel.transparent_bit;
     loaded.skeleton->rodata->preempt_count_from_runqueues = kernel.preempt_count_from_runqueues;
+    BULKHEAD_CHECK(make_mark_secret(*loaded.skeleton));
     if (!kernel.questions_are_told_apart)
         log_warning("this kernel does not say whether a packet or a process asks for a socket: what a process asks "
                     "sock_diag(7) counts as a packet that arrives, and no process is named for what raw sockets send");

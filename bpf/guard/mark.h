@@ -9,57 +9,31 @@
  * Left on a packet (tc_index) that was let pass where it entered. Whoever administers another namespace can leave the
  * same there (the class of a filter, tc_run() in net/core/dev.c; programs) and have the packet pass by the hook that
  * takes it off (tc_skip_classify, which a device of type ifb sets, goes through a veth pair). So it is a number that he
- * does not know: by chance, another one every two seconds, since of 65,535 one is found by trying, and taken off before
- * he can read it. And it says nothing on what comes from outside, nor on what another namespace has routed, or bridged,
+ * does not know: another one every two seconds, since of 65,535 one is found by trying, and taken off before he can
+ * read it. And it says nothing on what comes from outside, nor on what another namespace has routed, or bridged,
  * to an interface of its own that stands on one of this namespace's.
  */
-static __always_inline void bh_renew_mark(struct bh_marks* marks, __u32 turn)
+static __always_inline __u32 bh_mark_turn(void)
 {
-    __u16 mark = (__u16)bpf_get_prandom_u32();
-    marks->mark[turn % 4] = mark ? mark : 1;
-}
-
-/*
- * Those of now. Only such turns' are made anew as no packet is on its way with: that of the turn to come, and after a
- * pause those of it.
- */
-static __always_inline const struct bh_marks* bh_marks_at(__u32 turn)
-{
-    __u32 zero = 0;
-    struct bh_marks* marks = bpf_map_lookup_elem(&bh_judged_marks, &zero);
-    if (!marks)
-        return NULL;
-    __s32 since = (__s32)(turn - marks->turn);
-    if (since > 0) {
-        marks->turn = turn;
-        bh_renew_mark(marks, turn + 1);
-        if (since > 1)
-            bh_renew_mark(marks, turn - 1);
-        if (since > 2)
-            bh_renew_mark(marks, turn - 2);
-        if (!marks->mark[turn % 4])
-            bh_renew_mark(marks, turn);
-    }
-    return marks;
+    return (__u32)(bpf_ktime_get_ns() >> BH_MARK_TURN_SHIFT);
 }
 
 static __always_inline void bh_mark(struct __sk_buff* skb)
 {
-    __u32 turn = (__u32)(bpf_ktime_get_ns() >> BH_MARK_TURN_SHIFT);
-    const struct bh_marks* marks = bh_marks_at(turn);
-    if (marks)
-        skb->tc_index = marks->mark[turn % 4];
+    __u32 zero = 0;
+    const struct bh_mark_secret* secret = bpf_map_lookup_elem(&bh_mark_secret, &zero);
+    if (secret)
+        skb->tc_index = (__u32)bh_mark_of(secret, bh_mark_turn());
 }
 
 /* Of the last four seconds at least: a packet waits for its next hop's link address for three. Not static: verified
  * once. */
 __noinline int bh_is_a_mark(__u32 index)
 {
-    __u32 turn = (__u32)(bpf_ktime_get_ns() >> BH_MARK_TURN_SHIFT);
-    const struct bh_marks* marks = bh_marks_at(turn);
-    return marks && index &&
-           (index == marks->mark[turn % 4] || index == marks->mark[(turn - 1) % 4] ||
-            index == marks->mark[(turn - 2) % 4]);
+    __u32 zero = 0, turn = bh_mark_turn();
+    const struct bh_mark_secret* secret = bpf_map_lookup_elem(&bh_mark_secret, &zero);
+    return secret && (index == bh_mark_of(secret, turn) || index == bh_mark_of(secret, turn - 1) ||
+                      index == bh_mark_of(secret, turn - 2));
 }
 
 static __always_inline int bh_has_the_mark(const struct __sk_buff* skb)
@@ -142,18 +116,30 @@ static __noinline int bh_was_routed_here(struct __sk_buff* skb)
     return skb->protocol == bpf_htons(BH_ETH_P_MACSEC) || bh_has_no_other_source(skb, BPF_CORE_READ(packet, dev));
 }
 
-#define BH_KIND_NETKIT 0x74696b74656eull /* these letters; all ends with 0 */
+#define BH_KIND_MACVLAN 0x6e616c7663616dull /* these letters; all ends with 0 */
+#define BH_KIND_NETKIT 0x74696b74656eull
 #define BH_KIND_IPVLAN 0x6e616c767069ull
 #define BH_KIND_VETH 0x68746576ull
 
-/* What leaves by it may be another namespace's at once, with all that is written on the packet. */
+/*
+ * What leaves by it may be another namespace's at once, with all that is written on the packet. What a macvlan or an
+ * ipvlan gives to the interface that it stands on is asked for the mark there; what they give to each other is not:
+ * frames for a group (macvlan_broadcast), and to the link address that all ipvlans have (ipvlan_xmit_mode_l2).
+ */
 static __noinline int bh_may_end_elsewhere(struct __sk_buff* skb)
 {
     const struct sk_buff* packet = bh_kernel_packet(skb);
     const char* name = BPF_CORE_READ(packet, dev, rtnl_link_ops, kind);
+    __u16 frame[6]; /* to, from */
     __u64 kind = 0;
     bpf_probe_read_kernel_str(&kind, sizeof(kind), name);
-    return kind == BH_KIND_VETH || kind == BH_KIND_NETKIT || kind == BH_KIND_IPVLAN;
+    if (kind == BH_KIND_VETH || kind == BH_KIND_NETKIT)
+        return 1;
+    if ((kind != BH_KIND_MACVLAN && kind != BH_KIND_IPVLAN) || bpf_skb_load_bytes(skb, 0, frame, sizeof(frame)))
+        return 0;
+    if (kind == BH_KIND_MACVLAN)
+        return frame[0] & bpf_htons(0x100);
+    return frame[0] == frame[3] && frame[1] == frame[4] && frame[2] == frame[5];
 }
 
 static __always_inline int bh_was_judged(struct __sk_buff* skb)

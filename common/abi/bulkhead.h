@@ -346,13 +346,27 @@ BH_ASSERT(sizeof(struct bh_exchange) == 24, "layout");
 #define BH_EXCHANGE_TCP_IDLE_NS (7440ull * 1000 * 1000 * 1000)
 #define BH_EXCHANGE_LONGEST_IDLE_NS(key) ((key).protocol == 6 ? BH_EXCHANGE_TCP_IDLE_NS : BH_EXCHANGE_IDLE_NS)
 
-/* Numbers by chance, each for a turn of 2^31 ns of CLOCK_MONOTONIC: that of turn T is mark[T % 4]. 0: none yet. */
-struct bh_marks {
-    __u32 turn; /* in which they were looked at last */
-    __u16 mark[4];
+/* Made by chance with the maps. */
+struct bh_mark_secret {
+    __u64 word[2];
 };
-BH_ASSERT(sizeof(struct bh_marks) == 12, "layout");
-#define BH_MARK_TURN_SHIFT 31
+BH_ASSERT(sizeof(struct bh_mark_secret) == 16, "layout");
+#define BH_MARK_TURN_SHIFT 31 /* a turn: 2^31 ns of CLOCK_MONOTONIC */
+
+/* A permutation of 64 bits, of which each bit of the result depends on all (the finalizer of SplitMix64). */
+static inline __u64 bh_mix64(__u64 bits)
+{
+    bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9ull;
+    bits = (bits ^ bits >> 27) * 0x94d049bb133111ebull;
+    return bits ^ bits >> 31;
+}
+
+/* The number of a turn: 1 to 65,535. Who knows some of them does not know the next. */
+static inline __u64 bh_mark_of(const struct bh_mark_secret* secret, __u32 turn)
+{
+    __u64 mark = bh_mix64(bh_mix64(turn ^ secret->word[0]) ^ secret->word[1]) >> 48;
+    return mark ? mark : 1;
+}
 
 /* By struct bh_exchange_key: what was sent in the host's name for others, as it left. */
 struct bh_translated {

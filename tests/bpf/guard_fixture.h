@@ -43,8 +43,8 @@ inline TestPolicy closed()
     return TestPolicy().default_action(inbound, refuse).default_action(outbound, refuse);
 }
 
-// Somebody's, on what leaves, in the calling thread's namespace. It marks every packet (skb->tc_index).
-inline bool add_foreign_filter(const char* interface, int mark = 0)
+// Somebody's, after ours, in the calling thread's namespace. It marks every packet (skb->tc_index).
+inline bool add_foreign_filter(const char* interface, bpf_tc_attach_point where = BPF_TC_EGRESS, int mark = 0)
 {
     std::array<bpf_insn, 4> code{};
     code[0].code = BPF_ALU64 | BPF_MOV | BPF_K;
@@ -56,9 +56,9 @@ inline bool add_foreign_filter(const char* interface, int mark = 0)
     code[2].imm = -1; // TC_ACT_UNSPEC
     code[3].code = BPF_JMP | BPF_EXIT;
     const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", code.data(), code.size(), nullptr));
-    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex(interface)),
-                .attach_point = BPF_TC_EGRESS);
-    LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get());
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(::if_nametoindex(interface)), .attach_point = where);
+    LIBBPF_OPTS(bpf_tc_opts, filter, .prog_fd = program.get(), .flags = BPF_TC_F_REPLACE, .handle = 1,
+                .priority = 60000);
     return bpf_tc_attach(&hook, &filter) == 0;
 }
 

@@ -2,6 +2,7 @@
 """Root of a namespace on the host's link uses what the kernel gives whoever administers a network: routes, filters."""
 
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -17,7 +18,6 @@ from .case import ALLOWED
 from .inner import NOBODY4, SECOND4, InnerTest
 
 SIOCGIFHWADDR = 0x8927
-MARK, MARK_TURN_SHIFT = 0xb1cd, 31  # common/abi/bulkhead.h
 
 
 class Administrators(InnerTest):
@@ -25,15 +25,21 @@ class Administrators(InnerTest):
         super().setUp()
         self.macvlan()
 
-    def know_the_mark(self, mark):
-        """Which nobody but root of the host can: for four seconds at least it is this one."""
+    def guards_mark(self):
+        """Which nobody but root of the host can know, of this moment: bh_mark_of() in common/abi/bulkhead.h."""
         if not shutil.which("bpftool"):
             self.skipTest("no bpftool here")
         instance = "-".join(self.attacker.cgroup.relative_to(cgroups.root()).parts)
-        pin = BPFFS / "bulkhead" / instance / "maps" / "bh_judged_marks"
-        marks = struct.pack("=IHHHH", time.monotonic_ns() >> MARK_TURN_SHIFT, mark, mark, mark, mark)
-        subprocess.run(["bpftool", "map", "update", "pinned", pin, "key", "0", "0", "0", "0", "value",
-                        *(str(byte) for byte in marks)], capture_output=True, check=True)
+        pin = BPFFS / "bulkhead" / instance / "maps" / "bh_mark_secret"
+        dumped = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", pin], capture_output=True, check=True)
+        secret = struct.unpack("=QQ", bytes(int(byte, 16) for byte in json.loads(dumped.stdout)[0]["value"]))
+
+        def scatter(bits):
+            for shift, factor in ((30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb), (31, 1)):
+                bits = (bits ^ bits >> shift) * factor % 2**64
+            return bits
+        turn = time.monotonic_ns() >> 31
+        return scatter(scatter(turn ^ secret[0]) ^ secret[1]) >> 48 or 1
 
     def test_a_mark_of_the_guards_on_what_it_routes(self):
         """The guard leaves it on what it has let pass where it entered (tc_index), and a filter's class is the same."""
@@ -44,7 +50,7 @@ class Administrators(InnerTest):
                         "net.ipv4.conf.b0.rp_filter=0").check()
         self.administer("tc", "qdisc", "add", "dev", "mv0", "clsact").check()
         self.administer("tc", "filter", "add", "dev", "mv0", "egress", "protocol", "all", "u32", "match", "u32", "0",
-                        "0", "flowid", f"1:{MARK:x}").check()
+                        "0", "flowid", f"1:{self.guards_mark():x}").check()
 
         def attack():
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as opened:
@@ -54,7 +60,6 @@ class Administrators(InnerTest):
                     opened.sendto(frame, ("a0", 0x0800))
                     time.sleep(0.3)
         self.next_attempt()
-        self.know_the_mark(MARK)
         self.assertEqual(self.inside(attack), "")
         self.recorded(protocol="udp", src__ip="10.88.5.2", dst__ip=self.peer.ip4, dst__port=self.port)
         self.nothing_arrived()

@@ -222,8 +222,8 @@ __noinline int bh_classes_of_stored(__u32 slot, const struct bh_subject* subject
 }
 
 /*
- * What is sure, and what is possible, of a process of which only the cgroup is known. Walks up from it without storing
- * the way: the frames of a door have to share 512 bytes.
+ * What is sure, and what is possible, of a process of which only the cgroup is known. What that lies in is looked at as
+ * in bh_cgroup_path, which is not stored: the frames of a door have to share 512 bytes.
  */
 static __noinline int bh_classes_of_cgroup(void* facets, const struct cgroup* cgroup, struct bh_class_vector* sure,
                                            struct bh_class_vector* possible)
